@@ -1,0 +1,215 @@
+/**
+ * The kit in the real Workers runtime, before a real load balancer (`BELAY_BIN demo`). Without either of them the tests
+ * are skipped; BELAY_TEST_ALL=1 makes that a failure.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { eventually, missing, Stage } from "./stage.js";
+
+const reason = missing();
+if (reason !== null) console.log(`SKIPPED: runtime tests: ${reason}`);
+if (reason !== null && process.env.BELAY_TEST_ALL === "1") throw new Error(`BELAY_TEST_ALL=1, but ${reason}`);
+
+const GET = { method: "GET", target: "/orders/7" };
+const POST = { method: "POST", target: "/orders/new", body: `{"item":7}` };
+
+describe("in the Workers runtime", { skip: reason ?? false, timeout: 60_000 }, () => {
+  /** @type {Stage} */
+  let stage;
+
+  before(async () => {
+    stage = await Stage.open();
+    // A load balancer that has just started may refuse what cannot be repeated for some seconds (`stale_token`).
+    const accepted = async () => (await originFetch("checkout", POST)).answer.status === 200;
+    await eventually("the first accepted POST", accepted);
+  });
+  after(() => stage?.close());
+
+  /** The plans name targets; the authority is known once the load balancer runs. */
+  const plan = ({ target, ...request }) => ({ url: stage.url(target), ...request });
+
+  const originFetch = async (worker, request, more = {}) => {
+    const { answers, log } = await stage.ask(worker, { request: plan(request), ...more });
+    return { answer: answers[0], log, echo: answers[0].status === 200 ? JSON.parse(answers[0].body) : null };
+  };
+
+  const sendSigned = async (worker, request, sends, more = {}) => {
+    const { answers } = await stage.ask(worker, { request: plan(request), sends: sends.map(plan), ...more });
+    return answers;
+  };
+
+  const decisions = (rid, count) =>
+    eventually(`${count} audit lines of ${rid}`, async () => (await stage.auditLines(rid)).length >= count);
+
+  describe("what is let in", () => {
+    test("a GET, and the origin learns who sent it", async () => {
+      const { answer, echo, log } = await originFetch("checkout", GET);
+      assert.equal(answer.status, 200, answer.body);
+      assert.equal(echo.method, "GET");
+      assert.equal(echo.path, GET.target);
+      assert.equal(echo.headers["belay-workload"], "checkout");
+      assert.equal(echo.headers["x-request-id"], log[0].rid);
+      assert.equal(echo.headers["edge-identity"], undefined);
+    });
+
+    test("a POST with its body", async () => {
+      const { answer, echo } = await originFetch("checkout", POST);
+      assert.equal(answer.status, 200, answer.body);
+      assert.equal(echo.method, "POST");
+      assert.equal(echo.body_bytes, POST.body.length);
+    });
+
+    test("a body that is too long to be held", async () => {
+      const body = "x".repeat(200_000);
+      const { answer, echo } = await originFetch("checkout", { ...POST, body });
+      assert.equal(answer.status, 200, answer.body);
+      assert.equal(echo.body_bytes, body.length);
+    });
+
+    for (const target of ["/orders/7?", "/orders/7?a=1&&=&a=%7e+%20", "/orders/a%7Eb;c=d,e"]) {
+      test(`the target ${target}, byte for byte`, async () => {
+        const { answer, echo } = await originFetch("checkout", { ...GET, target });
+        assert.equal(answer.status, 200, JSON.stringify(answer));
+        assert.equal(echo.path, target);
+      });
+    }
+
+    for (const target of ["/orders/a%2Fb", "/orders//x", "/orders/[x]|`{}?^|[]`{}"]) {
+      test(`the odd target ${target}: its signature fits, whatever the route says`, async () => {
+        const { answer } = await originFetch("checkout", { ...GET, target });
+        assert.notEqual(answer.status, 401, JSON.stringify(answer));
+      });
+    }
+  });
+
+  describe("what is refused", () => {
+    const strangers = [
+      ["no client certificate", "bare"],
+      ["a certificate with the same name from another CA", "rogue"],
+      ["the right certificate and another token key", "forger"],
+    ];
+    for (const [name, worker] of strangers) {
+      test(`${name}: 401`, async () => {
+        const { answer } = await originFetch(worker, GET);
+        assert.equal(answer.status, 401, JSON.stringify(answer));
+        assert.match(answer.headers["www-authenticate"], /^EdgeIdentity /);
+      });
+    }
+
+    test("another workload, proven but not allowed here: 403", async () => {
+      const { answer } = await originFetch("reports", GET);
+      assert.equal(answer.status, 403, JSON.stringify(answer));
+    });
+
+    test("no token at all: 401", async () => {
+      const [answer] = await sendSigned("checkout", GET, [GET], { unsigned: true });
+      assert.equal(answer.status, 401);
+    });
+
+    test("a token of an hour ago: 401", async () => {
+      const { answer } = await originFetch("checkout", GET, { age: 3600 });
+      assert.equal(answer.status, 401);
+      assert.match(answer.headers["www-authenticate"], /error_description="expired"/);
+    });
+
+    test("a POST with a token that has been used: 200, then 401", async () => {
+      const [first, second] = await sendSigned("checkout", POST, [POST, POST]);
+      assert.equal(first.status, 200, JSON.stringify(first));
+      assert.equal(second.status, 401);
+      assert.match(second.headers["www-authenticate"], /error_description="replay"/);
+    });
+
+    const misused = [
+      ["another path", { ...GET, target: "/orders/8" }],
+      ["another query", { ...GET, target: "/orders/7?q=2" }],
+      ["a query where none was signed", { ...GET, target: "/orders/7?" }],
+      ["another method", { ...POST, target: GET.target }],
+    ];
+    for (const [name, send] of misused) {
+      test(`a token on ${name}: 401`, async () => {
+        const [answer] = await sendSigned("checkout", GET, [send]);
+        assert.equal(answer.status, 401, JSON.stringify(answer));
+        assert.match(answer.headers["www-authenticate"], /error_description="binding"/);
+      });
+    }
+  });
+
+  const routes = [
+    ["a public route asks for no proof", "bare", "/status", 200],
+    ["no route, proven", "checkout", "/nothing", 404],
+    ["no route, not proven", "bare", "/nothing", 401],
+  ];
+  for (const [name, worker, target, status] of routes) {
+    test(`${name}: ${status}`, async () => {
+      const { answers } = await stage.ask(worker, { request: plan({ method: "GET", target }) });
+      assert.equal(answers[0].status, status, JSON.stringify(answers[0]));
+    });
+  }
+
+  describe("the example Worker", () => {
+    const visitor = (headers) => stage.visit("example", "/orders/7?q=1", { headers });
+
+    test("forwards a visitor who has the key, without what he forged", async () => {
+      const forged = { "Belay-Workload": "forged", belay_roles: "forged", "Edge-Identity": "forged" };
+      const response = await visitor({ ...forged, Authorization: `Bearer ${stage.apiKey}` });
+      assert.equal(response.status, 200);
+      const { headers, path } = await response.json();
+      assert.equal(path, "/orders/7?q=1");
+      assert.equal(headers["belay-workload"], "checkout");
+      for (const name of ["belay_roles", "edge-identity", "authorization"]) {
+        assert.equal(headers[name], undefined, name);
+      }
+      assert.doesNotMatch(JSON.stringify(headers), /forged/);
+    });
+
+    for (const [name, headers] of [["no key", {}], ["another key", { Authorization: "Bearer x" }]]) {
+      test(`refuses a visitor with ${name} by itself`, async () => {
+        const response = await visitor(headers);
+        assert.equal(response.status, 401);
+        assert.equal(response.headers.get("WWW-Authenticate"), "Bearer");
+      });
+    }
+  });
+
+  describe("when a kept-alive connection dies", () => {
+    /** The first answer shows that a connection is open; the next request on it will lose its answer. */
+    const afterLoss = async (request) => {
+      assert.equal((await originFetch("shimmed", GET)).answer.status, 200);
+      const cuts = stage.shim.cuts;
+      stage.shim.cutNextReuse();
+      const result = await originFetch("shimmed", request);
+      assert.equal(stage.shim.cuts, cuts + 1, "the shim was to break one connection");
+      return result;
+    };
+
+    test("the runtime repeats a GET with the same token, and that is let in", async () => {
+      const { answer, log } = await afterLoss(GET);
+      assert.equal(answer.status, 200, JSON.stringify(answer));
+      // The kit sent once, so the two requests that the load balancer saw carried one token.
+      assert.equal(log.length, 1);
+      await decisions(log[0].rid, 2);
+    });
+
+    test("a POST with an Idempotency-Key is signed again", async () => {
+      const { answer, log } = await afterLoss({ ...POST, headers: { "Idempotency-Key": "order-7" } });
+      assert.equal(answer.status, 200, JSON.stringify(answer));
+      assert.deepEqual(log.map(({ attempt, status }) => [attempt, status]), [[1, null], [2, 200]]);
+      assert.notEqual(log[0].jti_sha256, log[1].jti_sha256);
+      await decisions(log[0].rid, 2);
+    });
+
+    test("a POST without one is not, and the caller learns of it", async () => {
+      const { answer, log } = await afterLoss(POST);
+      assert.equal(answer.status, null);
+      assert.deepEqual(log.map(({ attempt, status }) => [attempt, status]), [[1, null]]);
+    });
+  });
+
+  // An id in a token that proved nothing may be anyone's invention, so that only proven ones have to be there.
+  for (const [worker, request] of [["checkout", GET], ["checkout", POST], ["reports", GET]]) {
+    test(`both audit trails know the request id of ${worker}'s ${request.method}`, async () => {
+      const { log } = await originFetch(worker, request);
+      await decisions(log[0].rid, 1);
+    });
+  }
+});

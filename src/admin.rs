@@ -1,0 +1,69 @@
+//! What operators and their tools read: metrics and health, on an address of its own.
+
+use crate::drain::Trigger;
+use crate::runtime::Live;
+use async_trait::async_trait;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, Response, StatusCode};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use std::sync::Arc;
+
+/// Answers `/metrics`, `/livez` and `/readyz`.
+#[derive(Debug)]
+pub struct Admin {
+    live: Arc<Live>,
+    drain: Arc<Trigger>,
+}
+
+impl Admin {
+    /// Reads from there; not ready any more once the drain starts.
+    #[must_use]
+    pub const fn new(live: Arc<Live>, drain: Arc<Trigger>) -> Self {
+        Self { live, drain }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> (StatusCode, Vec<u8>) {
+        if method != Method::GET && method != Method::HEAD {
+            return (StatusCode::METHOD_NOT_ALLOWED, b"only GET and HEAD\n".to_vec());
+        }
+        match path {
+            "/metrics" => match self.live.state().metrics.render(self.live.state().replay.len()) {
+                Ok(text) => (StatusCode::OK, text),
+                Err(fault) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{fault}\n").into_bytes()),
+            },
+            "/livez" => (StatusCode::OK, b"ok\n".to_vec()),
+            "/readyz" => self.readiness(),
+            _ => (StatusCode::NOT_FOUND, b"here are /metrics, /livez and /readyz\n".to_vec()),
+        }
+    }
+
+    /// Unready is what this node alone suffers from; an unhealthy pool is seen by all nodes and shows in the metrics.
+    fn readiness(&self) -> (StatusCode, Vec<u8>) {
+        let causes = [
+            (self.drain.is_started(), "draining\n"),
+            (!self.live.state().journal.is_writing(), "the audit log cannot be written\n"),
+        ];
+        match causes.into_iter().find(|(present, _)| *present) {
+            Some((_, cause)) => (StatusCode::SERVICE_UNAVAILABLE, cause.into()),
+            None => (StatusCode::OK, b"ok\n".to_vec()),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        let (status, body) = self.answer(&head.method, head.uri.path());
+        let bodiless = head.method == Method::HEAD;
+        let response = Response::builder()
+            .status(status)
+            .header(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
+            .header(CONTENT_LENGTH, body.len())
+            .header(CACHE_CONTROL, "no-store");
+        let response = if status == StatusCode::METHOD_NOT_ALLOWED { response.header(ALLOW, "GET, HEAD") } else { response };
+        // The headers are well formed, so the builder has no fault to report.
+        response.body(if bodiless { Vec::new() } else { body }).unwrap_or_default()
+    }
+}

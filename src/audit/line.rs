@@ -1,0 +1,304 @@
+//! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
+
+use super::record::{Act, Decision, Judged, Outcome, Record};
+use crate::clock::Timestamp;
+use crate::generation::{Digest, Generation};
+use crate::identity::{Kid, Profile, Thumbprint};
+use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName, WorkloadName};
+use crate::refusal::Refusal;
+use crate::request::{Id, Protocol};
+use crate::verdict::RuleId;
+use serde::Serialize;
+use std::{borrow::Cow, net::IpAddr, time::Duration};
+
+/// Makes lines of records: numbers them without gaps and names the node and its boot. One writer owns it.
+///
+/// A line's place for the chain is here: a sealer that also remembers the hash of its last line.
+#[derive(Debug)]
+pub struct Sealer {
+    node: NodeName,
+    boot: Id,
+    next: u64,
+}
+
+impl Sealer {
+    /// Begins with number 1.
+    #[must_use]
+    pub const fn new(node: NodeName, boot: Id) -> Self {
+        Self { node, boot, next: 1 }
+    }
+
+    /// Appends a record as one line.
+    ///
+    /// # Errors
+    /// If it cannot be written as JSON; nothing is appended then.
+    pub fn seal(&mut self, record: &Record, lines: &mut Vec<u8>) -> serde_json::Result<()> {
+        let before = lines.len();
+        let written = serde_json::to_writer(&mut *lines, &self.line(record));
+        if written.is_err() {
+            lines.truncate(before);
+        } else {
+            lines.push(b'\n');
+            self.next = self.next.saturating_add(1);
+        }
+        written
+    }
+
+    fn line<'a>(&'a self, record: &'a Record) -> Line<'a> {
+        let mut line = match record {
+            Record::Decision(decision) => Line::of_decision(decision),
+            Record::Outcome(outcome) => Line::of_outcome(outcome),
+            Record::Act(act) => Line::of_act(act),
+        };
+        line.event.id = format!("{}-{}", self.boot, self.next);
+        line.event.sequence = self.next;
+        line.belay.node = Some(&self.node);
+        line.belay.boot = Some(&self.boot);
+        line
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(rename = "@timestamp")]
+    timestamp: Timestamp,
+    event: Event<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<Source>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<Http<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<Url<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Tls>,
+    belay: Belay<'a>,
+}
+
+/// <https://www.elastic.co/guide/en/ecs/current/ecs-event.html>
+#[derive(Serialize)]
+struct Event<'a> {
+    id: String,
+    sequence: u64,
+    kind: &'static str,
+    category: [&'static str; 1],
+    #[serde(rename = "type")]
+    types: [&'static str; 1],
+    action: &'static str,
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Cow<'a, str>>,
+    /// Nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Source {
+    ip: IpAddr,
+    port: u16,
+}
+
+#[derive(Default, Serialize)]
+struct Http<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<Protocol>,
+    request: HttpRequest<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response: Option<HttpResponse>,
+}
+
+#[derive(Default, Serialize)]
+struct HttpRequest<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Body>,
+}
+
+#[derive(Serialize)]
+struct HttpResponse {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_code: Option<u16>,
+    body: Body,
+}
+
+#[derive(Serialize)]
+struct Body {
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Url<'a> {
+    domain: &'a str,
+    path: &'a str,
+}
+
+#[derive(Serialize)]
+struct Tls {
+    version: Cow<'static, str>,
+    version_protocol: &'static str,
+}
+
+#[derive(Default, Serialize)]
+struct Belay<'a> {
+    node: Option<&'a NodeName>,
+    boot: Option<&'a Id>,
+    generation: Option<Generation>,
+    digest: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener: Option<&'a ListenerName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a RouteName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a RuleId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<&'a WorkloadName>,
+    /// base64url of SHA-256 of the client certificate, as tokens carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a Kid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti_sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cf_ray: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<&'a PoolName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a ServerName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+}
+
+impl<'a> Belay<'a> {
+    fn judged(judged: Judged) -> Self {
+        Self { generation: Some(judged.generation), digest: Some(judged.digest), ..Self::default() }
+    }
+}
+
+fn nanos(took: Duration) -> Option<u64> {
+    Some(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn code(refusal: Refusal) -> Cow<'static, str> {
+    refusal.facts().code.into()
+}
+
+impl<'a> Line<'a> {
+    fn of_decision(record: &'a Decision) -> Self {
+        let (event, decision, rule) = decided(record);
+        let subject = record.subject.as_ref();
+        let request = HttpRequest {
+            id: Some(&record.request_id),
+            method: subject.map(|subject| subject.method.as_str()),
+            body: None,
+        };
+        let tls = |version: &Cow<'static, str>| Tls { version: version.replace("TLSv", "").into(), version_protocol: "tls" };
+        let token = record.token.as_ref();
+        Self {
+            timestamp: record.time,
+            event,
+            source: record.source.address.map(|(ip, port)| Source { ip, port }),
+            http: Some(Http { version: subject.map(|subject| subject.protocol), request, response: None }),
+            url: subject.map(|subject| Url { domain: &subject.host, path: &subject.path }),
+            tls: record.source.tls_version.as_ref().map(tls),
+            belay: Belay {
+                listener: Some(&record.source.listener),
+                route: record.route.as_ref(),
+                decision: Some(decision),
+                rule,
+                profile: record.profile,
+                workload: record.workload.as_ref(),
+                certificate: record.source.certificate.as_ref().map(Thumbprint::to_string),
+                kid: token.map(|token| &token.kid).or(record.kid.as_ref()),
+                jti_sha256: token.map(crate::identity::Sighting::jti_digest),
+                cf_ray: record.cf_ray.as_deref(),
+                traceparent: record.traceparent.as_deref(),
+                ..Belay::judged(record.judged)
+            },
+        }
+    }
+
+    fn of_outcome(record: &'a Outcome) -> Self {
+        let failed = record.refusal.is_some() || !record.complete;
+        let request = HttpRequest { id: Some(&record.request_id), method: None, body: Some(Body { bytes: record.received }) };
+        let response = HttpResponse { status_code: record.status, body: Body { bytes: record.sent } };
+        let server = record.server.as_ref();
+        Self {
+            timestamp: record.time,
+            event: Event {
+                kind: "event",
+                category: ["web"],
+                types: ["end"],
+                action: "outcome",
+                outcome: if failed { "failure" } else { "success" },
+                reason: record.refusal.map(code),
+                duration: nanos(record.took),
+                id: String::new(),
+                sequence: 0,
+            },
+            source: None,
+            http: Some(Http { version: None, request, response: Some(response) }),
+            url: None,
+            tls: None,
+            belay: Belay {
+                listener: Some(&record.listener),
+                route: record.route.as_ref(),
+                workload: record.workload.as_ref(),
+                pool: server.map(|(pool, _)| pool),
+                server: server.map(|(_, server)| server),
+                complete: Some(record.complete),
+                ..Belay::judged(record.judged)
+            },
+        }
+    }
+
+    fn of_act(record: &'a Act) -> Self {
+        Self {
+            timestamp: record.time,
+            event: Event {
+                kind: "event",
+                category: ["configuration"],
+                types: ["change"],
+                action: record.action,
+                outcome: if record.failure.is_some() { "failure" } else { "success" },
+                reason: record.failure.as_deref().map(Into::into),
+                duration: None,
+                id: String::new(),
+                sequence: 0,
+            },
+            source: None,
+            http: None,
+            url: None,
+            tls: None,
+            belay: Belay::judged(record.judged),
+        }
+    }
+}
+
+fn decided(record: &Decision) -> (Event<'_>, &'static str, Option<&RuleId>) {
+    let (types, decision, outcome, rule, reason) = match &record.verdict {
+        Ok(rule) => (["allowed"], "allow", "success", Some(rule), None),
+        Err(refusal) => (["denied"], "deny", "failure", None, Some(code(*refusal))),
+    };
+    let event = Event {
+        kind: "event",
+        category: ["web"],
+        types,
+        action: "decision",
+        outcome,
+        reason,
+        duration: nanos(record.took),
+        id: String::new(),
+        sequence: 0,
+    };
+    (event, decision, rule)
+}

@@ -1,0 +1,10 @@
+//! Evidence: what was decided and what came of it, one JSON line each.
+//!
+//! Two records a request, a `decision` before it is forwarded and an `outcome` after, and one per administrative act.
+//! [`Sealer`] is the one place where records become lines, in order and without gaps; the hash chain belongs there.
+
+mod line;
+mod record;
+
+pub use line::Sealer;
+pub use record::{Act, Decision, Judged, Outcome, Record, Source, Subject};

@@ -1,0 +1,134 @@
+//! What a record says, before it is text.
+
+use crate::clock::Timestamp;
+use crate::generation::{Digest, Generation};
+use crate::identity::{Kid, Profile, Sighting, Thumbprint};
+use crate::name::{ListenerName, PoolName, RouteName, ServerName, WorkloadName};
+use crate::refusal::Refusal;
+use crate::request::{Id, Protocol};
+use crate::verdict::RuleId;
+use http::Method;
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+
+/// Where a request came from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The listener.
+    pub listener: ListenerName,
+    /// The peer's address and port.
+    pub address: Option<(IpAddr, u16)>,
+    /// The TLS version, for example `TLSv1.3`.
+    pub tls_version: Option<Cow<'static, str>>,
+    /// The client certificate.
+    pub certificate: Option<Thumbprint>,
+}
+
+/// What a request asked, as far as it could be read. Never its query.
+#[derive(Debug)]
+pub struct Subject {
+    /// The method.
+    pub method: Method,
+    /// The host as judged.
+    pub host: Box<str>,
+    /// The path as judged.
+    pub path: Box<str>,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+/// The config that judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Judged {
+    /// Its number.
+    pub generation: Generation,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// A request was allowed or denied.
+#[derive(Debug)]
+pub struct Decision {
+    /// When it was decided.
+    pub time: Timestamp,
+    /// The request.
+    pub request_id: Id,
+    /// Where it came from.
+    pub source: Source,
+    /// What it asked; none if its head could not be read.
+    pub subject: Option<Subject>,
+    /// Cloudflare's id, as told by whoever connected: to join logs, not to trust.
+    pub cf_ray: Option<Box<str>>,
+    /// The W3C trace, as forwarded.
+    pub traceparent: Option<Box<str>>,
+    /// The route.
+    pub route: Option<RouteName>,
+    /// The profile by which it was judged.
+    pub profile: Option<Profile>,
+    /// The workload, if it was proved.
+    pub workload: Option<WorkloadName>,
+    /// The key that signed, or that a refused token named.
+    pub kid: Option<Kid>,
+    /// The verified token.
+    pub token: Option<Sighting>,
+    /// The rule that allowed it, or why not.
+    pub verdict: Result<RuleId, Refusal>,
+    /// The config that judged.
+    pub judged: Judged,
+    /// How long the judging took.
+    pub took: Duration,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub struct Outcome {
+    /// When it ended.
+    pub time: Timestamp,
+    /// The request.
+    pub request_id: Id,
+    /// The listener.
+    pub listener: ListenerName,
+    /// The route.
+    pub route: Option<RouteName>,
+    /// The workload, if it was proved.
+    pub workload: Option<WorkloadName>,
+    /// The server that answered, or was asked last.
+    pub server: Option<(PoolName, ServerName)>,
+    /// The status that was sent; none if the client had gone.
+    pub status: Option<u16>,
+    /// Why the answer is ours and not the origin's.
+    pub refusal: Option<Refusal>,
+    /// Whether the response ended as it should.
+    pub complete: bool,
+    /// Bytes of the request's body.
+    pub received: usize,
+    /// Bytes of the response's body.
+    pub sent: usize,
+    /// From the request's head to the end.
+    pub took: Duration,
+    /// The config that judged.
+    pub judged: Judged,
+}
+
+/// An administrative act.
+#[derive(Debug)]
+pub struct Act {
+    /// When.
+    pub time: Timestamp,
+    /// What: `start`, `reload` or `stop`.
+    pub action: &'static str,
+    /// Why it was not done.
+    pub failure: Option<Box<str>>,
+    /// The config that is live after it.
+    pub judged: Judged,
+}
+
+/// A record.
+#[derive(Debug)]
+pub enum Record {
+    /// Of a decision.
+    Decision(Box<Decision>),
+    /// Of an outcome.
+    Outcome(Box<Outcome>),
+    /// Of an act.
+    Act(Arc<Act>),
+}

@@ -1,0 +1,71 @@
+//! `belay check`
+
+use super::terminal::Terminal;
+use super::{DEFAULT_CONFIG, Exit};
+use crate::config::{self, Checked, Config, Finding, Severity};
+use crate::filter;
+use crate::generation::Generation;
+use crate::metrics::Metrics;
+use crate::policy::Access;
+use crate::runtime::{self, Snapshot};
+use crate::upstream::Servers;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Say what is wrong with a config and the files that it names, all at once.
+///
+/// Nothing live is touched. Ends with 0 if the config can be used, and with 78 if not.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: belay check -c belay.yaml && kill -HUP $(pidof belay)")]
+pub(super) struct Args {
+    /// The config.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Print findings as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) const fn of(config: PathBuf) -> Self {
+        Self { config, json: false }
+    }
+}
+
+pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
+    let Checked { config, mut findings } = config::read_file(&args.config, &filter::KINDS);
+    let snapshot = config.as_ref().and_then(|config| build(config, &mut findings));
+    let ok = findings.iter().all(|finding| finding.severity != Severity::Error);
+    let digest = snapshot.as_ref().map(|snapshot| snapshot.digest);
+    if args.json {
+        terminal.say_json(&json!({ "ok": ok, "digest": digest, "findings": findings }));
+    } else {
+        terminal.show(&findings);
+        if let (Some(config), Some(snapshot)) = (&config, &snapshot) {
+            terminal.say(&summary(&args.config, config, snapshot));
+        }
+    }
+    if ok { Exit::Ok } else { Exit::Config }
+}
+
+fn build(config: &Config, findings: &mut Vec<Finding>) -> Option<Snapshot> {
+    let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
+    let built = metrics.and_then(|metrics| runtime::build(config, Generation::new(0), (&metrics, &Servers::default())));
+    built.map_err(|faults| findings.extend(faults)).ok()
+}
+
+fn summary(file: &Path, config: &Config, snapshot: &Snapshot) -> String {
+    let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
+    let public: Vec<_> =
+        config.routes.iter().filter(|route| matches!(*route.access, Access::Public(_))).map(|route| route.name.as_str()).collect();
+    let counts = [
+        count(config.listeners.len(), "listener"),
+        count(config.routes.len(), "route"),
+        count(config.pools.len(), "pool"),
+        count(config.workloads.len(), "workload"),
+        count(snapshot.files.len(), "file"),
+    ];
+    let open = if public.is_empty() { "no route is public".into() } else { format!("public: {}", public.join(", ")) };
+    let digest = snapshot.digest.to_string();
+    format!("{} is good: {}; {open}\ndigest {digest}", file.display(), counts.join(", "))
+}

@@ -1,0 +1,201 @@
+//! The demo's folder: certificates, keys, Workers' environments and the config, made new each time.
+
+use super::Error;
+use super::pki::{Ca, Issued};
+use crate::cli::token::{Environment, Identity};
+use crate::config::{
+    self, Admin, Allow, Audit, Balance, Certificate, ClientAuth, Document, DurationText, Edge, Health, History,
+    HttpCheck, Key, Listener, Match, Pool, ProfileName, Role, Route, Server, Timeouts, Tls, Token, Workload,
+};
+use crate::request::Id;
+use rcgen::KeyPair;
+use serde_json::json;
+use std::{
+    collections::BTreeMap,
+    env, fs, io,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+pub(super) const HOST: &str = "shop.example.com";
+const ISSUER: &str = "https://edge.example.com/worker";
+const AUDIENCE: &str = "https://lb.example.com";
+
+/// Who calls in the demo. The last two are what they seem to be only at first sight.
+pub(super) const CALLERS: [&str; 4] = ["checkout", "reports", "forger", "rogue"];
+
+/// A folder of our own; a temporary one goes with its owner.
+pub(super) struct Folder {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if self.temporary
+            && let Err(fault) = fs::remove_dir_all(&self.path)
+        {
+            log::warn!("{} could not be removed: {fault}", self.path.display());
+        }
+    }
+}
+
+impl Folder {
+    /// Makes the folder, which must be new; nobody else may look into it.
+    pub(super) fn new(wanted: Option<&Path>) -> Result<Self, Error> {
+        let made = || env::temp_dir().join(format!("belay-demo-{}", Id::random().as_str().get(..8).unwrap_or_default()));
+        let path = wanted.map_or_else(made, Path::to_owned);
+        let make = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+        let fault = |error| Error::Folder(path.clone(), error);
+        make(&path).map_err(fault)?;
+        let path = path.canonicalize().map_err(fault)?;
+        for inner in ["certs", "keys", "history"] {
+            make(&path.join(inner)).map_err(|error| Error::Folder(path.join(inner), error))?;
+        }
+        Ok(Self { path, temporary: wanted.is_none() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.path.join("belay.yaml")
+    }
+
+    /// Writes everything that does not depend on the port that is bound.
+    pub(super) fn fill(&self, port: u16, origins: [SocketAddr; 2]) -> Result<(), Error> {
+        let (servers, workers, others) = (Ca::new("Demo Servers")?, Ca::new("Demo Workers")?, Ca::new("Somebody Else")?);
+        self.write("certs/ca.pem", &servers.pem)?;
+        self.write("certs/workers-ca.pem", &workers.pem)?;
+        self.write_issued("lb", &servers.server(HOST)?)?;
+        let checkout = workers.workload("checkout", &id("checkout"))?;
+        let keys = [self.token_key("checkout")?, self.token_key("reports")?];
+        let [checkout_key, reports_key] = &keys;
+        self.write_issued("reports", &workers.workload("reports", &id("reports"))?)
+            .and_then(|thumbprint| self.environment("reports", ("reports", reports_key), &thumbprint))?;
+        // The forger has the certificate but not the key; the rogue has the key, and a certificate of another CA.
+        let forged = KeyPair::generate()?.serialize_pem();
+        let thumbprint = self.write_issued("forger", &checkout)?;
+        self.environment("forger", ("checkout", &forged), &thumbprint)?;
+        self.environment("checkout", ("checkout", checkout_key), &self.write_issued("checkout", &checkout)?)?;
+        let thumbprint = self.write_issued("rogue", &others.workload("checkout", &id("checkout"))?)?;
+        self.environment("rogue", ("checkout", checkout_key), &thumbprint)?;
+        self.write_config(port, origins)?;
+        let program = env::current_exe().map_err(|error| Error::Write(self.path.join("belay"), error))?;
+        symlink(program, self.path.join("belay")).map_err(|error| Error::Write(self.path.join("belay"), error))
+    }
+
+    fn write_config(&self, port: u16, origins: [SocketAddr; 2]) -> Result<(), Error> {
+        let schema = serde_json::to_string_pretty(&config::schema(&crate::filter::KINDS)).unwrap_or_default();
+        self.write("belay.schema.json", &schema)?;
+        let yaml = config::write(&document(port, origins))?;
+        self.write("belay.yaml", &format!("# yaml-language-server: $schema=belay.schema.json\n{yaml}"))
+    }
+
+    fn token_key(&self, name: &str) -> Result<String, Error> {
+        let key = KeyPair::generate()?;
+        self.write(&format!("keys/{name}.pub.pem"), &key.public_key_pem())?;
+        Ok(key.serialize_pem())
+    }
+
+    fn write_issued(&self, name: &str, issued: &Issued) -> Result<String, Error> {
+        self.write(&format!("certs/{name}.pem"), &issued.cert)?;
+        self.write(&format!("keys/{name}.tls.pem"), &issued.key)?;
+        Ok(issued.thumbprint.clone())
+    }
+
+    /// The environment of the Worker `file`, which says that it is `name`.
+    fn environment(&self, file: &str, (name, key): (&str, &str), thumbprint: &str) -> Result<(), Error> {
+        let environment = Environment {
+            identity: Identity { kid: format!("{name}-1"), alg: "ES256".into(), key: key.into() },
+            issuer: ISSUER.into(),
+            audience: AUDIENCE.into(),
+            subject: id(name),
+            thumbprint: thumbprint.into(),
+        };
+        self.write(&format!("{file}.env.json"), &serde_json::to_string_pretty(&environment).unwrap_or_default())
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<(), Error> {
+        write(&self.path.join(name), content)
+    }
+}
+
+/// Writes a file that only its owner can read.
+pub(super) fn write(path: &Path, content: &str) -> Result<(), Error> {
+    let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).to_owned();
+    let written = options.open(path).and_then(|mut file| io::Write::write_all(&mut file, content.as_bytes()));
+    written.map_err(|error| Error::Write(path.to_owned(), error))
+}
+
+fn id(workload: &str) -> String {
+    format!("spiffe://example.com/worker/{workload}")
+}
+
+fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
+    Document {
+        version: 1,
+        node: "demo".into(),
+        listeners: named([("edge", listener(port))]),
+        edge: Some(Edge { issuer: ISSUER.into(), audience: AUDIENCE.into(), token: Token { max_lifetime: time("300s"), ..Token::default() } }),
+        workloads: named([("checkout", workload("checkout")), ("reports", workload("reports"))]),
+        roles: named([("reader", Role { workloads: vec!["reports".into()] })]),
+        routes: vec![
+            route(("orders", "/orders/**"), Some(&["GET", "POST"]), Allow::Names(vec!["checkout".into()])),
+            route(("reports", "/reports/**"), Some(&["GET"]), Allow::Names(vec!["reader".into()])),
+            route(("status", "/status"), None, Allow::Word("public".into())),
+        ],
+        pools: named([("shop", pool([("a", a), ("b", b)]))]),
+        audit: Audit { file: "audit.jsonl".into() },
+        admin: Some(Admin { http: "127.0.0.1:0".into() }),
+        history: Some(History { dir: "history".into() }),
+    }
+}
+
+fn named<T, const N: usize>(entries: [(&str, T); N]) -> BTreeMap<String, T> {
+    entries.into_iter().map(|(name, entry)| (name.to_owned(), entry)).collect()
+}
+
+fn time(text: &str) -> DurationText {
+    DurationText(text.into())
+}
+
+fn listener(port: u16) -> Listener {
+    let certificate = Certificate { cert: "certs/lb.pem".into(), key: "file:keys/lb.tls.pem".into() };
+    let client_auth = ClientAuth { ca: vec!["certs/workers-ca.pem".into()] };
+    Listener {
+        bind: vec![format!("127.0.0.1:{port}")],
+        tls: Some(Tls { certificates: vec![certificate], client_auth: Some(client_auth) }),
+        identity: ProfileName::MtlsJwt,
+    }
+}
+
+fn workload(name: &str) -> Workload {
+    let key = Key { kid: format!("{name}-1"), key: format!("file:keys/{name}.pub.pem") };
+    Workload { id: id(name), keys: vec![key] }
+}
+
+fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> Route {
+    let methods = methods.map(|methods| methods.iter().map(|method| (*method).to_owned()).collect());
+    Route {
+        name: name.into(),
+        matches: Match { host: HOST.into(), path: path.into(), methods },
+        identity: None,
+        allow,
+        filters: vec![BTreeMap::from([("set_headers".into(), json!({ "request": { "x-tenant": "shop" } }))])],
+        pool: "shop".into(),
+    }
+}
+
+fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
+    let servers = servers.map(|(name, address)| Server { name: name.into(), address: address.to_string() });
+    let http = HttpCheck { path: "/healthz".into(), host: None, expect: "200-299".into() };
+    Pool {
+        balance: Balance::RoundRobin,
+        servers: servers.into(),
+        timeouts: Timeouts { connect: time("1s"), between_bytes: time("30s"), idle: time("60s") },
+        health: Some(Health { http, interval: time("1s"), timeout: time("500ms"), rise: 1, fall: 2 }),
+    }
+}

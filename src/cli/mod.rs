@@ -1,0 +1,125 @@
+//! The command line: one file a command.
+
+mod check;
+mod demo;
+mod log;
+mod routes;
+mod run;
+mod schema;
+mod terminal;
+mod token;
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use std::{path::PathBuf, process::ExitCode};
+use terminal::Terminal;
+
+/// A load balancer that knows who is calling.
+#[derive(Debug, Parser)]
+#[command(
+    name = "belay",
+    version,
+    about,
+    after_help = "Start here: `belay demo` shows requests that pass and forged ones that are refused.",
+    subcommand_negates_reqs = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Check the config given with -c and end; the same as `belay check`.
+    #[arg(short = 't')]
+    test: bool,
+    /// The config for -t.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG, hide = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve.
+    Run(run::Args),
+    /// Say what is wrong with a config and the files that it names.
+    Check(check::Args),
+    /// Show the routes in the order in which they are tried.
+    Routes(routes::Args),
+    /// Mint a token as a Worker would, to try a route by hand.
+    Token(token::Args),
+    /// Print the JSON Schema of the config, for editors.
+    Schema(schema::Args),
+    /// Run a load balancer with Workers' keys and two small origins in a temporary folder, and print what to try.
+    Demo(demo::Args),
+}
+
+const DEFAULT_CONFIG: &str = "belay.yaml";
+
+/// How a command ended. The numbers are those of `sysexits.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Ok = 0,
+    /// The command line is wrong.
+    Usage = 64,
+    /// A file's content is wrong.
+    BadData = 65,
+    /// Something that is needed is not there, for example an address that is free.
+    Unavailable = 69,
+    /// The config is wrong.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let terminal = Terminal::new();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
+    };
+    log::install(&terminal);
+    let exit = match cli.command {
+        None if cli.test => check::main(&check::Args::of(cli.config), &terminal),
+        None => help(&terminal),
+        Some(Command::Run(args)) => run::main(args, &terminal),
+        Some(Command::Check(args)) => check::main(&args, &terminal),
+        Some(Command::Routes(args)) => routes::main(&args, &terminal),
+        Some(Command::Token(args)) => token::main(&args, &terminal),
+        Some(Command::Schema(args)) => schema::main(&args, &terminal),
+        Some(Command::Demo(args)) => demo::main(&args, &terminal),
+    };
+    exit.into()
+}
+
+/// Help and version are no errors; clap's own number for a wrong command line is another.
+fn usage(error: &clap::Error) -> Exit {
+    // Whoever closed the pipe does not read the help.
+    if error.print().is_err() {}
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok,
+        _ => Exit::Usage,
+    }
+}
+
+fn help(terminal: &Terminal) -> Exit {
+    terminal.say(&Cli::command().render_help().to_string());
+    Exit::Usage
+}
+
+/// The command line as Markdown, for the reference.
+#[must_use]
+pub fn reference() -> String {
+    let mut root = Cli::command();
+    root.build();
+    let mut text = String::new();
+    for command in root.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let name = command.get_name().to_owned();
+        let help = command.clone().term_width(100).render_long_help().to_string();
+        let help: Vec<_> = help.lines().map(str::trim_end).collect();
+        text.push_str(&format!("## belay {name}\n\n```text\n{}\n```\n\n", help.join("\n").trim_end()));
+    }
+    text
+}

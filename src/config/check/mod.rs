@@ -1,0 +1,150 @@
+//! From the words of a [`Document`] to a [`Config`]: names, ranges, references, and what contradicts itself.
+
+mod access;
+mod listeners;
+mod pools;
+mod routes;
+
+use super::document::Document;
+use super::fault::Fault;
+use super::filter::FilterKind;
+use super::model::Config;
+use super::node::{Node, Place};
+use super::value::{self, BadReference};
+use crate::generation::Digest;
+use crate::name::{Malformed, NodeName};
+use std::{
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// What a check needs beside the document.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// The text that the document was read from.
+    pub(super) text: &'a str,
+    /// Where relative paths start.
+    pub(super) folder: &'a Path,
+    /// The filters that there are.
+    pub(super) filters: &'a [&'a dyn FilterKind],
+}
+
+/// Checks everything; none if something is missing, and the faults say what.
+pub(super) fn check(document: &Document, root: &Node, context: &Context<'_>, faults: &mut Vec<Fault>) -> Option<Config> {
+    let top = Place::root();
+    let mut check = Check { context: *context, faults };
+    let node = check.name(NodeName::parse, &document.node, &top.key("node"));
+    let listeners = listeners::check(&mut check, &document.listeners);
+    let (edge, replay) = access::edge(&mut check, document.edge.as_ref());
+    let workloads = access::workloads(&mut check, document);
+    let pools = pools::check(&mut check, &document.pools);
+    let world = routes::World { document, root, listeners: &listeners, workloads: &workloads };
+    let routes = routes::check(&mut check, &world);
+    let admin_http = document.admin.as_ref().map(|admin| check.admin(&admin.http));
+    pools::not_our_own(&mut check, document, admin_http.flatten());
+    Some(Config {
+        text_digest: Digest::of(&[("config", context.text.as_bytes())]),
+        node: node?,
+        listeners,
+        edge,
+        replay,
+        workloads,
+        routes,
+        pools,
+        audit_file: check.path(&document.audit.file),
+        admin_http: admin_http.flatten(),
+        history_dir: document.history.as_ref().map(|history| check.path(&history.dir)),
+    })
+}
+
+/// Collects faults on the way.
+struct Check<'a> {
+    context: Context<'a>,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// The value, or its fault is noted.
+    fn take<T>(&mut self, result: Result<T, Fault>) -> Option<T> {
+        result.map_err(|fault| self.fault(fault)).ok()
+    }
+
+    fn name<T>(&mut self, parse: fn(&str) -> Result<T, Malformed>, text: &str, place: &Place) -> Option<T> {
+        self.take(parse(text).map_err(|error| Fault::new(place, format!("`{text}` is no name")).hint(error.to_string())))
+    }
+
+    fn key_name<T>(&mut self, parse: fn(&str) -> Result<T, Malformed>, text: &str, place: &Place) -> Option<T> {
+        let fault = |error: Malformed| Fault::new(place, format!("`{text}` is no name")).at_key().hint(error.to_string());
+        self.take(parse(text).map_err(fault))
+    }
+
+    fn duration(&mut self, text: &str, place: &Place, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let Some(duration) = value::duration(text) else {
+            self.fault(Fault::new(place, format!("`{text}` is no time")).hint("a number and ms, s, m, h or d, for example 30s"));
+            return None;
+        };
+        if range.contains(&duration) {
+            return Some(duration);
+        }
+        let hint = format!("from {} to {}", humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        self.fault(Fault::new(place, format!("{text} is out of range")).hint(hint));
+        None
+    }
+
+    fn path(&self, text: &str) -> PathBuf {
+        self.context.folder.join(text)
+    }
+
+    fn file_reference(&mut self, text: &str, place: &Place) -> Option<PathBuf> {
+        match value::file_reference(text) {
+            Ok(path) => Some(self.context.folder.join(path)),
+            Err(BadReference::NotYet) => {
+                self.fault(Fault::new(place, "keys are read from files only, as yet").hint("write file:PATH"));
+                None
+            }
+            // The text may be the secret itself, so it is not repeated.
+            Err(BadReference::Inline) => {
+                self.fault(Fault::new(place, "a key never stands in the config itself").hint("write file:PATH"));
+                None
+            }
+        }
+    }
+
+    fn address(&mut self, text: &str, place: &Place) -> Option<SocketAddr> {
+        let fault = |_not_an_address| {
+            let fault = Fault::new(place, format!("`{text}` is no address with a port"));
+            fault.hint("for example 10.0.0.1:8080 or [::1]:8080; names are not looked up yet")
+        };
+        self.take(text.parse().map_err(fault))
+    }
+
+    fn admin(&mut self, text: &str) -> Option<SocketAddr> {
+        let place = Place::root().key("admin").key("http");
+        let address = self.address(text, &place)?;
+        if !address.ip().is_loopback() {
+            let fault = Fault::new(&place, "metrics and health are readable without a password");
+            self.fault(fault.hint("listen on loopback, for example 127.0.0.1:9900"));
+            return None;
+        }
+        Some(address)
+    }
+}
+
+/// Reports the second of each equal pair.
+fn twice<'a, T: PartialEq + 'a>(items: impl IntoIterator<Item = (T, Place)>, what: &str) -> Vec<Fault> {
+    let mut seen: Vec<(T, Place)> = Vec::new();
+    let mut faults = Vec::new();
+    for (item, place) in items {
+        match seen.iter().find(|(known, _)| *known == item) {
+            Some((_, first)) => faults.push(Fault::new(&place, format!("this {what} stands at {first} too"))),
+            None => seen.push((item, place)),
+        }
+    }
+    faults
+}

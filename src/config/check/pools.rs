@@ -1,0 +1,107 @@
+//! `pools`.
+
+use super::{Check, twice};
+use crate::config::document::{Balance, Document, Health, Pool, Timeouts};
+use crate::config::fault::Fault;
+use crate::config::model::{HealthCheck, PoolConfig, ServerConfig, TimeoutConfig};
+use crate::config::node::Place;
+use crate::config::value;
+use crate::name::{PoolName, ServerName};
+use crate::request::Path;
+use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) fn check(check: &mut Check<'_>, pools: &BTreeMap<String, Pool>) -> Vec<PoolConfig> {
+    let top = Place::root().key("pools");
+    let mut checked = Vec::new();
+    for (name, pool) in pools {
+        let place = top.key(name);
+        // The one way of balancing that there is needs no settings.
+        match pool.balance {
+            Balance::RoundRobin => {}
+        }
+        let name = check.key_name(PoolName::parse, name, &place);
+        let servers = servers(check, pool, &place.key("servers"));
+        let timeouts = timeouts(check, &pool.timeouts, &place.key("timeouts"));
+        let health = pool.health.as_ref().map(|health| health_check(check, health, &place.key("health")));
+        if let (Some(name), Some(timeouts)) = (name, timeouts) {
+            checked.push(PoolConfig { name, servers, timeouts, health: health.flatten() });
+        }
+    }
+    checked
+}
+
+fn servers(check: &mut Check<'_>, pool: &Pool, place: &Place) -> Vec<ServerConfig> {
+    let mut checked = Vec::new();
+    for (index, server) in pool.servers.iter().enumerate() {
+        let place = place.index(index);
+        let name = check.name(ServerName::parse, &server.name, &place.key("name"));
+        let address = dialled(check, &server.address, &place.key("address"));
+        checked.extend(name.zip(address).map(|(name, address)| ServerConfig { name, address }));
+    }
+    let names = pool.servers.iter().enumerate().map(|(index, server)| (&server.name, place.index(index).key("name")));
+    twice(names, "name").into_iter().for_each(|fault| check.fault(fault));
+    checked
+}
+
+/// An address to connect to: with a port, and not "any address".
+fn dialled(check: &mut Check<'_>, text: &str, place: &Place) -> Option<SocketAddr> {
+    let address = check.address(text, place)?;
+    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+        check.fault(Fault::new(place, format!("nothing can be reached at {text}")));
+        return None;
+    }
+    Some(address)
+}
+
+fn timeouts(check: &mut Check<'_>, timeouts: &Timeouts, place: &Place) -> Option<TimeoutConfig> {
+    let mut read = |key: &str, text: &str, range: RangeInclusive<Duration>| check.duration(text, &place.key(key), range);
+    let connect = read("connect", &timeouts.connect.0, MILLISECOND..=MINUTE);
+    let between_bytes = read("between_bytes", &timeouts.between_bytes.0, MILLISECOND..=HOUR);
+    let idle = read("idle", &timeouts.idle.0, SECOND..=HOUR);
+    Some(TimeoutConfig { connect: connect?, between_bytes: between_bytes?, idle: idle? })
+}
+
+fn health_check(check: &mut Check<'_>, health: &Health, place: &Place) -> Option<HealthCheck> {
+    let http = place.key("http");
+    let path = health.http.path.split('?').next().and_then(|path| Path::read(path).ok());
+    let path = path.filter(|_| health.http.path.bytes().all(|b| b.is_ascii_graphic()));
+    let bad_path = || Fault::new(&http.key("path"), format!("`{}` is no path", health.http.path)).hint("for example /healthz");
+    let path = check.take(path.ok_or_else(bad_path));
+    let host = health.http.host.as_deref();
+    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b));
+    if host.is_some_and(|host| !is_host(host)) {
+        check.fault(Fault::new(&http.key("host"), "this is no host"));
+    }
+    let bad_statuses = || Fault::new(&http.key("expect"), format!("`{}` is no range of statuses", health.http.expect)).hint("for example 200 or 200-299");
+    let expect = check.take(value::statuses(&health.http.expect).ok_or_else(bad_statuses));
+    let interval = check.duration(&health.interval.0, &place.key("interval"), 10 * MILLISECOND..=HOUR);
+    let timeout = check.duration(&health.timeout.0, &place.key("timeout"), MILLISECOND..=MINUTE);
+    path?;
+    Some(HealthCheck {
+        path: health.http.path.clone(),
+        host: health.http.host.clone(),
+        expect: expect?,
+        interval: interval?,
+        timeout: timeout?,
+        rise: health.rise,
+        fall: health.fall,
+    })
+}
+
+/// A request must never be led to our own admin address.
+pub(super) fn not_our_own(check: &mut Check<'_>, document: &Document, admin: Option<SocketAddr>) {
+    let top = Place::root().key("pools");
+    let servers = document.pools.iter().flat_map(|(name, pool)| {
+        let place = top.key(name).key("servers");
+        pool.servers.iter().enumerate().map(move |(index, server)| (server, place.index(index).key("address")))
+    });
+    let own = |server: &str| admin.is_some_and(|admin| server.parse() == Ok(admin));
+    let faults = servers.filter(|(server, _)| own(&server.address));
+    let faults: Vec<_> = faults.map(|(_, place)| Fault::new(&place, "this is Belay's own admin address")).collect();
+    faults.into_iter().for_each(|fault| check.fault(fault));
+}

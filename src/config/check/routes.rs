@@ -1,0 +1,196 @@
+//! `routes`: what they match, whom they let in, where they lead, and which can never be reached.
+
+use super::listeners::profile;
+use super::{Check, twice};
+use crate::config::document::{Allow, Document, Match, Route};
+use crate::config::fault::Fault;
+use crate::config::filter::FilterSpec;
+use crate::config::model::{ListenerConfig, RouteConfig, WorkloadConfig};
+use crate::config::node::{Node, Place};
+use crate::config::value;
+use crate::identity::Profile;
+use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
+use crate::policy::{Access, AllowList};
+use crate::route::{HostPattern, PathPattern, Pattern};
+use crate::verdict::RuleId;
+use std::sync::Arc;
+
+/// What routes refer to.
+pub(super) struct World<'a> {
+    pub(super) document: &'a Document,
+    pub(super) root: &'a Node,
+    pub(super) listeners: &'a [ListenerConfig],
+    pub(super) workloads: &'a [WorkloadConfig],
+}
+
+impl World<'_> {
+    /// The profiles that a route may be judged by.
+    fn demanded(&self, route: &Route) -> Vec<Profile> {
+        match route.identity {
+            Some(name) => vec![profile(name)],
+            None => self.listeners.iter().map(|listener| listener.identity).collect(),
+        }
+    }
+}
+
+pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<RouteConfig> {
+    let top = Place::root().key("routes");
+    let mut checked = Vec::new();
+    for (index, route) in world.document.routes.iter().enumerate() {
+        let place = top.index(index);
+        let name = check.name(RouteName::parse, &route.name, &place.key("name"));
+        let pattern = pattern(check, &route.matches, &place.key("match"));
+        let access = access(check, world, route, &place);
+        demands_fit(check, world, route, &place);
+        let filters = filters(check, world, route, &place.key("filters"));
+        let pool = pool(check, world, route, &place.key("pool"));
+        if let (Some(name), Some(pattern), Some(pool)) = (name, pattern, pool) {
+            let identity = route.identity.map(profile);
+            checked.push((RouteConfig { name, pattern, identity, access: Arc::new(access), filters, pool }, place));
+        }
+    }
+    let names = world.document.routes.iter().enumerate().map(|(index, route)| (&route.name, top.index(index).key("name")));
+    twice(names, "name").into_iter().for_each(|fault| check.fault(fault));
+    order(check, &checked);
+    unused_pools(check, world.document);
+    checked.into_iter().map(|(route, _)| route).collect()
+}
+
+fn pattern(check: &mut Check<'_>, matches: &Match, place: &Place) -> Option<Pattern> {
+    let host = HostPattern::parse(&matches.host);
+    let host = host.map_err(|error| Fault::new(&place.key("host"), format!("`{}` is no host", matches.host)).hint(error.to_string()));
+    let path = PathPattern::parse(&matches.path);
+    let path = path.map_err(|error| Fault::new(&place.key("path"), format!("`{}` is no path", matches.path)).hint(error.to_string()));
+    let (host, path) = (check.take(host), check.take(path));
+    let methods = matches.methods.as_ref().map(|methods| {
+        let mut read = |(index, text): (usize, &String)| {
+            let fault = || Fault::new(&place.key("methods").index(index), format!("`{text}` is no method"));
+            let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+            check.take(value::method(text).ok_or_else(|| fault().did_you_mean(&text.to_ascii_uppercase(), known)))
+        };
+        methods.iter().enumerate().filter_map(&mut read).collect()
+    });
+    Some(Pattern { host: host?, path: path?, methods })
+}
+
+fn access(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) -> Access {
+    let place = place.key("allow");
+    let rule = |name: &str| RuleId::new(&format!("routes.{}.allow.{name}", route.name));
+    let names = match &route.allow {
+        Allow::Word(_) => return Access::Public(rule("public")),
+        Allow::Names(names) => names,
+    };
+    let document = world.document;
+    let mut list = AllowList::default();
+    for (index, name) in names.iter().enumerate() {
+        let place = place.index(index);
+        if document.workloads.contains_key(name) {
+            list.workloads.extend(WorkloadName::parse(name).ok().map(|workload| (workload, rule(name))));
+        } else if document.roles.contains_key(name) {
+            list.roles.extend(RoleName::parse(name).ok().map(|role| (role, rule(name))));
+        } else if name == "public" {
+            check.fault(Fault::new(&place, "`public` stands alone, not in a list").hint("write `allow: public`"));
+        } else {
+            let known = document.workloads.keys().chain(document.roles.keys()).map(String::as_str);
+            let fault = Fault::new(&place, format!("there is no workload or role `{name}`"));
+            check.fault(fault.did_you_mean(name, known));
+        }
+    }
+    let entries = names.iter().enumerate().map(|(index, name)| (name, place.index(index)));
+    twice(entries, "name").into_iter().for_each(|fault| check.fault(fault));
+    Access::Listed(list)
+}
+
+/// Whoever is allowed must be able to prove what the route demands, somewhere.
+fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) {
+    let Allow::Names(names) = &route.allow else {
+        if route.identity.is_some() {
+            let fault = Fault::warning(&place.key("identity"), "the route is public, so no identity is asked");
+            check.fault(fault.hint("leave it out"));
+        }
+        return;
+    };
+    let demanded = world.demanded(route);
+    if demanded.iter().all(|profile| *profile == Profile::None) {
+        let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
+        check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
+    }
+    let trusts = |listener: &ListenerConfig| listener.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+    let explicit = route.identity.is_some_and(|name| profile(name) != Profile::None);
+    if explicit && !world.listeners.iter().any(trusts) {
+        let fault = Fault::new(&place.key("identity"), "no listener trusts client certificates");
+        check.fault(fault.hint("add tls with client_auth to a listener"));
+    }
+    if demanded.contains(&Profile::MtlsJwt) {
+        tokens_fit(check, world, names, place);
+    }
+}
+
+fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], place: &Place) {
+    if world.document.edge.is_none() {
+        let fault = Fault::new(place, "it demands mtls+jwt, but `edge` says neither issuer nor audience of tokens");
+        check.fault(fault.hint("add `edge: { issuer: …, audience: … }`"));
+    }
+    for (index, name) in names.iter().enumerate() {
+        let is_meant = |workload: &&WorkloadConfig| workload.workload.name.as_str() == name;
+        if world.workloads.iter().find(is_meant).is_some_and(|workload| workload.keys.is_empty()) {
+            let fault = Fault::new(&place.key("allow").index(index), format!("`{name}` has no key, so it cannot prove mtls+jwt"));
+            check.fault(fault.hint(format!("add `keys` to workloads.{name}, or demand `identity: mtls`")));
+        }
+    }
+}
+
+fn filters(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) -> Vec<(&'static str, Box<dyn FilterSpec>)> {
+    let mut checked = Vec::new();
+    for (index, filter) in route.filters.iter().enumerate() {
+        let Some(name) = filter.keys().next() else { continue };
+        let place = place.index(index).key(name);
+        let kind = check.context.filters.iter().find(|kind| kind.name() == name);
+        if let (Some(kind), Some(settings)) = (kind, world.root.at(&place)) {
+            match kind.parse(settings, &place) {
+                Ok(spec) => checked.push((kind.name(), spec)),
+                Err(faults) => faults.into_iter().for_each(|fault| check.fault(fault)),
+            }
+        }
+    }
+    checked
+}
+
+fn pool(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) -> Option<PoolName> {
+    let pools = &world.document.pools;
+    if !pools.contains_key(&route.pool) {
+        let fault = Fault::new(place, format!("there is no pool `{}`", route.pool));
+        check.fault(fault.did_you_mean(&route.pool, pools.keys().map(String::as_str)));
+        return None;
+    }
+    PoolName::parse(&route.pool).ok()
+}
+
+/// What a route hides of later ones, and what it lets fall through to weaker ones.
+fn order(check: &mut Check<'_>, routes: &[(RouteConfig, Place)]) {
+    for (index, (later, place)) in routes.iter().enumerate() {
+        let earlier = || routes.iter().take(index).map(|(route, _)| route);
+        if let Some(hiding) = earlier().find(|route| route.pattern.covers(&later.pattern)) {
+            let fault = Fault::warning(place, format!("`{}` is never reached: `{}` takes all its requests", later.name, hiding.name));
+            check.fault(fault.hint("put the narrower route first"));
+            continue;
+        }
+        let any_method = |route: &RouteConfig| Pattern { methods: None, ..route.pattern.clone() };
+        let open = matches!(*later.access, Access::Public(_));
+        let guarded = |route: &&RouteConfig| matches!(*route.access, Access::Listed(_)) && route.pattern.methods.is_some();
+        let falls = |route: &&RouteConfig| any_method(later).covers(&any_method(route));
+        if let Some(weakened) = earlier().filter(guarded).find(falls).filter(|_| open) {
+            let message = format!("methods that `{}` does not list fall through to `{}`, which is public", weakened.name, later.name);
+            check.fault(Fault::warning(place, message).hint("say which paths are public"));
+        }
+    }
+}
+
+fn unused_pools(check: &mut Check<'_>, document: &Document) {
+    for name in document.pools.keys() {
+        if !document.routes.iter().any(|route| route.pool == *name) {
+            let place = Place::root().key("pools").key(name);
+            check.fault(Fault::warning(&place, format!("no route leads to the pool `{name}`")).at_key());
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The config word for word, as a user writes it. Doc comments here are the reference's text.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// Belay's config.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// The version of this format: 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub version: u32,
+    /// This node's name, in every audit record and in `belay_build_info`.
+    #[serde(default = "node")]
+    pub node: String,
+    /// Where connections come in, by name.
+    #[schemars(extend("minProperties" = 1))]
+    pub listeners: BTreeMap<String, Listener>,
+    /// What all Workers' tokens have in common. Needed for the profile `mtls+jwt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Edge>,
+    /// Machines that call. Their names can stand in `allow`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workloads: BTreeMap<String, Workload>,
+    /// Roles. Their names can stand in `allow`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roles: BTreeMap<String, Role>,
+    /// Routes. The first that matches a request decides it.
+    #[schemars(length(min = 1))]
+    pub routes: Vec<Route>,
+    /// Servers that do the same job, by name.
+    #[schemars(extend("minProperties" = 1))]
+    pub pools: BTreeMap<String, Pool>,
+    /// The audit log.
+    pub audit: Audit,
+    /// What operators read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+    /// What outlives a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+}
+
+fn node() -> String {
+    "belay".into()
+}
+
+/// Where connections come in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Addresses with ports, for example `0.0.0.0:8443` or `[::]:8443`. Port 0 takes a free one.
+    #[schemars(length(min = 1))]
+    pub bind: Vec<String>,
+    /// TLS 1.2 and 1.3 with HTTP/2 and HTTP/1.1. Without it the listener speaks plain HTTP/1.1 and nobody can prove who
+    /// he is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// The proofs that routes demand unless they say otherwise. `none` must be written out.
+    #[serde(default)]
+    pub identity: ProfileName,
+}
+
+/// A listener's TLS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Certificates, chosen by the name that the client asks for; the first serves everybody else.
+    #[schemars(length(min = 1))]
+    pub certificates: Vec<Certificate>,
+    /// Who vouches for clients. Every client is asked for a certificate; the handshake succeeds without a good one and
+    /// the request is then refused, so that the refusal is recorded and explained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// A certificate of ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM file with the certificate and its intermediates, leaf first.
+    pub cert: String,
+    /// PEM file with the private key, as `file:PATH`.
+    pub key: String,
+}
+
+/// Who vouches for clients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAuth {
+    /// PEM files with CA certificates. Several may overlap while one replaces the other.
+    #[schemars(length(min = 1))]
+    pub ca: Vec<String>,
+}
+
+/// A set of proofs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProfileName {
+    /// Nothing is asked; everybody is anonymous.
+    #[serde(rename = "none")]
+    None,
+    /// A client certificate of a workload.
+    #[serde(rename = "mtls")]
+    Mtls,
+    /// `mtls`, and an Edge-Identity token signed for that certificate and this request.
+    #[default]
+    #[serde(rename = "mtls+jwt")]
+    MtlsJwt,
+}
+
+/// What all Workers' tokens have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Edge {
+    /// `iss` of the tokens.
+    #[schemars(length(min = 1))]
+    pub issuer: String,
+    /// What `aud` of the tokens must be or hold. Two load balancers must not share it.
+    #[schemars(length(min = 1))]
+    pub audience: String,
+    /// Rules for tokens.
+    #[serde(default)]
+    pub token: Token,
+}
+
+/// Rules for tokens.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Token {
+    /// The longest time between `iat` and `exp`: 1s to 1h.
+    #[schemars(default = "longest_life")]
+    #[serde(default = "longest_life")]
+    pub max_lifetime: DurationText,
+    /// How often one token may be used.
+    pub replay: ReplayMode,
+}
+
+fn longest_life() -> DurationText {
+    DurationText("300s".into())
+}
+
+/// How often one token may be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayMode {
+    /// GET, HEAD and OPTIONS up to 3 times within 15 s, because the Workers runtime silently repeats them when a
+    /// kept-alive connection dies; everything else once.
+    #[default]
+    Tolerant,
+    /// Once.
+    Strict,
+}
+
+/// A machine that calls.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Its SPIFFE id: the only URI SAN of its certificate, and `sub` of its tokens.
+    pub id: String,
+    /// The keys that it signs tokens with. Several may overlap while one replaces the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Key>,
+}
+
+/// A key for tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Its id: 1 to 64 of `A-Z a-z 0-9 . _ -`, unique in the config.
+    pub kid: String,
+    /// PEM file with the public key (ECDSA on P-256, for ES256), as `file:PATH`.
+    pub key: String,
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// The workloads that have it.
+    #[schemars(length(min = 1))]
+    pub workloads: Vec<String>,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its name, in metrics and in the audit log.
+    pub name: String,
+    /// Which requests.
+    #[serde(rename = "match", default)]
+    pub matches: Match,
+    /// The proofs that it demands; the listener's unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<ProfileName>,
+    /// Who may pass: names of workloads and roles, or the word `public`. Nobody else may.
+    pub allow: Allow,
+    /// What is done to requests that may pass, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "filters")]
+    pub filters: Vec<BTreeMap<String, serde_json::Value>>,
+    /// The pool that it leads to.
+    pub pool: String,
+}
+
+/// The schema of the filters comes from the filters: see `schema`.
+fn filters(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "$ref": "#/$defs/Filter" } })
+}
+
+/// Which requests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    /// A host in lower case, without port: `shop.example.com`, `*.example.com` for one label more, `*` for all.
+    #[schemars(default = "any_host")]
+    #[serde(default = "any_host")]
+    pub host: String,
+    /// A path by whole segments: `/orders` that one, `/orders/*` exactly one segment more, `/orders/**` it and all
+    /// below.
+    #[schemars(default = "any_path")]
+    #[serde(default = "any_path")]
+    pub path: String,
+    /// Methods in upper case. Without it all match; a method not listed goes on to the next route.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub methods: Option<Vec<String>>,
+}
+
+fn any_host() -> String {
+    "*".into()
+}
+
+fn any_path() -> String {
+    "/**".into()
+}
+
+/// `public`, or a list of names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Allow {
+    /// The word `public`.
+    Word(String),
+    /// Names of workloads and roles.
+    Names(Vec<String>),
+}
+
+impl JsonSchema for Allow {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Allow".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{ "const": "public" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
+        })
+    }
+}
+
+/// Servers that do the same job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// How the next server is chosen.
+    #[serde(default)]
+    pub balance: Balance,
+    /// The servers.
+    #[schemars(length(min = 1, max = 1000))]
+    pub servers: Vec<Server>,
+    /// How long to wait for a server.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// How a server shows that it is well. Without it every server counts as healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+}
+
+/// How the next server is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// In turn.
+    #[default]
+    RoundRobin,
+}
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Its name, in metrics and in the audit log.
+    pub name: String,
+    /// Its address with port, for example `10.0.0.1:8080`.
+    pub address: String,
+}
+
+/// How long to wait for a server.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// For a connection: 1ms to 60s.
+    #[schemars(default = "one_second")]
+    #[serde(default = "one_second")]
+    pub connect: DurationText,
+    /// For the response's head, and between two pieces of its body or of the request's: 1ms to 1h.
+    #[schemars(default = "half_a_minute")]
+    #[serde(default = "half_a_minute")]
+    pub between_bytes: DurationText,
+    /// That an unused connection is kept: 1s to 1h.
+    #[schemars(default = "a_minute")]
+    #[serde(default = "a_minute")]
+    pub idle: DurationText,
+}
+
+fn one_second() -> DurationText {
+    DurationText("1s".into())
+}
+
+fn half_a_minute() -> DurationText {
+    DurationText("30s".into())
+}
+
+fn a_minute() -> DurationText {
+    DurationText("60s".into())
+}
+
+fn two_seconds() -> DurationText {
+    DurationText("2s".into())
+}
+
+/// How a server shows that it is well. It gets no request before its first check has passed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// An HTTP/1.1 GET.
+    pub http: HttpCheck,
+    /// From one check to the next: 10ms to 1h.
+    #[schemars(default = "two_seconds")]
+    #[serde(default = "two_seconds")]
+    pub interval: DurationText,
+    /// For one whole check: 1ms to 60s.
+    #[schemars(default = "one_second")]
+    #[serde(default = "one_second")]
+    pub timeout: DurationText,
+    /// Checks in a row that must pass before an unhealthy server is healthy: 1 to 100. The first of a new server counts
+    /// alone.
+    #[serde(default = "rise")]
+    #[schemars(range(min = 1, max = 100))]
+    pub rise: u32,
+    /// Checks in a row that must fail before a healthy server is unhealthy: 1 to 100.
+    #[serde(default = "fall")]
+    #[schemars(range(min = 1, max = 100))]
+    pub fall: u32,
+}
+
+const fn rise() -> u32 {
+    2
+}
+
+const fn fall() -> u32 {
+    3
+}
+
+/// An HTTP check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// The path to ask for.
+    pub path: String,
+    /// The Host to ask for; the server's address unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The statuses that pass: `200`, or `200-299`.
+    #[schemars(default = "any_success")]
+    #[serde(default = "any_success")]
+    pub expect: String,
+}
+
+fn any_success() -> String {
+    "200-299".into()
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// The file that records are appended to, one JSON object a line. While it cannot be written, requests are refused.
+    pub file: String,
+}
+
+/// What operators read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// A loopback address with port for `/metrics`, `/livez` and `/readyz`. Port 0 takes a free one.
+    pub http: String,
+}
+
+/// What outlives a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct History {
+    /// An existing folder for the number of the last generation, so that numbers go on growing after a restart.
+    pub dir: String,
+}
+
+/// A time with its unit: `250ms`, `2s`, `5m`, `1h` or `90d`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DurationText(pub String);
+
+impl JsonSchema for DurationText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" })
+    }
+}

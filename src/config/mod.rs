@@ -1,0 +1,115 @@
+//! From a text to a [`Config`] that has no invalid state.
+//!
+//! The text becomes a tree that remembers its places ([`Node`]); its shape is compared with the schema that also makes
+//! the reference ([`schema`]); the tree becomes a [`Document`], word for word what the user wrote; and the document
+//! becomes the `Config`, in domain types. Every step reports all of its faults, each with line, column and hint.
+//! Only [`read_file`] reads a file, and only that one; the files that it names are read when it is built.
+
+mod check;
+mod document;
+mod fault;
+mod filter;
+mod model;
+mod node;
+mod reference;
+mod schema;
+mod structure;
+mod value;
+
+pub use document::{
+    Admin, Allow, Audit, Balance, Certificate, ClientAuth, Document, DurationText, Edge, Health, History, HttpCheck,
+    Key, Listener, Match, Pool, ProfileName, ReplayMode, Role, Route, Server, Timeouts, Tls, Token, Workload,
+};
+pub use fault::{Fault, Finding, Part, Severity};
+pub use filter::{FilterKind, FilterSpec};
+pub use model::{
+    CertificateFiles, Config, HealthCheck, ListenerConfig, PoolConfig, RouteConfig, ServerConfig, TimeoutConfig,
+    TlsConfig, TokenKeyFile, WorkloadConfig,
+};
+pub use node::{Node, Place, Value};
+pub use reference::reference;
+pub use schema::schema;
+
+use std::path::Path;
+
+/// The largest config, in bytes.
+const TEXT_MAX: usize = 16 * 1024 * 1024;
+
+/// A config and what is to be said of it.
+#[derive(Debug)]
+pub struct Checked {
+    /// The config; none if there are errors.
+    pub config: Option<Config>,
+    /// Errors and warnings, in the order of the text.
+    pub findings: Vec<Finding>,
+}
+
+/// Reads a config file.
+#[must_use]
+pub fn read_file(file: &Path, filters: &[&dyn FilterKind]) -> Checked {
+    match std::fs::read_to_string(file) {
+        Ok(text) => read(file, &text, filters),
+        Err(error) => {
+            let hint = "name the config with -c FILE, or try `belay demo`".to_owned();
+            let finding = Finding::of_file(file, format!("the config cannot be read: {error}"), Some(hint));
+            Checked { config: None, findings: vec![finding] }
+        }
+    }
+}
+
+/// Reads the config whose text stands in `file`. Its relative paths start at the file's folder.
+#[must_use]
+pub fn read(file: &Path, text: &str, filters: &[&dyn FilterKind]) -> Checked {
+    if text.len() > TEXT_MAX {
+        let message = format!("the config is over {} MiB", TEXT_MAX / 1024 / 1024);
+        return Checked { config: None, findings: vec![Finding::of_file(file, message, None)] };
+    }
+    let root = match Node::read(text) {
+        Ok(root) => root,
+        Err(error) => return Checked { config: None, findings: vec![not_yaml(file, text, &error)] },
+    };
+    let mut faults = Vec::new();
+    let config = understand((text, &root), file, filters, &mut faults);
+    let failed = faults.iter().any(|fault| fault.severity == Severity::Error);
+    let source = fault::Source { file, text, root: Some(&root) };
+    let mut findings: Vec<_> = faults.into_iter().map(|fault| Finding::locate(fault, &source)).collect();
+    findings.sort_by_key(|finding| (finding.line, finding.column));
+    Checked { config: config.filter(|_| !failed), findings }
+}
+
+fn understand((text, root): (&str, &Node), file: &Path, filters: &[&dyn FilterKind], faults: &mut Vec<Fault>) -> Option<Config> {
+    structure::compare(root, &schema(filters), faults);
+    if !faults.is_empty() {
+        return None;
+    }
+    match root.to::<Document>() {
+        Ok(document) => {
+            let folder = file.parent().unwrap_or_else(|| Path::new(""));
+            check::check(&document, root, &check::Context { text, folder, filters }, faults)
+        }
+        Err(error) => {
+            faults.push(Fault::new(&Place::root(), error.to_string()));
+            None
+        }
+    }
+}
+
+fn not_yaml(file: &Path, text: &str, error: &serde_saphyr::Error) -> Finding {
+    let place = error.location().map_or((0, 0), |location| {
+        let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        (number(location.line()), number(location.column()))
+    });
+    let message = error.without_snippet().to_string();
+    Finding::at(file, place, text, format!("this is not the YAML that a config is: {message}"))
+}
+
+/// Writes a document as YAML.
+///
+/// # Errors
+/// If the document cannot be written.
+pub fn write(document: &Document) -> Result<String, serde_yaml::Error> {
+    serde_yaml::to_string(document)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! The schema of a config: made from the types and the filters, and used for the check, the reference and editors.
+
+use super::document::Document;
+use super::filter::FilterKind;
+use schemars::{Schema, generate::SchemaSettings, transform::Transform};
+use serde_json::{Map, Value, json};
+
+/// The JSON Schema (draft 2020-12) of a config with these filters.
+#[must_use]
+pub fn schema(filters: &[&dyn FilterKind]) -> Schema {
+    let settings = SchemaSettings::draft2020_12().with_transform(WithoutNull);
+    let mut schema = settings.into_generator().into_root_schema_for::<Document>();
+    let kinds = filters.iter().map(|kind| (kind.name().to_owned(), kind.schema().into()));
+    let filter = json!({
+        "description": "A filter: one key that names it, and its settings.",
+        "type": "object",
+        "properties": kinds.collect::<Map<_, _>>(),
+        "additionalProperties": false,
+        "minProperties": 1,
+        "maxProperties": 1,
+    });
+    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        definitions.insert("Filter".into(), filter);
+    }
+    schema.insert("title".into(), "Belay's config".into());
+    schema
+}
+
+/// An optional key may be left out; `null` says nothing and is refused.
+#[derive(Debug, Clone)]
+struct WithoutNull;
+
+impl Transform for WithoutNull {
+    fn transform(&mut self, schema: &mut Schema) {
+        if let Some(object) = schema.as_object_mut() {
+            drop_null_type(object);
+            drop_null_branch(object);
+        }
+        schemars::transform::transform_subschemas(self, schema);
+    }
+}
+
+fn drop_null_type(object: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = object.get_mut("type") {
+        types.retain(|name| name != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            object.insert("type".into(), only);
+        }
+    }
+}
+
+fn drop_null_branch(object: &mut Map<String, Value>) {
+    if let Some(Value::Array(branches)) = object.get_mut("anyOf") {
+        branches.retain(|branch| branch.get("type").is_none_or(|name| name != "null"));
+        if let [Value::Object(only)] = branches.as_slice() {
+            let only = only.clone();
+            object.remove("anyOf");
+            object.extend(only);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Values that are more than text.
+
+use http::Method;
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+
+/// Reads `250ms`, `2s`, `5m`, `1h` or `90d`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        "ms" => return Some(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// Reads `200` or `200-299`.
+pub(super) fn statuses(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| text.parse::<u16>().ok().filter(|status| text.len() == 3 && (100..=599).contains(status));
+    let (first, last) = (status(first)?, status(last)?);
+    (first <= last).then_some(first..=last)
+}
+
+/// Reads a method in upper case.
+pub(super) fn method(text: &str) -> Option<Method> {
+    let upper = !text.is_empty() && text.len() <= 32 && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    Method::from_bytes(text.as_bytes()).ok().filter(|method| upper && *method != Method::CONNECT)
+}
+
+/// Why a text names no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadReference {
+    /// It looks like the secret itself, or like nothing.
+    Inline,
+    /// It names a source that is not read yet.
+    NotYet,
+}
+
+/// Reads `file:PATH`.
+pub(super) fn file_reference(text: &str) -> Result<PathBuf, BadReference> {
+    match text.split_once(':') {
+        Some(("file", path)) if !path.is_empty() => Ok(path.into()),
+        Some(("env" | "credential", _)) => Err(BadReference::NotYet),
+        Some(_) | None => Err(BadReference::Inline),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("250ms", Some(250))]
+    #[test_case("2s", Some(2_000))]
+    #[test_case("5m", Some(300_000))]
+    #[test_case("1h", Some(3_600_000))]
+    #[test_case("90d", Some(7_776_000_000))]
+    #[test_case("", None; "empty")]
+    #[test_case("5", None; "no unit")]
+    #[test_case("s", None; "no number")]
+    #[test_case("-5s", None; "negative")]
+    #[test_case("1.5s", None; "fraction")]
+    #[test_case("5 s", None; "space")]
+    #[test_case("5w", None; "other unit")]
+    #[test_case("99999999999999999999s", None; "too large")]
+    #[test_case("18446744073709551615d", None; "overflow")]
+    fn reads_duration(text: &str, millis: Option<u64>) {
+        assert_eq!(duration(text), millis.map(Duration::from_millis));
+    }
+
+    #[test_case("200", Some(200..=200))]
+    #[test_case("200-299", Some(200..=299))]
+    #[test_case("299-200", None; "backwards")]
+    #[test_case("99", None; "too small")]
+    #[test_case("600", None; "too large")]
+    #[test_case("+200", None; "sign")]
+    #[test_case("200-", None; "open")]
+    #[test_case("2xx", None; "letters")]
+    fn reads_statuses(text: &str, expected: Option<RangeInclusive<u16>>) {
+        assert_eq!(statuses(text), expected);
+    }
+
+    #[test_case("GET", true)]
+    #[test_case("PURGE", true)]
+    #[test_case("get", false; "lower case")]
+    #[test_case("CONNECT", false; "tunnels are not routed")]
+    #[test_case("", false; "empty")]
+    #[test_case("GE T", false; "space")]
+    fn reads_method(text: &str, ok: bool) {
+        assert_eq!(method(text).is_some(), ok);
+    }
+
+    #[test_case("file:keys/a.pem", Ok("keys/a.pem".into()); "file")]
+    #[test_case("file:", Err(BadReference::Inline); "nothing")]
+    #[test_case("env:KEY", Err(BadReference::NotYet); "environment")]
+    #[test_case("-----BEGIN PRIVATE KEY-----", Err(BadReference::Inline); "the secret itself")]
+    fn reads_reference(text: &str, expected: Result<PathBuf, BadReference>) {
+        assert_eq!(file_reference(text), expected);
+    }
+}

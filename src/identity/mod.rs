@@ -1,0 +1,148 @@
+//! Who is asking: certificate, token and their binding to each other and to the request.
+//!
+//! [`authenticate`] alone makes a [`Verified`], and nothing that decides works without one. It reveals nothing to a
+//! stranger: a [`Denied`] knows whether its peer has proved anything, and only then does the answer say why.
+
+mod certificate;
+mod jws;
+mod replay;
+mod thumbprint;
+mod token;
+
+pub use certificate::{Authorities, Peer};
+pub use jws::{BadKey, Kid, SigningKey, VerifyingKey};
+pub use replay::{Replay, Store as ReplayStore};
+pub use thumbprint::Thumbprint;
+pub use token::{Claims, Confirmation, Edge, Sighting, TokenKey, Trust};
+
+use crate::clock::Timestamp;
+use crate::name::WorkloadName;
+use crate::principal::Principal;
+use crate::refusal::Refusal;
+use crate::request::Facts;
+use std::{fmt, sync::Arc};
+
+/// Which proofs a route demands: a set, not a rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+pub enum Profile {
+    /// None: whoever it is stays anonymous.
+    #[serde(rename = "none")]
+    None,
+    /// A client certificate of a known workload.
+    #[serde(rename = "mtls")]
+    Mtls,
+    /// `mtls`, and a token signed by that workload for that certificate and this request.
+    #[serde(rename = "mtls+jwt")]
+    MtlsJwt,
+}
+
+impl Profile {
+    /// All profiles, for messages.
+    pub const ALL: [Self; 3] = [Self::None, Self::Mtls, Self::MtlsJwt];
+
+    /// The name in the config, in metrics and in the audit log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Mtls => "mtls",
+            Self::MtlsJwt => "mtls+jwt",
+        }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the peer shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The request.
+    pub facts: &'a Facts,
+    /// The peer of the connection, if it showed a certificate.
+    pub peer: Option<&'a Peer>,
+    /// The first two `Edge-Identity` headers.
+    pub tokens: [Option<&'a [u8]>; 2],
+}
+
+/// Proof that a peer showed what a profile demands. Only [`authenticate`] makes one.
+///
+/// ```compile_fail
+/// use belay::identity::{Profile, Verified};
+/// use belay::principal::Principal;
+/// let forged = Verified { profile: Profile::MtlsJwt, principal: Principal::Anonymous, token: None };
+/// ```
+#[derive(Debug)]
+pub struct Verified {
+    profile: Profile,
+    principal: Principal,
+    token: Option<Sighting>,
+}
+
+impl Verified {
+    /// The profile that was satisfied.
+    #[must_use]
+    pub const fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The token's one use, to be entered into the replay store.
+    #[must_use]
+    pub const fn token(&self) -> Option<&Sighting> {
+        self.token.as_ref()
+    }
+}
+
+/// A refusal, and what had been proved before it.
+#[derive(Debug)]
+pub struct Denied {
+    /// Why.
+    pub refusal: Refusal,
+    /// The workload of a certificate that was valid.
+    pub workload: Option<WorkloadName>,
+    /// The key that a token named, if there is such a key.
+    pub kid: Option<Kid>,
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, workload: None, kid: None }
+    }
+}
+
+/// Checks what the peer shows against what the route demands.
+///
+/// # Errors
+/// [`Denied`] with the first proof that fails.
+pub fn authenticate(
+    demanded: Profile,
+    evidence: &Evidence<'_>,
+    authorities: Option<&Authorities>,
+    trust: &Trust,
+    now: Timestamp,
+) -> Result<Verified, Denied> {
+    if demanded == Profile::None {
+        return Ok(Verified { profile: demanded, principal: Principal::Anonymous, token: None });
+    }
+    let peer = evidence.peer.ok_or(Refusal::CertificateMissing)?;
+    let authorities = authorities.ok_or(Refusal::CertificateUntrusted)?;
+    let workload = trust.workload(peer.judge(authorities, now)?).ok_or(Refusal::CertificateUnknown)?;
+    let token = match demanded {
+        Profile::None | Profile::Mtls => None,
+        Profile::MtlsJwt => {
+            let context = token::Context { workload, thumbprint: peer.thumbprint(), facts: evidence.facts, now };
+            let denied = |(refusal, kid)| Denied { refusal, workload: Some(workload.name.clone()), kid };
+            Some(token::verify(evidence.tokens, trust, &context).map_err(denied)?)
+        }
+    };
+    Ok(Verified { profile: demanded, principal: Principal::Workload(Arc::clone(workload)), token })
+}

@@ -1,0 +1,221 @@
+//! Reads keys and certificates from files, and says which file and line is broken.
+
+use crate::config::Finding;
+use crate::generation::Digest;
+use crate::identity::VerifyingKey;
+use crate::secret::Secret;
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
+    pem::{self, PemObject},
+};
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The largest file that is read, in bytes.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// Reads files and remembers which, and what stood in them.
+#[derive(Debug, Default)]
+pub struct Files {
+    read: Vec<(PathBuf, Secret)>,
+}
+
+impl Files {
+    /// The files read so far.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.read.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// The digest of a config and of all files read so far.
+    #[must_use]
+    pub fn digest(&self, config: Digest) -> Digest {
+        let config = config.to_string();
+        let files = self.read.iter().map(|(path, content)| (path.to_str().unwrap_or_default(), content.expose()));
+        Digest::of(&std::iter::once(("config", config.as_bytes())).chain(files).collect::<Vec<_>>())
+    }
+
+    /// Reads a file of certificates.
+    ///
+    /// # Errors
+    /// If it cannot be read, holds no certificate, or one that cannot be parsed.
+    pub fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
+        let text = self.text(path)?;
+        let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.expose()).collect();
+        let mut read = Vec::with_capacity(certificates.len());
+        for (number, certificate) in certificates.into_iter().enumerate() {
+            let broken = |why: String| broken(path, &text, number, &format!("certificate {} is broken: {why}", number + 1));
+            let certificate = certificate.map_err(|error| broken(error.to_string()))?;
+            X509Certificate::from_der(&certificate).map_err(|error| broken(error.to_string()))?;
+            read.push(certificate);
+        }
+        if read.is_empty() { Err(missing(path, "certificate", "CERTIFICATE")) } else { Ok(read) }
+    }
+
+    /// Reads a private key.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no private key.
+    pub fn private_key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, Finding> {
+        let text = self.text(path)?;
+        PrivateKeyDer::from_pem_slice(text.expose()).map_err(|error| match error {
+            pem::Error::NoItemsFound => missing(path, "private key", "PRIVATE KEY"),
+            error => broken(path, &text, 0, &format!("the private key is broken: {error}")),
+        })
+    }
+
+    /// Reads a public key for tokens.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds no ECDSA key on P-256.
+    pub fn public_key(&mut self, path: &Path) -> Result<VerifyingKey, Finding> {
+        let text = self.text(path)?;
+        if PrivateKeyDer::from_pem_slice(text.expose()).is_ok() {
+            let hint = "openssl pkey -in THIS_FILE -pubout > PUBLIC_FILE, and keep this one at the edge";
+            let message = "this is a private key, and only its public half belongs here";
+            return Err(Finding::of_file(path, message, Some(hint.into())));
+        }
+        let key = SubjectPublicKeyInfoDer::from_pem_slice(text.expose()).map_err(|error| match error {
+            pem::Error::NoItemsFound => missing(path, "public key", "PUBLIC KEY"),
+            error => broken(path, &text, 0, &format!("the public key is broken: {error}")),
+        })?;
+        VerifyingKey::from_spki(&key).map_err(|error| broken(path, &text, 0, &error.to_string()))
+    }
+
+    fn text(&mut self, path: &Path) -> Result<Secret, Finding> {
+        let fault = |message: String| Finding::of_file(path, message, None);
+        let file = File::open(path).map_err(|error| fault(format!("cannot be opened: {error}")))?;
+        let mut content = Vec::new();
+        let length = file.take(FILE_MAX.saturating_add(1)).read_to_end(&mut content);
+        let length = length.map_err(|error| fault(format!("cannot be read: {error}")))?;
+        if length as u64 > FILE_MAX {
+            return Err(fault(format!("is over {} MiB, which no key or certificate is", FILE_MAX / 1024 / 1024)));
+        }
+        let content = Secret::new(content);
+        self.read.push((path.to_owned(), content.clone()));
+        Ok(content)
+    }
+}
+
+fn missing(path: &Path, what: &str, label: &str) -> Finding {
+    let hint = format!("a PEM file with -----BEGIN {label}----- is expected");
+    Finding::of_file(path, format!("holds no {what}"), Some(hint))
+}
+
+/// A fault in the section of that number, at the line where it begins. The text itself is never shown: it may be a key.
+fn broken(path: &Path, text: &Secret, number: usize, message: &str) -> Finding {
+    let text = String::from_utf8_lossy(text.expose());
+    let mut begins = text.lines().enumerate().filter(|(_, line)| line.starts_with("-----BEGIN"));
+    let line = begins.nth(number).map_or(1, |(index, _)| index.saturating_add(1));
+    Finding::at(path, (line, 1), "", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use test_case::test_case;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("belay-keys-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn file(&self, content: &[u8]) -> PathBuf {
+            let path = self.0.join("file.pem");
+            fs::write(&path, content).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn certificate() -> String {
+        rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap().cert.pem()
+    }
+
+    fn message(finding: &Finding) -> String {
+        format!("{}:{}", finding.line, finding.message)
+    }
+
+    #[test]
+    fn certificates_in_order() {
+        let folder = Folder::new("good");
+        let path = folder.file(format!("# two\n{}{}", certificate(), certificate()).as_bytes());
+        let mut files = Files::default();
+        assert_eq!(files.certificates(&path).unwrap().len(), 2);
+        assert_eq!(files.paths().collect::<Vec<_>>(), [path]);
+    }
+
+    #[test_case("", "0:holds no certificate"; "empty")]
+    #[test_case("garbage\n", "0:holds no certificate"; "garbage")]
+    #[test_case("-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n", "1:certificate 1 is broken"; "no der")]
+    #[test_case("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "1:certificate 1 is broken"; "no base64")]
+    fn bad_certificates(content: &str, expected: &str) {
+        let folder = Folder::new("bad");
+        let finding = Files::default().certificates(&folder.file(content.as_bytes())).unwrap_err();
+        assert!(message(&finding).starts_with(expected), "{finding}");
+    }
+
+    #[test]
+    fn the_second_certificate_is_named_with_its_line() {
+        let folder = Folder::new("second");
+        let good = certificate();
+        let bad = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
+        let finding = Files::default().certificates(&folder.file(format!("{good}{bad}").as_bytes())).unwrap_err();
+        assert_eq!(finding.line, good.lines().count() + 1);
+        assert!(finding.message.starts_with("certificate 2"), "{finding}");
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_refused_and_never_shown() {
+        let folder = Folder::new("kind");
+        let p256 = rcgen::KeyPair::generate().unwrap();
+        let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let read = |pem: String| Files::default().public_key(&folder.file(pem.as_bytes()));
+        assert!(read(p256.public_key_pem()).is_ok());
+        assert!(read(p384.public_key_pem()).unwrap_err().message.contains("P-256"));
+        assert!(read(ed.public_key_pem()).unwrap_err().message.contains("P-256"));
+        let private = read(p256.serialize_pem()).unwrap_err();
+        assert!(private.message.contains("private key") && private.hint.is_some());
+        let broken = read("-----BEGIN PUBLIC KEY-----\nSECRET!\n-----END PUBLIC KEY-----".into()).unwrap_err();
+        assert!(!broken.to_string().contains("SECRET"), "{broken}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let folder = Folder::new("unread");
+        let finding = Files::default().private_key(&folder.0.join("none.pem")).unwrap_err();
+        assert!(finding.to_string().contains("none.pem") && finding.message.starts_with("cannot be opened"));
+        assert!(Files::default().private_key(&folder.0).unwrap_err().message.starts_with("cannot be read"));
+        let large = folder.file(&vec![b'a'; 1024 * 1024 + 1]);
+        assert!(Files::default().private_key(&large).unwrap_err().message.starts_with("is over 1 MiB"));
+    }
+
+    #[test]
+    fn the_digest_moves_with_every_file() {
+        let folder = Folder::new("digest");
+        let digest = |content: &str, config: Digest| {
+            let mut files = Files::default();
+            files.certificates(&folder.file(content.as_bytes())).unwrap();
+            files.digest(config)
+        };
+        let (one, two) = (certificate(), certificate());
+        let (config, other) = (Digest::of(&[("config", b"a")]), Digest::of(&[("config", b"b")]));
+        assert_eq!(digest(&one, config), digest(&one, config));
+        assert_ne!(digest(&one, config), digest(&two, config));
+        assert_ne!(digest(&one, config), digest(&one, other));
+    }
+}

@@ -1,0 +1,5 @@
+//! The `belay` program.
+
+fn main() -> std::process::ExitCode {
+    belay::cli::main()
+}

@@ -1,0 +1,238 @@
+//! What Prometheus scrapes.
+//!
+//! Labels come from the config's names and from closed lists, never from a request, so a stranger cannot make series.
+//! Handles are resolved when a config is built; the request path only adds to them.
+
+use crate::generation::{Digest, Generation};
+use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
+use crate::refusal::Refusal;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Seconds; the boundaries that OpenTelemetry names for HTTP.
+const DURATION_BOUNDARIES: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+macro_rules! metrics {
+    ($($field:ident: $kind:ident, $name:literal, [$($label:literal),*], $help:literal;)*) => {
+        /// Every metric.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] $field: $kind,)*
+        }
+
+        impl Metrics {
+            /// All metrics at zero.
+            ///
+            /// # Errors
+            /// If two of them have the same name.
+            pub fn new() -> Result<Self, prometheus::Error> {
+                let registry = Registry::new();
+                $(let $field = <$kind as Kind>::declare($name, $help, &[$($label),*])?;
+                registry.register(Box::new($field.clone()))?;)*
+                Ok(Self { registry, $($field,)* })
+            }
+
+            /// Name, kind, labels and help of every metric, for the reference.
+            pub const REFERENCE: &'static [(&'static str, &'static str, &'static [&'static str], &'static str)] =
+                &[$(($name, $kind::KIND, &[$($label),*], $help),)*];
+        }
+    };
+}
+
+metrics! {
+    build_info: IntGaugeVec, "belay_build_info", ["version", "node"], "1, with the version and this node's name.";
+    config_info: IntGaugeVec, "belay_config_info", ["digest"], "1 for the digest of the live config and all files that it names.";
+    config_generation: IntGauge, "belay_config_generation", [], "Number of the live config.";
+    reloads: IntCounterVec, "belay_reloads_total", ["result"], "Reloads that were applied or refused.";
+    requests: IntCounterVec, "belay_requests_total", ["route", "decision"], "Requests by route and decision; route is empty where none matched.";
+    refusals: IntCounterVec, "belay_refusals_total", ["listener", "reason"], "Refused requests by reason.";
+    responses: IntCounterVec, "belay_responses_total", ["route", "class"], "Responses by route and status class.";
+    duration: HistogramVec, "belay_request_duration_seconds", ["route"], "Time from a request's head to the end of its response.";
+    connections: IntGaugeVec, "belay_connections", ["listener"], "Connections that are open.";
+    accepted: IntCounterVec, "belay_connections_total", ["listener"], "Connections that were accepted.";
+    handshakes_failed: IntCounterVec, "belay_handshake_failures_total", ["listener", "reason"], "TLS handshakes that failed.";
+    server_up: IntGaugeVec, "belay_server_up", ["pool", "server"], "1 while the server's health checks pass.";
+    server_requests: IntCounterVec, "belay_server_requests_total", ["pool", "server"], "Requests sent to a server.";
+    server_active: IntGaugeVec, "belay_server_active_requests", ["pool", "server"], "Requests that a server is working on.";
+    probes: IntCounterVec, "belay_health_checks_total", ["pool", "server", "result"], "Health checks that passed or failed.";
+    replay_entries: IntGauge, "belay_replay_entries", [], "Tokens in the replay store.";
+    audit_records: IntCounter, "belay_audit_records_total", [], "Audit records written.";
+    audit_failures: IntCounter, "belay_audit_write_failures_total", [], "Attempts to write audit records that failed.";
+    audit_lost: IntCounter, "belay_audit_records_lost_total", [], "Audit records that found no room. Any is one too many.";
+}
+
+/// How the macro makes each kind.
+trait Kind: Sized {
+    const KIND: &'static str;
+    fn declare(name: &str, help: &str, labels: &[&str]) -> Result<Self, prometheus::Error>;
+}
+
+macro_rules! kinds {
+    ($($kind:ident = $text:literal, |$name:ident, $help:ident, $labels:ident| $make:expr;)*) => {$(
+        impl Kind for $kind {
+            const KIND: &'static str = $text;
+            fn declare($name: &str, $help: &str, $labels: &[&str]) -> Result<Self, prometheus::Error> {
+                $make
+            }
+        }
+    )*};
+}
+
+kinds! {
+    IntCounter = "counter", |name, help, _labels| Self::new(name, help);
+    IntGauge = "gauge", |name, help, _labels| Self::new(name, help);
+    IntCounterVec = "counter", |name, help, labels| Self::new(Opts::new(name, help), labels);
+    IntGaugeVec = "gauge", |name, help, labels| Self::new(Opts::new(name, help), labels);
+    HistogramVec = "histogram", |name, help, labels| {
+        Self::new(HistogramOpts::new(name, help).buckets(DURATION_BOUNDARIES.to_vec()), labels)
+    };
+}
+
+/// A listener's handles.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    /// Connections that are open.
+    pub connections: IntGauge,
+    /// Connections that were accepted.
+    pub accepted: IntCounter,
+    /// Handshakes that took too long.
+    pub handshake_timeouts: IntCounter,
+    /// Handshakes that went wrong.
+    pub handshake_failures: IntCounter,
+    refusals: Box<[IntCounter]>,
+}
+
+impl ListenerMetrics {
+    /// Counts a refusal.
+    pub fn refused(&self, refusal: Refusal) {
+        if let Some(counter) = self.refusals.get(refusal as usize) {
+            counter.inc();
+        }
+    }
+}
+
+/// A route's handles.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// Requests that were allowed.
+    pub allowed: IntCounter,
+    /// Requests that were denied.
+    pub denied: IntCounter,
+    /// From the request's head to the end of its response.
+    pub duration: Histogram,
+    classes: [IntCounter; 5],
+}
+
+impl RouteMetrics {
+    /// Counts a response by its status.
+    pub fn responded(&self, status: u16) {
+        if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|class| self.classes.get(class)) {
+            counter.inc();
+        }
+    }
+}
+
+/// A server's handles.
+#[derive(Debug)]
+pub struct ServerMetrics {
+    /// 1 while its checks pass.
+    pub up: IntGauge,
+    /// Requests sent to it.
+    pub requests: IntCounter,
+    /// Requests that it is working on.
+    pub active: IntGauge,
+    /// Checks that passed.
+    pub checks_passed: IntCounter,
+    /// Checks that failed.
+    pub checks_failed: IntCounter,
+}
+
+/// The audit writer's handles.
+#[derive(Debug, Clone)]
+pub struct AuditMetrics {
+    /// Records written.
+    pub written: IntCounter,
+    /// Failed writes.
+    pub failures: IntCounter,
+    /// Records that found no room.
+    pub lost: IntCounter,
+}
+
+impl Metrics {
+    /// Resolves a listener's handles.
+    #[must_use]
+    pub fn listener(&self, name: &ListenerName) -> ListenerMetrics {
+        let name = name.as_str();
+        let refusal = |refusal: &Refusal| self.refusals.with_label_values(&[name, refusal.facts().label]);
+        ListenerMetrics {
+            connections: self.connections.with_label_values(&[name]),
+            accepted: self.accepted.with_label_values(&[name]),
+            handshake_timeouts: self.handshakes_failed.with_label_values(&[name, "timeout"]),
+            handshake_failures: self.handshakes_failed.with_label_values(&[name, "tls"]),
+            refusals: Refusal::ALL.iter().map(refusal).collect(),
+        }
+    }
+
+    /// Resolves a route's handles; none stands for requests that no route matches.
+    #[must_use]
+    pub fn route(&self, name: Option<&RouteName>) -> RouteMetrics {
+        let name = name.map_or("", RouteName::as_str);
+        RouteMetrics {
+            allowed: self.requests.with_label_values(&[name, "allow"]),
+            denied: self.requests.with_label_values(&[name, "deny"]),
+            duration: self.duration.with_label_values(&[name]),
+            classes: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| self.responses.with_label_values(&[name, class])),
+        }
+    }
+
+    /// Resolves a server's handles.
+    #[must_use]
+    pub fn server(&self, pool: &PoolName, server: &ServerName) -> ServerMetrics {
+        let names = [pool.as_str(), server.as_str()];
+        ServerMetrics {
+            up: self.server_up.with_label_values(&names),
+            requests: self.server_requests.with_label_values(&names),
+            active: self.server_active.with_label_values(&names),
+            checks_passed: self.probes.with_label_values(&[names[0], names[1], "pass"]),
+            checks_failed: self.probes.with_label_values(&[names[0], names[1], "fail"]),
+        }
+    }
+
+    /// The audit writer's handles.
+    #[must_use]
+    pub fn audit(&self) -> AuditMetrics {
+        AuditMetrics {
+            written: self.audit_records.clone(),
+            failures: self.audit_failures.clone(),
+            lost: self.audit_lost.clone(),
+        }
+    }
+
+    /// Says which config is live.
+    pub fn applied(&self, node: &NodeName, generation: Generation, digest: Digest) {
+        self.build_info.reset();
+        self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), node.as_str()]).set(1);
+        self.config_info.reset();
+        self.config_info.with_label_values(&[&digest.to_string()]).set(1);
+        self.config_generation.set(i64::try_from(generation.number()).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a reload.
+    pub fn reloaded(&self, applied: bool) {
+        self.reloads.with_label_values(&[if applied { "applied" } else { "refused" }]).inc();
+    }
+
+    /// Everything in Prometheus' text format; `replay_entries` is read for the occasion.
+    ///
+    /// # Errors
+    /// If a metric cannot be written.
+    pub fn render(&self, replay_entries: usize) -> Result<Vec<u8>, prometheus::Error> {
+        self.replay_entries.set(i64::try_from(replay_entries).unwrap_or(i64::MAX));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}

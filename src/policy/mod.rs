@@ -1,0 +1,208 @@
+//! Who may: from a [`Verified`] identity to a [`Permit`].
+//!
+//! A permit is the only key to a pool, and only this module makes one. What is not allowed is denied.
+
+use crate::clock::Timestamp;
+use crate::generation::Generation;
+use crate::identity::{Profile, Replay, ReplayStore, Verified};
+use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
+use crate::principal::{Principal, Workload};
+use crate::refusal::Refusal;
+use crate::request::Id;
+use crate::verdict::RuleId;
+use http::Method;
+use std::{collections::HashMap, sync::Arc};
+
+/// Who may pass.
+#[derive(Debug)]
+pub enum Access {
+    /// Everybody; no identity is asked.
+    Public(RuleId),
+    /// Whom the list names, by itself or by a role.
+    Listed(AllowList),
+}
+
+/// An `allow:` list, each entry with its rule.
+#[derive(Debug, Default)]
+pub struct AllowList {
+    /// Workloads.
+    pub workloads: HashMap<WorkloadName, RuleId>,
+    /// Roles.
+    pub roles: HashMap<RoleName, RuleId>,
+}
+
+impl AllowList {
+    fn rule_for(&self, workload: &Workload) -> Option<&RuleId> {
+        let by_role = || workload.roles.iter().find_map(|role| self.roles.get(role));
+        self.workloads.get(&workload.name).or_else(by_role)
+    }
+}
+
+/// What a route demands and where it leads.
+#[derive(Debug)]
+pub struct Door {
+    /// The route.
+    pub route: RouteName,
+    /// The proofs that it demands; none means the listener's.
+    pub demands: Option<Profile>,
+    /// Who may pass.
+    pub access: Arc<Access>,
+    /// Where it leads.
+    pub pool: PoolName,
+}
+
+impl Door {
+    /// Whether no identity is asked.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        matches!(*self.access, Access::Public(_))
+    }
+
+    /// The proofs that it demands at a listener with that profile.
+    #[must_use]
+    pub fn demanded(&self, listener: Profile) -> Profile {
+        self.demands.unwrap_or(listener)
+    }
+}
+
+/// The request that is decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// Its id: the one that the edge signed, else ours.
+    pub id: &'a Id,
+    /// Its method.
+    pub method: &'a Method,
+    /// The profile of the listener that it came to.
+    pub listener: Profile,
+    /// The config that judges it.
+    pub generation: Generation,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// The right to one request to one pool. Only this module makes one, it is used up by being dropped, and it cannot be
+/// copied.
+///
+/// ```compile_fail
+/// use belay::policy::Permit;
+/// fn twice(permit: Permit) -> (Permit, Permit) {
+///     (permit.clone(), permit)
+/// }
+/// ```
+///
+/// ```compile_fail
+/// use belay::{generation::Generation, name::{PoolName, RouteName}, policy::Permit, principal::Principal,
+///     request::Id, verdict::RuleId};
+/// let forged = Permit {
+///     generation: Generation::new(1),
+///     request_id: Id::random(),
+///     principal: Principal::Anonymous,
+///     route: RouteName::parse("orders").unwrap(),
+///     pool: PoolName::parse("orders").unwrap(),
+///     rule: RuleId::new("mine"),
+/// };
+/// ```
+///
+/// A decision needs a [`Verified`], so this does not compile either:
+///
+/// ```compile_fail
+/// use belay::{identity::{Replay, ReplayStore}, policy::{Case, Door, decide}, principal::Principal};
+/// fn trusting(door: &Door, case: &Case<'_>, store: &ReplayStore) {
+///     let _ = decide(&Principal::Anonymous, door, case, (Replay::Tolerant, store));
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    generation: Generation,
+    request_id: Id,
+    principal: Principal,
+    route: RouteName,
+    pool: PoolName,
+    rule: RuleId,
+}
+
+impl Permit {
+    /// The config that the request was judged by.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The request's id: the one that the edge signed, else ours.
+    #[must_use]
+    pub const fn request_id(&self) -> &Id {
+        &self.request_id
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub const fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The route.
+    #[must_use]
+    pub const fn route(&self) -> &RouteName {
+        &self.route
+    }
+
+    /// The only pool that the permit leads to.
+    #[must_use]
+    pub const fn pool(&self) -> &PoolName {
+        &self.pool
+    }
+
+    /// The rule that allowed it.
+    #[must_use]
+    pub const fn rule(&self) -> &RuleId {
+        &self.rule
+    }
+
+    fn new(door: &Door, case: &Case<'_>, principal: Principal, rule: &RuleId) -> Self {
+        Self {
+            generation: case.generation,
+            request_id: case.id.clone(),
+            principal,
+            route: door.route.clone(),
+            pool: door.pool.clone(),
+            rule: rule.clone(),
+        }
+    }
+}
+
+/// The permit for a public route, the one place that grants without an identity.
+///
+/// # Errors
+/// [`Refusal::ProfileMismatch`] if the route is not public.
+pub fn admit_public(door: &Door, case: &Case<'_>) -> Result<Permit, Refusal> {
+    match &*door.access {
+        Access::Public(rule) => Ok(Permit::new(door, case, Principal::Anonymous, rule)),
+        Access::Listed(_) => Err(Refusal::ProfileMismatch),
+    }
+}
+
+/// Decides, and enters the token into the replay store as the last step: a token that was refused is not used up.
+///
+/// # Errors
+/// [`Refusal::ProfileMismatch`] for an identity proved by another profile than the route demands,
+/// [`Refusal::NotAllowed`] where no rule allows it, and what [`ReplayStore::spend`] refuses.
+pub fn decide(
+    verified: &Verified,
+    door: &Door,
+    case: &Case<'_>,
+    (mode, store): (Replay, &ReplayStore),
+) -> Result<Permit, Refusal> {
+    if verified.profile() != door.demanded(case.listener) {
+        return Err(Refusal::ProfileMismatch);
+    }
+    let workload = verified.principal().workload();
+    let rule = match &*door.access {
+        Access::Public(rule) => Some(rule),
+        Access::Listed(list) => workload.and_then(|workload| list.rule_for(workload)),
+    };
+    let rule = rule.ok_or(Refusal::NotAllowed)?;
+    if let (Some(token), Some(workload)) = (verified.token(), workload) {
+        store.spend(token, &workload.name, (mode, case.method), case.now)?;
+    }
+    Ok(Permit::new(door, case, verified.principal().clone(), rule))
+}

@@ -1,0 +1,106 @@
+//! Who is asking.
+
+use crate::name::RoleName;
+use crate::name::WorkloadName;
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+/// A SPIFFE id: the URI in a workload's certificate, compared byte for byte.
+///
+/// <https://spiffe.io/docs/latest/spiffe-about/spiffe-concepts/>: `spiffe://trust-domain/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SpiffeId(Box<str>);
+
+/// Why a text is no SPIFFE id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a SPIFFE id is `spiffe://trust-domain/path` in plain lower-case ASCII without query or fragment")]
+pub struct MalformedId;
+
+impl SpiffeId {
+    /// The longest id, in bytes (the SPIFFE specification's own limit).
+    pub const LENGTH_MAX: usize = 2048;
+
+    /// Reads an id.
+    ///
+    /// # Errors
+    /// [`MalformedId`] if it is none.
+    pub fn parse(text: &str) -> Result<Self, MalformedId> {
+        let rest = text.strip_prefix("spiffe://").ok_or(MalformedId)?;
+        let (domain, path) = rest.split_once('/').ok_or(MalformedId)?;
+        let in_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".-_".contains(&b);
+        let in_segment = |b: u8| b.is_ascii_alphanumeric() || b".-_".contains(&b);
+        let segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(in_segment);
+        let fits = text.len() <= Self::LENGTH_MAX && !domain.is_empty() && domain.bytes().all(in_domain);
+        if fits && path.split('/').all(segment) { Ok(Self(text.into())) } else { Err(MalformedId) }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for SpiffeId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A machine that the config knows.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its name in the config.
+    pub name: WorkloadName,
+    /// Its id in certificates and tokens.
+    pub id: SpiffeId,
+    /// The roles that the config gives it, in the config's order.
+    pub roles: Box<[RoleName]>,
+}
+
+/// The one who asks, as far as he has proved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// Nobody said who he is.
+    Anonymous,
+    /// A workload.
+    Workload(Arc<Workload>),
+}
+
+impl Principal {
+    /// The workload, if it is one.
+    #[must_use]
+    pub fn workload(&self) -> Option<&Workload> {
+        match self {
+            Self::Anonymous => None,
+            Self::Workload(workload) => Some(workload),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("spiffe://example.com/worker/checkout", true)]
+    #[test_case("spiffe://example.com/A-b_c.d", true)]
+    #[test_case("spiffe://example.com", false; "no path")]
+    #[test_case("spiffe://example.com/", false; "empty path")]
+    #[test_case("spiffe:///worker", false; "no domain")]
+    #[test_case("spiffe://Example.com/worker", false; "upper-case domain")]
+    #[test_case("spiffe://example.com/../worker", false; "dots")]
+    #[test_case("spiffe://example.com//worker", false; "empty segment")]
+    #[test_case("spiffe://example.com/worker?x", false; "query")]
+    #[test_case("spiffe://example.com/work%65r", false; "encoded")]
+    #[test_case("https://example.com/worker", false; "other scheme")]
+    #[test_case("", false; "empty")]
+    fn id_is(text: &str, ok: bool) {
+        assert_eq!(SpiffeId::parse(text).is_ok(), ok);
+    }
+}

@@ -1,0 +1,296 @@
+//! One request and its response, from the head to the record of its outcome.
+
+use super::head;
+use crate::audit::{Decision, Outcome, Record, Source, Subject};
+use crate::clock::Timestamp;
+use crate::filter::Headers;
+use crate::identity::{Denied, Profile, Sighting, Verified};
+use crate::metrics::RouteMetrics;
+use crate::name::{ListenerName, WorkloadName};
+use crate::policy::Permit;
+use crate::refusal::Refusal;
+use crate::request::headers::TRACEPARENT;
+use crate::request::{Facts, Id};
+use crate::runtime::{Live, Route, Snapshot};
+use crate::upstream::Picked;
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
+use pingora_proxy::Session;
+use std::{borrow::Cow, sync::Arc};
+
+/// The longest header that is taken into a record, in bytes.
+const NOTED_MAX: usize = 256;
+
+/// What is known of a request so far. It holds its [`Snapshot`] to the end, and when it is dropped without having
+/// ended (the client has gone, the task was cut) it still writes its outcome.
+#[derive(Debug)]
+pub struct Exchange {
+    live: Arc<Live>,
+    snapshot: Arc<Snapshot>,
+    started: Timestamp,
+    source: Source,
+    request_id: Id,
+    subject: Option<Subject>,
+    authority: Box<str>,
+    cf_ray: Option<Box<str>>,
+    traceparent: Option<Box<str>>,
+    profile: Option<Profile>,
+    route: Option<Arc<Route>>,
+    workload: Option<WorkloadName>,
+    token: Option<Sighting>,
+    permit: Option<Permit>,
+    picked: Option<Picked>,
+    refusal: Option<Refusal>,
+    decided: bool,
+    ended: bool,
+}
+
+impl Exchange {
+    pub(super) fn begin(live: &Arc<Live>, listener: ListenerName) -> Self {
+        Self {
+            snapshot: live.snapshot(),
+            started: live.state().clock.now(),
+            live: Arc::clone(live),
+            source: Source { listener, address: None, tls_version: None, certificate: None },
+            request_id: Id::random(),
+            subject: None,
+            authority: Box::default(),
+            cf_ray: None,
+            traceparent: None,
+            profile: None,
+            route: None,
+            workload: None,
+            token: None,
+            permit: None,
+            picked: None,
+            refusal: None,
+            decided: false,
+            ended: false,
+        }
+    }
+
+    pub(super) fn came_from(&mut self, session: &Session) {
+        let client = head::client(session);
+        let address = session.client_addr().and_then(|address| address.as_inet());
+        self.source.address = address.map(|address| (address.ip(), address.port()));
+        self.source.tls_version = client.map(|client| client.version.clone());
+        self.source.certificate = client.and_then(|client| client.peer.as_ref()).map(crate::identity::Peer::thumbprint);
+    }
+
+    pub(super) fn concerns(&mut self, facts: &Facts, head: &RequestHeader) {
+        self.authority = facts.authority.clone();
+        self.subject = Some(Subject {
+            method: facts.method.clone(),
+            host: facts.host.clone(),
+            path: facts.path.as_str().into(),
+            protocol: facts.protocol,
+        });
+        let noted = |name: &str| head.headers.get(name)?.to_str().ok().filter(|text| text.len() <= NOTED_MAX);
+        self.cf_ray = noted("cf-ray").map(Into::into);
+        self.traceparent = noted(TRACEPARENT).filter(|text| is_traceparent(text)).map(Into::into);
+    }
+
+    pub(super) fn belongs_to(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    pub(super) const fn judged_by(&mut self, profile: Profile) {
+        self.profile = Some(profile);
+    }
+
+    /// From here on the edge's own request id counts.
+    pub(super) fn knows(&mut self, verified: &Verified) {
+        self.workload = verified.principal().workload().map(|workload| workload.name.clone());
+        self.token = verified.token().cloned();
+        if let Some(rid) = verified.token().and_then(|token| token.rid.clone()) {
+            self.request_id = rid;
+        }
+    }
+
+    /// Records the denial and says which it is.
+    pub(super) fn deny(&mut self, denied: &Denied) -> Refusal {
+        self.workload = self.workload.take().or_else(|| denied.workload.clone());
+        let mut decision = self.decision(Err(denied.refusal));
+        decision.kid.clone_from(&denied.kid);
+        self.live.state().journal.note(Record::Decision(decision));
+        self.metrics().denied.inc();
+        self.refusal = Some(denied.refusal);
+        denied.refusal
+    }
+
+    /// Records the permit, before anything is forwarded by it.
+    ///
+    /// # Errors
+    /// [`Refusal::AuditUnavailable`] if it cannot be recorded.
+    pub(super) fn allow(&mut self, permit: Permit) -> Result<(), Refusal> {
+        // A trace that a stranger names is not ours to go on with.
+        let known = permit.principal().workload().is_some();
+        self.traceparent = self.traceparent.take().filter(|_| known).or_else(|| Some(new_traceparent()));
+        let decision = self.decision(Ok(permit.rule().clone()));
+        let recorded = self.live.state().journal.decision(decision);
+        if recorded.is_ok() { &self.metrics().allowed } else { &self.metrics().denied }.inc();
+        self.permit = Some(permit);
+        recorded
+    }
+
+    fn decision(&mut self, verdict: Result<crate::verdict::RuleId, Refusal>) -> Box<Decision> {
+        self.decided = true;
+        let now = self.live.state().clock.now();
+        Box::new(Decision {
+            time: now,
+            request_id: self.request_id.clone(),
+            source: self.source.clone(),
+            subject: self.subject.take(),
+            cf_ray: self.cf_ray.take(),
+            traceparent: self.traceparent.clone(),
+            route: self.route.as_ref().map(|route| route.door.route.clone()),
+            profile: self.profile,
+            workload: self.workload.clone(),
+            kid: None,
+            token: self.token.take(),
+            verdict,
+            judged: self.snapshot.judged(),
+            took: now.since(self.started),
+        })
+    }
+
+    /// Notes that the answer is ours, and why.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+    }
+
+    /// The next server of the permit's pool, and how to reach it.
+    pub(super) fn pick(&mut self) -> Result<HttpPeer, Refusal> {
+        let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
+        // The server of an attempt before this one is let go first.
+        self.picked = None;
+        let picked = self.snapshot.pools.pick(permit)?;
+        let peer = picked.peer();
+        self.picked = Some(picked);
+        Ok(peer)
+    }
+
+    pub(super) fn filter_response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
+        self.route.as_ref().map_or(Ok(()), |route| route.filters.response(headers))
+    }
+
+    /// Records the outcome.
+    pub(super) fn end(&mut self, session: &Session, complete: bool) {
+        let status = session.response_written().map(|response| response.status.as_u16());
+        let bytes = (session.body_bytes_read(), session.body_bytes_sent());
+        self.record_outcome(status, bytes, complete);
+    }
+
+    fn record_outcome(&mut self, status: Option<u16>, (received, sent): (usize, usize), complete: bool) {
+        self.ended = true;
+        let now = self.live.state().clock.now();
+        let took = now.since(self.started);
+        self.metrics().duration.observe(took.as_secs_f64());
+        self.metrics().responded(status.unwrap_or_default());
+        if let (Some(refusal), Some(entrance)) = (self.refusal, self.snapshot.entrances.get(&self.source.listener)) {
+            entrance.metrics.refused(refusal);
+        }
+        let server = self.picked.as_ref().map(Picked::server);
+        self.live.state().journal.note(Record::Outcome(Box::new(Outcome {
+            time: now,
+            request_id: self.request_id.clone(),
+            listener: self.source.listener.clone(),
+            route: self.route.as_ref().map(|route| route.door.route.clone()),
+            workload: self.workload.clone(),
+            server: server.map(|server| (server.pool.clone(), server.name.clone())),
+            status,
+            refusal: self.refusal,
+            complete,
+            received,
+            sent,
+            took,
+            judged: self.snapshot.judged(),
+        })));
+    }
+
+    fn metrics(&self) -> &RouteMetrics {
+        self.route.as_ref().map_or(&self.snapshot.nowhere, |route| &route.metrics)
+    }
+
+    pub(super) const fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub(super) const fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    pub(super) const fn request_id(&self) -> &Id {
+        &self.request_id
+    }
+
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    pub(super) fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
+    pub(super) const fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
+    }
+
+    pub(super) const fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    /// Whether the peer has proved who he is, at least by his certificate.
+    pub(super) const fn is_proven(&self) -> bool {
+        self.workload.is_some()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.decided && !self.ended {
+            self.record_outcome(None, (0, 0), false);
+        }
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zero (W3C Trace Context § 3.2).
+fn is_traceparent(text: &str) -> bool {
+    let hex = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let some = |part: &str| part.bytes().any(|b| b != b'0');
+    match text.split('-').collect::<Vec<_>>().as_slice() {
+        ["00", trace, parent, flags] => hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2),
+        _ => false,
+    }
+}
+
+/// A trace of our own, not sampled.
+fn new_traceparent() -> Box<str> {
+    let (trace, parent) = (Id::random(), Id::random());
+    let parent: Cow<'_, str> = parent.as_str().get(..16).map_or("0000000000000001".into(), Into::into);
+    format!("00-{trace}-{parent}-00").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true; "the specification's own")]
+    #[test_case("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false; "no trace")]
+    #[test_case("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false; "no parent")]
+    #[test_case("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false; "upper case")]
+    #[test_case("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false; "other version")]
+    #[test_case("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false; "no flags")]
+    #[test_case("", false; "empty")]
+    fn traceparent(text: &str, ok: bool) {
+        assert_eq!(is_traceparent(text), ok);
+    }
+
+    #[test]
+    fn our_own_trace_is_one() {
+        assert!(is_traceparent(&new_traceparent()));
+    }
+}

@@ -1,0 +1,45 @@
+//! When the way to the origin fails: what is tried again, and what the client is told.
+
+use super::exchange::Exchange;
+use super::respond;
+use crate::refusal::Refusal;
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+/// A kept connection that the server has closed meanwhile says nothing about the server: the request goes once more on
+/// a new one, if doing it twice does no harm and its body is still there.
+pub(super) fn repeat_if_harmless(session: &Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    error.retry.decide_reuse(reused && harmless);
+    error
+}
+
+/// Answers, if there is still somebody to answer and nothing was answered yet.
+pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    let refusal = exchange.refusal().or_else(|| refusal_of(error));
+    let Some(refusal) = refusal.filter(|_| session.response_written().is_none()) else {
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    };
+    exchange.refuse(refusal);
+    // Who cannot be answered has gone; the outcome says so.
+    if respond::refuse(session, exchange, refusal).await.is_err() {
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
+    FailToProxy { error_code: refusal.facts().status, can_reuse_downstream: false }
+}
+
+/// The refusal that a failure stands for; none if the client has gone.
+#[expect(clippy::wildcard_enum_match_arm, reason = "Pingora's list of errors is open")]
+fn refusal_of(error: &Error) -> Option<Refusal> {
+    match (error.esource(), error.etype()) {
+        (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Some(Refusal::ConnectTimeout),
+        (_, ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError) => Some(Refusal::ConnectFailed),
+        (_, ErrorType::ConnectProxyFailure | ErrorType::SocketError | ErrorType::BindError) => Some(Refusal::ConnectFailed),
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Some(Refusal::ResponseTimeout),
+        (ErrorSource::Upstream, _) => Some(Refusal::ResponseBroken),
+        (ErrorSource::Downstream, ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed) => None,
+        (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => None,
+        (ErrorSource::Downstream, _) => Some(Refusal::MalformedRequest),
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),
+    }
+}

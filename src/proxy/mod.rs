@@ -1,0 +1,171 @@
+//! The only `ProxyHttp`: the way of a request, step by step.
+//!
+//! [`Gate::judge`] is the list to read. Each step returns what the next one demands, so none can be left out.
+
+mod exchange;
+mod failure;
+mod head;
+mod outbound;
+mod respond;
+
+pub use exchange::Exchange;
+
+use crate::identity::{self, Denied, Evidence, Verified};
+use crate::name::ListenerName;
+use crate::policy::{self, Case, Permit};
+use crate::refusal::Refusal;
+use crate::request::Facts;
+use crate::runtime::{Entrance, Live, Route};
+use async_trait::async_trait;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use std::sync::Arc;
+
+/// Serves the requests of one listener.
+#[derive(Debug)]
+pub struct Gate {
+    listener: ListenerName,
+    live: Arc<Live>,
+}
+
+/// What judging leads to: the permit and the route's filters.
+struct Admitted {
+    permit: Permit,
+    route: Arc<Route>,
+}
+
+impl Gate {
+    /// The gate of a listener.
+    #[must_use]
+    pub const fn new(listener: ListenerName, live: Arc<Live>) -> Self {
+        Self { listener, live }
+    }
+
+    /// The way of a request, up to its permit and through its filters.
+    fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let facts = head::read(session).map_err(|refusal| exchange.deny(&refusal.into()))?;
+        exchange.concerns(&facts, session.req_header());
+        let admitted = self.admit(session, exchange, &facts).map_err(|denied| exchange.deny(&denied))?;
+        exchange.allow(admitted.permit)?;
+        head::clean(session)?;
+        let mut headers = outbound::Request(session.req_header_mut());
+        admitted.route.filters.request(&mut headers)
+    }
+
+    /// Route, identity, policy.
+    fn admit(&self, session: &Session, exchange: &mut Exchange, facts: &Facts) -> Result<Admitted, Denied> {
+        let snapshot = Arc::clone(exchange.snapshot());
+        let entrance = snapshot.entrances.get(&self.listener).ok_or(Refusal::Internal)?;
+        let Some(route) = snapshot.routes.find(facts) else {
+            self.authenticate(session, exchange, facts, (entrance, entrance.identity))?;
+            return Err(Refusal::NoRoute.into());
+        };
+        exchange.belongs_to(route);
+        let demanded = route.door.demanded(entrance.identity);
+        let verified = if route.door.is_public() {
+            None
+        } else {
+            Some(self.authenticate(session, exchange, facts, (entrance, demanded))?)
+        };
+        let case = Case {
+            id: &exchange.request_id().clone(),
+            method: &facts.method,
+            listener: entrance.identity,
+            generation: snapshot.generation,
+            now: exchange.started(),
+        };
+        let permit = match &verified {
+            None => policy::admit_public(&route.door, &case),
+            Some(verified) => policy::decide(verified, &route.door, &case, (snapshot.replay, &self.live.state().replay)),
+        };
+        Ok(Admitted { permit: permit?, route: Arc::clone(route) })
+    }
+
+    fn authenticate(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        facts: &Facts,
+        (entrance, demanded): (&Entrance, identity::Profile),
+    ) -> Result<Verified, Denied> {
+        exchange.judged_by(demanded);
+        let peer = head::client(session).and_then(|client| client.peer.as_ref());
+        let evidence = Evidence { facts, peer, tokens: head::tokens(session) };
+        let trust = &exchange.snapshot().trust;
+        let verified = identity::authenticate(demanded, &evidence, entrance.authorities.as_ref(), trust, exchange.started())?;
+        exchange.knows(&verified);
+        Ok(verified)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gate {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        Exchange::begin(&self.live, self.listener.clone())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
+        exchange.came_from(session);
+        match self.judge(session, exchange) {
+            Ok(()) => Ok(false),
+            Err(refusal) => {
+                exchange.refuse(refusal);
+                respond::refuse(session, exchange, refusal).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+        exchange.pick().map(Box::new).map_err(|refusal| {
+            exchange.refuse(refusal);
+            Error::explain(ErrorType::HTTPStatus(refusal.facts().status), refusal.facts().explain)
+        })
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        outbound::identify(request, session, exchange)
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        respond::dress(response, exchange)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        _: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        failure::repeat_if_harmless(session, error, reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        failure::answer(session, error, exchange).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        exchange.end(session, error.is_none());
+    }
+
+    /// The audit log says it.
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        true
+    }
+}

@@ -1,0 +1,76 @@
+//! What the origin is told: who asks, by which route, under which id. Set last, so that nobody else can.
+
+use super::exchange::Exchange;
+use super::head;
+use crate::filter::Headers;
+use crate::refusal::Refusal;
+use crate::request::headers;
+use http::{HeaderName, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, OkOrErr};
+use pingora_proxy::Session;
+use std::net::SocketAddr;
+
+/// A request's head, for filters.
+pub(super) struct Request<'a>(pub(super) &'a mut RequestHeader);
+
+impl Headers for Request<'_> {
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
+        self.0.insert_header(name.clone(), value.clone()).map_err(|_unfit| Refusal::FilterFailed)
+    }
+}
+
+/// A response's head, for filters.
+pub(super) struct Response<'a>(pub(super) &'a mut ResponseHeader);
+
+impl Headers for Response<'_> {
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
+        self.0.insert_header(name.clone(), value.clone()).map_err(|_unfit| Refusal::FilterFailed)
+    }
+}
+
+/// Sets the identity headers. Only a request with a permit has any.
+///
+/// # Errors
+/// If one cannot be set; the request then goes nowhere.
+pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange: &Exchange) -> pingora::Result<()> {
+    let permit = exchange.permit().or_err(ErrorType::InternalError, "there is no permit")?;
+    if let Some(workload) = permit.principal().workload() {
+        request.insert_header(headers::WORKLOAD, workload.name.as_str())?;
+        let roles: Vec<_> = workload.roles.iter().map(crate::name::RoleName::as_str).collect();
+        if !roles.is_empty() {
+            request.insert_header(headers::ROLES, roles.join(","))?;
+        }
+    }
+    request.insert_header(headers::ROUTE, permit.route().as_str())?;
+    request.insert_header(headers::REQUEST_ID, permit.request_id().as_str())?;
+    if let Some(traceparent) = exchange.traceparent() {
+        request.insert_header(headers::TRACEPARENT, traceparent)?;
+    }
+    forwarded(request, session, exchange.authority())
+}
+
+fn forwarded(request: &mut RequestHeader, session: &Session, authority: &str) -> pingora::Result<()> {
+    let proto = if head::client(session).is_some() { "https" } else { "http" };
+    let address = session.client_addr().and_then(|address| address.as_inet()).copied();
+    let node = address.map_or_else(|| "unknown".to_owned(), node);
+    request.insert_header(headers::FORWARDED, format!("for=\"{node}\";host=\"{authority}\";proto={proto}"))?;
+    if let Some(address) = address {
+        request.insert_header(headers::X_FORWARDED_FOR, address.ip().to_string())?;
+    }
+    request.insert_header(headers::X_FORWARDED_HOST, authority)?;
+    request.insert_header(headers::X_FORWARDED_PROTO, proto)
+}
+
+/// RFC 7239 § 6: an IPv6 address stands in brackets.
+fn node(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
+}
+
+/// A refusal as Pingora's error.
+pub(super) fn error(refusal: Refusal) -> Box<Error> {
+    Error::explain(ErrorType::HTTPStatus(refusal.facts().status), refusal.facts().explain)
+}

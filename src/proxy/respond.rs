@@ -1,0 +1,98 @@
+//! Answers: ours to who is refused, and the last touch to the origin's.
+
+use super::exchange::Exchange;
+use super::outbound;
+use crate::refusal::Refusal;
+use crate::request::headers::REQUEST_ID;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method};
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+use serde::Serialize;
+
+const CHALLENGE: &str = "EdgeIdentity";
+
+/// RFC 9457.
+#[derive(Serialize)]
+struct Problem<'a> {
+    title: &'a str,
+    status: u16,
+    request_id: &'a str,
+}
+
+/// Answers a refusal. A body that the client has not sent yet is not waited for: the connection closes instead, so that
+/// it is never read as the next request.
+///
+/// # Errors
+/// If the answer cannot be sent.
+pub(super) async fn refuse(session: &mut Session, exchange: &Exchange, refusal: Refusal) -> pingora::Result<()> {
+    let facts = refusal.facts();
+    let request_id = exchange.request_id().as_str();
+    let problem = Problem { title: facts.text, status: facts.status, request_id };
+    // A struct of texts and a number always becomes JSON.
+    let body = Bytes::from(serde_json::to_vec(&problem).unwrap_or_default());
+    let mut response = ResponseHeader::build(facts.status, Some(8))?;
+    response.insert_header(CONTENT_TYPE, "application/problem+json")?;
+    response.insert_header(CONTENT_LENGTH, body.len())?;
+    response.insert_header(CACHE_CONTROL, "no-store")?;
+    response.insert_header(REQUEST_ID, request_id)?;
+    if refusal.is_challenge() {
+        response.insert_header(WWW_AUTHENTICATE, challenge(refusal, exchange.is_proven()))?;
+    }
+    if let Some(seconds) = refusal.retry_after() {
+        response.insert_header(RETRY_AFTER, seconds)?;
+    }
+    if !session.as_downstream_mut().is_body_done() {
+        session.as_downstream_mut().set_keepalive(None);
+    }
+    let bodiless = session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(response), bodiless).await?;
+    if bodiless { Ok(()) } else { session.write_response_body(Some(body), true).await }
+}
+
+/// Why is told only to a peer who has proved something.
+fn challenge(refusal: Refusal, proven: bool) -> String {
+    let realm = format!("{CHALLENGE} realm=\"belay\"");
+    match refusal.facts().challenge.filter(|_| proven) {
+        Some(description) => format!("{realm}, error=\"invalid_token\", error_description=\"{description}\""),
+        None => realm,
+    }
+}
+
+/// Runs the filters on the origin's response, takes out a challenge that only we may make (the Worker would sign again
+/// for it), and adds the request's id.
+///
+/// # Errors
+/// If a filter refuses or a header cannot be set.
+pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> pingora::Result<()> {
+    let is_ours = |value: &HeaderValue| {
+        value.as_bytes().get(..CHALLENGE.len()).is_some_and(|start| start.eq_ignore_ascii_case(CHALLENGE.as_bytes()))
+    };
+    let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+    if challenges.iter().any(is_ours) {
+        response.remove_header(&WWW_AUTHENTICATE);
+        for other in challenges.into_iter().filter(|value| !is_ours(value)) {
+            response.append_header(WWW_AUTHENTICATE, other)?;
+        }
+    }
+    if let Err(refusal) = exchange.filter_response(&mut outbound::Response(response)) {
+        exchange.refuse(refusal);
+        return Err(outbound::error(refusal));
+    }
+    response.insert_header(REQUEST_ID, exchange.request_id().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_does_not_learn_why() {
+        assert_eq!(challenge(Refusal::TokenExpired, false), "EdgeIdentity realm=\"belay\"");
+        assert_eq!(
+            challenge(Refusal::TokenExpired, true),
+            "EdgeIdentity realm=\"belay\", error=\"invalid_token\", error_description=\"expired\""
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! Every way in which a request is refused: one closed list, one table.
+//!
+//! The client reads [`Facts::text`], the operator [`Facts::explain`]. The same short name is the metric's label and,
+//! after its family, the audit code.
+
+use serde::{Serialize, Serializer};
+
+macro_rules! refusals {
+    ($($variant:ident = $status:literal $family:literal $label:literal, $challenge:expr,
+        $text:literal, $explain:literal;)*) => {
+        /// Why a request was refused.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Refusal {
+            $(#[doc = $explain] $variant,)*
+        }
+
+        impl Refusal {
+            /// All of them, in the table's order; `refusal as usize` is the index.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// What there is to say of it.
+            #[must_use]
+            pub const fn facts(self) -> &'static Facts {
+                match self {
+                    $(Self::$variant => &Facts {
+                        status: $status,
+                        label: $label,
+                        code: concat!($family, ".", $label),
+                        challenge: $challenge,
+                        text: $text,
+                        explain: $explain,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+/// What a refusal means to each of its readers.
+#[derive(Debug)]
+pub struct Facts {
+    /// The HTTP status.
+    pub status: u16,
+    /// The label `reason` of metrics.
+    pub label: &'static str,
+    /// `event.reason` of the audit record: family and label.
+    pub code: &'static str,
+    /// `error_description` of the challenge; only a peer who has proved something reads it.
+    pub challenge: Option<&'static str>,
+    /// What the client reads.
+    pub text: &'static str,
+    /// What the operator reads.
+    pub explain: &'static str,
+}
+
+refusals! {
+    MalformedAuthority = 400 "request" "malformed_authority", None,
+        "The request must name exactly one host.", "Host or :authority is missing, repeated or no host name.";
+    AuthorityMismatch = 400 "request" "authority_mismatch", None,
+        "The request names two hosts.", "Host, :authority and the target do not name the same host.";
+    MalformedTarget = 400 "request" "malformed_target", None,
+        "The request target is malformed.", "The target is no path with an optional query.";
+    AmbiguousPath = 400 "request" "ambiguous_path", None,
+        "The path is ambiguous.", "Servers could read the path in different ways, so it is not forwarded.";
+    MalformedRequest = 400 "request" "malformed_request", None,
+        "The request is malformed.", "The request's framing or body could not be read.";
+    NoRoute = 404 "route" "no_route", None,
+        "There is nothing here.", "No route matches host, path and method.";
+    CertificateMissing = 401 "identity" "certificate_missing", Some("certificate"),
+        "A client certificate is required.", "The connection carries no client certificate.";
+    CertificateMalformed = 401 "identity" "certificate_malformed", Some("certificate"),
+        "The client certificate is not accepted.",
+        "The certificate cannot be parsed, is not for client authentication, or has not exactly one URI SAN.";
+    CertificateUntrusted = 401 "identity" "certificate_untrusted", Some("certificate"),
+        "The client certificate is not accepted.", "The chain does not end at a CA of this listener's client_auth.";
+    CertificateExpired = 401 "identity" "certificate_expired", Some("certificate"),
+        "The client certificate is not accepted.", "A certificate of the chain is expired or not valid yet.";
+    CertificateUnknown = 401 "identity" "certificate_unknown", Some("certificate"),
+        "The client certificate is not accepted.", "No workload of the config has the certificate's URI SAN as its id.";
+    TokenMissing = 401 "identity" "token_missing", Some("token"),
+        "An Edge-Identity token is required.", "The route demands a token and the request carries none.";
+    TokenRepeated = 400 "identity" "token_repeated", None,
+        "There must be one Edge-Identity token.", "The Edge-Identity header is there more than once.";
+    TokenTooLong = 400 "identity" "token_too_long", None,
+        "The Edge-Identity token is too long.", "The Edge-Identity header is over 8 KiB.";
+    TokenMalformed = 401 "identity" "token_malformed", Some("malformed"),
+        "The Edge-Identity token is not accepted.",
+        "No compact JWS of type edge-identity+jwt with just typ, alg and kid, or a claim is missing or of another type.";
+    TokenKeyUnknown = 401 "identity" "token_key_unknown", Some("unknown_key"),
+        "The Edge-Identity token is not accepted.", "No workload has a key with the token's kid and algorithm.";
+    TokenSignature = 401 "identity" "token_signature", Some("signature"),
+        "The Edge-Identity token is not accepted.", "The signature does not fit the key.";
+    TokenIssuer = 401 "identity" "token_issuer", Some("issuer"),
+        "The Edge-Identity token is not accepted.", "iss is not the config's edge.issuer.";
+    TokenAudience = 401 "identity" "token_audience", Some("audience"),
+        "The Edge-Identity token is not accepted.", "aud does not name the config's edge.audience.";
+    TokenSubject = 401 "identity" "token_subject", Some("subject"),
+        "The Edge-Identity token is not accepted.", "sub is not the workload of the certificate and of the key.";
+    TokenLifetime = 401 "identity" "token_lifetime", Some("lifetime"),
+        "The Edge-Identity token is not accepted.", "exp - iat is not positive or over edge.token.max_lifetime.";
+    TokenExpired = 401 "identity" "token_expired", Some("expired"),
+        "The Edge-Identity token has expired.", "exp has passed, with 30 s for clocks that are behind.";
+    TokenNotYet = 401 "identity" "token_not_yet", Some("not_yet"),
+        "The Edge-Identity token is not valid yet.", "iat is more than 5 s ahead of this clock.";
+    TokenBinding = 401 "identity" "token_binding", Some("binding"),
+        "The Edge-Identity token is for another request.", "htm, hta or htt is not this method, authority or raw target.";
+    TokenCertificate = 401 "identity" "token_certificate", Some("cert_mismatch"),
+        "The Edge-Identity token is for another certificate.", "cnf.x5t#S256 is not this connection's certificate.";
+    TokenReplayed = 401 "identity" "token_replayed", Some("replay"),
+        "The Edge-Identity token was used before.", "The same jti was used as often as edge.token.replay allows.";
+    TokenStale = 401 "identity" "token_stale", Some("stale_token"),
+        "The Edge-Identity token may have been used before.",
+        "This process has just started and cannot know whether the token was used with the one before: sign again.";
+    ReplayStoreFull = 503 "identity" "replay_store_full", None,
+        "The service is overloaded.", "The replay store is full; nothing in it may be forgotten before it expires.";
+    ReplayShareFull = 503 "identity" "replay_share_full", None,
+        "The service is overloaded.", "This workload holds half of the replay store, which is all that one may.";
+    ProfileMismatch = 401 "policy" "profile_mismatch", Some("profile"),
+        "More proof of identity is required.", "The identity was proved by another profile than the route demands.";
+    NotAllowed = 403 "policy" "not_allowed", None,
+        "Not allowed.", "The route's allow list names neither the workload nor one of its roles.";
+    FilterFailed = 500 "filter" "filter_failed", None,
+        "The request could not be prepared.", "A filter of the route could not do its work.";
+    AuditUnavailable = 503 "audit" "audit_unavailable", None,
+        "The service is not available.", "The decision could not be recorded, and nothing is served unrecorded.";
+    NoServer = 503 "upstream" "no_server", None,
+        "No server is available.", "No server of the pool is healthy.";
+    ConnectFailed = 502 "upstream" "connect_failed", None,
+        "The origin cannot be reached.", "The server refused the connection or its TLS failed.";
+    ConnectTimeout = 504 "upstream" "connect_timeout", None,
+        "The origin did not answer in time.", "No connection within timeouts.connect.";
+    ResponseTimeout = 504 "upstream" "response_timeout", None,
+        "The origin did not answer in time.", "The server sent nothing for timeouts.between_bytes, or took nothing.";
+    ResponseBroken = 502 "upstream" "response_broken", None,
+        "The origin's answer was broken.", "The server closed the connection or sent no HTTP.";
+    Internal = 500 "internal" "internal", None,
+        "Something went wrong here.", "A fault in Belay itself; the process log says more.";
+}
+
+impl Refusal {
+    /// Whether the answer carries a `WWW-Authenticate` challenge.
+    #[must_use]
+    pub const fn is_challenge(self) -> bool {
+        self.facts().status == 401
+    }
+
+    /// After how many seconds a new try may succeed, where that is known: `Retry-After`.
+    #[must_use]
+    pub const fn retry_after(self) -> Option<u64> {
+        match (self, self.facts().status) {
+            (Self::TokenStale, _) => Some(Self::STALE_FOR_SECONDS),
+            (_, 503) => Some(1),
+            (_, _) => None,
+        }
+    }
+
+    /// After a start, for how long tokens may have been used with an earlier process.
+    pub const STALE_FOR_SECONDS: u64 = 6;
+}
+
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.facts().code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_refusal_has_a_name_of_its_own() {
+        let labels: HashSet<_> = Refusal::ALL.iter().map(|r| r.facts().label).collect();
+        assert_eq!(labels.len(), Refusal::ALL.len());
+        assert!(Refusal::ALL.iter().enumerate().all(|(index, refusal)| *refusal as usize == index));
+    }
+
+    #[test]
+    fn a_challenge_has_a_description_and_only_a_challenge() {
+        for refusal in Refusal::ALL {
+            assert_eq!(refusal.is_challenge(), refusal.facts().challenge.is_some(), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn the_client_reads_no_more_than_a_sentence() {
+        for refusal in Refusal::ALL {
+            let text = refusal.facts().text;
+            assert!(text.ends_with('.') && text.len() < 60 && !text.contains("config"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Names of headers that only Belay sets towards the origin. What a client or a filter writes there is not passed on.
+
+/// Where tokens come.
+pub const EDGE_IDENTITY: &str = "edge-identity";
+/// The workload.
+pub const WORKLOAD: &str = "belay-workload";
+/// Its roles, separated by commas.
+pub const ROLES: &str = "belay-roles";
+/// The route.
+pub const ROUTE: &str = "belay-route";
+/// The request's id; the answer carries it too.
+pub const REQUEST_ID: &str = "x-request-id";
+/// RFC 7239.
+pub const FORWARDED: &str = "forwarded";
+/// What `forwarded` says, for older servers.
+pub const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// The authority that was asked for.
+pub const X_FORWARDED_HOST: &str = "x-forwarded-host";
+/// `https` or `http`.
+pub const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+/// <https://www.w3.org/TR/trace-context/>
+pub const TRACEPARENT: &str = "traceparent";
+
+/// Whether only Belay may set it. Servers that turn `-` into `_` (CGI, WSGI) read both spellings as one name, so both
+/// are ours.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    let dashed;
+    let name = if name.contains('_') {
+        dashed = name.replace('_', "-");
+        dashed.as_str()
+    } else {
+        name
+    };
+    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    let is = |own: &str| name.eq_ignore_ascii_case(own);
+    starts("belay-")
+        || is("belay")
+        || starts("x-forwarded")
+        || starts("client-cert")
+        || is(EDGE_IDENTITY)
+        || is(FORWARDED)
+        || is(REQUEST_ID)
+        || is(TRACEPARENT)
+        || is("tracestate")
+}
+
+/// Whether it frames a message or belongs to one connection (RFC 9110 § 7.6.1), so that no filter may touch it.
+#[must_use]
+pub fn is_framing(name: &str) -> bool {
+    const FRAMING: [&str; 10] = [
+        "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+        "upgrade", "http2-settings",
+    ];
+    FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("Belay-Workload", true)]
+    #[test_case("belay_workload", true; "underscore")]
+    #[test_case("BELAY-ANYTHING", true; "not known yet")]
+    #[test_case("Edge_Identity", true; "token underscore")]
+    #[test_case("x_forwarded-for", true; "mixed")]
+    #[test_case("X-Forwarded-Client-Cert", true; "envoy's")]
+    #[test_case("Client-Cert-Chain", true; "rfc 9440")]
+    #[test_case("forwarded", true)]
+    #[test_case("x_request_id", true; "request id")]
+    #[test_case("traceparent", true)]
+    #[test_case("authorization", false)]
+    #[test_case("x-tenant", false)]
+    #[test_case("my-belay-x", false; "elsewhere in the name")]
+    #[test_case("edge-identity-x", false; "longer")]
+    #[test_case("b", false; "short")]
+    fn ours(name: &str, expected: bool) {
+        assert_eq!(is_ours(name), expected);
+    }
+}

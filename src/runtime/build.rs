@@ -1,0 +1,139 @@
+//! From a [`Config`] and the files that it names to a [`Snapshot`]. All faults of all files are reported at once.
+
+use super::snapshot::{Entrance, Route, Snapshot};
+use crate::config::{Config, Finding, ListenerConfig, RouteConfig, TlsConfig};
+use crate::filter::Chain;
+use crate::generation::Generation;
+use crate::identity::{Authorities, TokenKey, Trust};
+use crate::keys::Files;
+use crate::metrics::Metrics;
+use crate::policy::Door;
+use crate::route::Table;
+use crate::tls::{Certificates, Terminator};
+use crate::upstream::{Pools, Servers};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// Builds a generation beside the live one.
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn build(
+    config: &Config,
+    generation: Generation,
+    (metrics, servers): (&Metrics, &Servers),
+) -> Result<Snapshot, Vec<Finding>> {
+    let mut build = Build { files: Files::default(), findings: Vec::new() };
+    let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
+    let trust = build.trust(config);
+    let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
+    build.writable(&config.audit_file);
+    if !build.findings.is_empty() {
+        return Err(build.findings);
+    }
+    let names = config.listeners.iter().map(|listener| listener.name.clone());
+    Ok(Snapshot {
+        generation,
+        digest: build.files.digest(config.text_digest),
+        entrances: names.zip(entrances.into_iter().flatten()).collect(),
+        trust,
+        replay: config.replay,
+        routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
+        nowhere: metrics.route(None),
+        pools: Pools::build(&config.pools, servers, metrics),
+        files: build.files.paths().map(Path::to_owned).collect(),
+    })
+}
+
+struct Build {
+    files: Files,
+    findings: Vec<Finding>,
+}
+
+impl Build {
+    /// The value, or its fault is noted.
+    fn take<T>(&mut self, result: Result<T, Finding>) -> Option<T> {
+        result.map_err(|finding| self.findings.push(finding)).ok()
+    }
+
+    fn entrance(&mut self, listener: &ListenerConfig, metrics: &Metrics) -> Option<Entrance> {
+        let tls = match &listener.tls {
+            Some(tls) => Some(self.terminator(tls)?),
+            None => None,
+        };
+        let client_ca = listener.tls.as_ref().map_or(&[][..], |tls| &tls.client_ca);
+        let authorities = if client_ca.is_empty() { None } else { Some(self.authorities(client_ca)?) };
+        let metrics = metrics.listener(&listener.name);
+        Some(Entrance { tls, authorities, identity: listener.identity, metrics })
+    }
+
+    fn terminator(&mut self, tls: &TlsConfig) -> Option<Terminator> {
+        let mut pairs = Vec::new();
+        for files in &tls.certificates {
+            let chain = self.files.certificates(&files.chain);
+            let key = self.files.private_key(&files.key);
+            let (chain, key) = (self.take(chain), self.take(key));
+            pairs.extend(chain.zip(key));
+        }
+        if pairs.len() < tls.certificates.len() {
+            return None;
+        }
+        let certificates = Certificates::new(pairs).map_err(|(index, fault)| {
+            let file = tls.certificates.get(index).map_or_else(PathBuf::new, |files| files.key.clone());
+            Finding::of_file(file, fault.to_string(), None)
+        });
+        let terminator = self.take(certificates).map(Terminator::new)?;
+        self.take(terminator.map_err(|fault| Finding::of_file("", format!("TLS cannot be set up: {fault}"), None)))
+    }
+
+    fn authorities(&mut self, paths: &[PathBuf]) -> Option<Authorities> {
+        let mut certificates = Vec::new();
+        for path in paths {
+            let read = self.files.certificates(path);
+            certificates.extend(self.take(read)?.into_iter().map(|certificate| (path, certificate)));
+        }
+        let ders: Vec<_> = certificates.iter().map(|(_, certificate)| certificate.clone()).collect();
+        let authorities = Authorities::new(&ders).map_err(|index| {
+            let path = certificates.get(index).map_or_else(PathBuf::new, |(path, _)| (*path).clone());
+            Finding::of_file(path, "holds a certificate that cannot be a CA", None)
+        });
+        self.take(authorities)
+    }
+
+    fn trust(&mut self, config: &Config) -> Trust {
+        let mut trust = Trust { edge: config.edge.clone(), ..Trust::default() };
+        for workload in &config.workloads {
+            for key in &workload.keys {
+                let read = self.files.public_key(&key.file);
+                let token_key = |verifying| TokenKey { workload: Arc::clone(&workload.workload), key: verifying };
+                trust.keys.extend(self.take(read).map(|read| (key.kid.clone(), token_key(read))));
+            }
+            trust.workloads.insert(workload.workload.id.clone(), Arc::clone(&workload.workload));
+        }
+        trust
+    }
+
+    fn route(&mut self, route: &RouteConfig, metrics: &Metrics) -> Option<Arc<Route>> {
+        let unknown = |kind: &str| Finding::of_file("", format!("there is no filter `{kind}`"), None);
+        let filters = self.take(Chain::build(&route.filters).map_err(unknown))?;
+        let door = Door {
+            route: route.name.clone(),
+            demands: route.identity,
+            access: Arc::clone(&route.access),
+            pool: route.pool.clone(),
+        };
+        Some(Arc::new(Route { door, filters, metrics: metrics.route(Some(&route.name)) }))
+    }
+
+    /// Whether the folder of the audit log is there; the file itself is opened, once, by its writer.
+    fn writable(&mut self, path: &Path) {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        if !fs::metadata(folder).is_ok_and(|found| found.is_dir()) {
+            let hint = format!("make the folder {}", folder.display());
+            self.findings.push(Finding::of_file(path, "cannot be written: its folder is not there", Some(hint)));
+        }
+    }
+}

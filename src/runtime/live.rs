@@ -1,0 +1,169 @@
+//! The generation that is live, and the change to the next.
+
+use super::build::build;
+use super::history::History;
+use super::snapshot::Snapshot;
+use super::state::State;
+use crate::audit::{Act, Record};
+use crate::config::{Config, Finding, ListenerConfig};
+use crate::generation::Generation;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use std::{fmt::Write, path::Path, sync::Arc};
+use tokio::sync::watch;
+
+/// The live generation and all that it shares with the next.
+#[derive(Debug)]
+pub struct Live {
+    snapshot: ArcSwap<Snapshot>,
+    state: State,
+    generations: watch::Sender<Generation>,
+    /// Held while a generation is made, so that two changes never cross.
+    making: Mutex<Making>,
+}
+
+#[derive(Debug)]
+struct Making {
+    config: Arc<Config>,
+    history: History,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A new generation is live.
+    Applied(Generation),
+    /// Nothing that decides is different.
+    Nothing,
+}
+
+impl Live {
+    pub(super) fn new(config: Config, state: State, mut history: History) -> Result<Self, Vec<Finding>> {
+        let snapshot = build(&config, history.next(), (&state.metrics, &state.servers))?;
+        remember(&mut history, snapshot.generation, config.history_dir.as_deref())?;
+        state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
+        let making = Mutex::new(Making { config: Arc::new(config), history });
+        let generations = watch::Sender::new(snapshot.generation);
+        let live = Self { snapshot: ArcSwap::from_pointee(snapshot), state, generations, making };
+        live.record("start", None);
+        Ok(live)
+    }
+
+    /// The live generation. Whoever asks keeps it to the end of what he does.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// What outlives generations.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Tells of every new generation.
+    #[must_use]
+    pub fn generations(&self) -> watch::Receiver<Generation> {
+        self.generations.subscribe()
+    }
+
+    /// The config of the live generation.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.making.lock().config)
+    }
+
+    /// Makes a checked config live.
+    ///
+    /// # Errors
+    /// What is wrong; the old generation stays.
+    pub fn apply(&self, config: Config) -> Result<Change, Vec<Finding>> {
+        let mut making = self.making.lock();
+        let fixed = unchangeable(&making.config, &config);
+        let change = if fixed.is_empty() { self.make(&mut making, Arc::new(config)) } else { Err(fixed) };
+        self.report(&change);
+        change
+    }
+
+    /// Reads the files of the live config again and makes a generation if one of them is different.
+    ///
+    /// # Errors
+    /// What is wrong; the old generation stays.
+    pub fn refresh(&self) -> Result<Change, Vec<Finding>> {
+        let mut making = self.making.lock();
+        let config = Arc::clone(&making.config);
+        let change = self.make(&mut making, config);
+        self.report(&change);
+        change
+    }
+
+    /// Notes an attempt at a change that ended before there was a config.
+    pub fn refused(&self, findings: &[Finding]) {
+        self.report(&Err(findings.to_vec()));
+    }
+
+    /// Records an administrative act.
+    pub fn record(&self, action: &'static str, failure: Option<Box<str>>) {
+        let judged = self.snapshot.load().judged();
+        let act = Act { time: self.state.clock.now(), action, failure, judged };
+        self.state.journal.note(Record::Act(Arc::new(act)));
+    }
+
+    fn make(&self, making: &mut Making, config: Arc<Config>) -> Result<Change, Vec<Finding>> {
+        let snapshot = build(&config, making.history.next(), (&self.state.metrics, &self.state.servers))?;
+        if snapshot.digest == self.snapshot.load().digest {
+            return Ok(Change::Nothing);
+        }
+        let (generation, digest) = (snapshot.generation, snapshot.digest);
+        remember(&mut making.history, generation, config.history_dir.as_deref())?;
+        self.snapshot.store(Arc::new(snapshot));
+        self.state.metrics.applied(&config.node, generation, digest);
+        self.generations.send_replace(generation);
+        making.config = config;
+        Ok(Change::Applied(generation))
+    }
+
+    fn report(&self, change: &Result<Change, Vec<Finding>>) {
+        match change {
+            Ok(Change::Nothing) => log::info!("nothing that decides has changed"),
+            Ok(Change::Applied(generation)) => {
+                log::info!("generation {generation} is live");
+                self.state.metrics.reloaded(true);
+                self.record("reload", None);
+            }
+            Err(findings) => {
+                let mut text = String::new();
+                for finding in findings {
+                    // Writing to a String cannot fail.
+                    if write!(text, "\n{finding}").is_err() {}
+                }
+                log::error!("the change is refused and the old config stays:{text}");
+                self.state.metrics.reloaded(false);
+                let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
+                self.record("reload", Some(messages.join("; ").into()));
+            }
+        }
+    }
+}
+
+fn remember(history: &mut History, generation: Generation, folder: Option<&Path>) -> Result<(), Vec<Finding>> {
+    let fault = |error| vec![Finding::of_file(folder.unwrap_or(Path::new("")), format!("the history cannot be written: {error}"), None)];
+    history.remember(generation).map_err(fault)
+}
+
+/// What a running process cannot change yet.
+fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
+    let sockets = |config: &Config| {
+        let socket = |listener: &ListenerConfig| (listener.name.clone(), listener.bind.clone(), listener.tls.is_some());
+        config.listeners.iter().map(socket).collect::<Vec<_>>()
+    };
+    let differences = [
+        (sockets(old) != sockets(new), "the listeners' names, addresses and whether they speak TLS"),
+        (old.node != new.node, "node"),
+        (old.audit_file != new.audit_file, "audit.file"),
+        (old.admin_http != new.admin_http, "admin.http"),
+        (old.history_dir != new.history_dir, "history.dir"),
+    ];
+    let finding = |what| Finding::of_file("", format!("a running process cannot change {what} yet"), Some("restart it".into()));
+    differences.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| finding(what)).collect()
+}

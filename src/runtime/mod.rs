@@ -1,0 +1,16 @@
+//! The live config: a [`Snapshot`] that requests hold to their end, what outlives it ([`State`]), and the swap.
+//!
+//! Building reads files and may fail, and touches nothing that is live. Swapping cannot fail. Every change makes a
+//! generation, be it of the config's text or of a key file that it names.
+
+mod build;
+mod history;
+mod live;
+mod snapshot;
+mod state;
+
+pub use build::build;
+pub use history::History;
+pub use live::{Change, Live};
+pub use snapshot::{Entrance, Route, Snapshot};
+pub use state::{State, start};

@@ -1,0 +1,68 @@
+//! One generation, built.
+
+use crate::audit::Judged;
+use crate::filter::Chain;
+use crate::generation::{Digest, Generation};
+use crate::identity::{Authorities, Profile, Replay, Trust};
+use crate::metrics::{ListenerMetrics, RouteMetrics};
+use crate::name::ListenerName;
+use crate::policy::Door;
+use crate::route::Table;
+use crate::tls::Terminator;
+use crate::upstream::Pools;
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+/// Everything that judges and serves a request.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its number.
+    pub generation: Generation,
+    /// The digest of the config and of all files that it names.
+    pub digest: Digest,
+    /// Where connections come in.
+    pub entrances: HashMap<ListenerName, Entrance>,
+    /// Whom we know.
+    pub trust: Trust,
+    /// How often a token may be used.
+    pub replay: Replay,
+    /// Where requests belong.
+    pub routes: Table<Arc<Route>>,
+    /// For requests that belong nowhere.
+    pub nowhere: RouteMetrics,
+    /// Where they go.
+    pub pools: Pools,
+    /// The files that it was built from.
+    pub files: Box<[PathBuf]>,
+}
+
+impl Snapshot {
+    /// Its number and digest, for records.
+    #[must_use]
+    pub const fn judged(&self) -> Judged {
+        Judged { generation: self.generation, digest: self.digest }
+    }
+}
+
+/// A listener's part of a snapshot.
+#[derive(Debug)]
+pub struct Entrance {
+    /// Its TLS; none means plain HTTP.
+    pub tls: Option<Terminator>,
+    /// Who vouches for its clients.
+    pub authorities: Option<Authorities>,
+    /// What it demands.
+    pub identity: Profile,
+    /// Its handles.
+    pub metrics: ListenerMetrics,
+}
+
+/// A route.
+#[derive(Debug)]
+pub struct Route {
+    /// Who may pass, and where to.
+    pub door: Door,
+    /// What is done to those who pass.
+    pub filters: Chain,
+    /// Its handles.
+    pub metrics: RouteMetrics,
+}

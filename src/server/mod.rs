@@ -1,0 +1,161 @@
+//! The process: binds every address first, then runs the parts in Pingora's server until a signal ends it.
+
+mod listen;
+mod signals;
+mod watch;
+
+use crate::admin::Admin;
+use crate::drain;
+use crate::name::ListenerName;
+use crate::proxy::Gate;
+use crate::runtime::Live;
+use crate::upstream::Probes;
+use async_trait::async_trait;
+use listen::{Accepting, Bound};
+use pingora::apps::http_app::HttpServer;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
+use pingora::services::Service;
+use pingora_proxy::http_proxy;
+use signals::{Received, Stopped};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::Notify;
+
+/// Why the process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address is taken, not ours, or forbidden.
+    #[error("{what} cannot listen on {address}")]
+    Bind {
+        /// Who wanted it.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// How to run.
+#[derive(Debug)]
+pub struct Options {
+    /// The config's file, read again on SIGHUP; none if there is nothing to read again.
+    pub config_file: Option<PathBuf>,
+    /// How long requests in flight may take to end after a stop was asked for.
+    pub grace: Duration,
+}
+
+/// The addresses that are listened on.
+#[derive(Debug)]
+pub struct Addresses {
+    /// Of each listener, in the config's order.
+    pub listeners: Vec<(ListenerName, SocketAddr)>,
+    /// Of metrics and health.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Serves until a signal ends it. `ready` is told the addresses once all of them are bound.
+///
+/// # Errors
+/// If an address cannot be bound; nothing is served then.
+pub fn run(live: Arc<Live>, options: Options, ready: impl FnOnce(&Addresses) + Send + Sync + 'static) -> Result<(), Error> {
+    let config = live.config();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let conf = Arc::new(ServerConf { threads, ..ServerConf::default() });
+    let (trigger, drain) = drain::channel();
+    let trigger = Arc::new(trigger);
+    let stopped = Arc::new(Notify::new());
+    let mut accepting = Vec::new();
+    let mut addresses = Addresses { listeners: Vec::new(), admin: None };
+    for listener in &config.listeners {
+        let gate = Arc::new(http_proxy(&conf, Gate::new(listener.name.clone(), Arc::clone(&live))));
+        for address in &listener.bind {
+            let bound = Bound::new(*address).map_err(|source| bind_error(&format!("listener {}", listener.name), *address, source))?;
+            addresses.listeners.push((listener.name.clone(), bound.address()));
+            accepting.push(Accepting::edge(bound, Arc::clone(&gate), listener.name.clone(), Arc::clone(&live)));
+        }
+    }
+    let admin = if let Some(address) = config.admin_http {
+        let bound = Bound::new(address).map_err(|source| bind_error("admin", address, source))?;
+        addresses.admin = Some(bound.address());
+        let admin = HttpServer::new_app(Admin::new(Arc::clone(&live), Arc::clone(&trigger)));
+        Some(Accepting::admin(bound, Arc::new(admin)))
+    } else {
+        None
+    };
+
+    let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
+    server.add_service(Front {
+        live: Arc::clone(&live),
+        parts: Some(Parts {
+            accepting,
+            admin,
+            options,
+            trigger,
+            drain,
+            ready: Box::new(move || ready(&addresses)),
+            stopped: Arc::clone(&stopped),
+        }),
+    });
+    server.run(RunArgs { shutdown_signal: Box::new(Stopped(stopped)) });
+    live.record("stop", None);
+    live.state().journal.flush();
+    Ok(())
+}
+
+fn bind_error(what: &str, address: SocketAddr, source: io::Error) -> Error {
+    Error::Bind { what: what.to_owned(), address, source }
+}
+
+/// Everything that runs, as one Pingora service and so in one runtime.
+struct Front {
+    live: Arc<Live>,
+    parts: Option<Parts>,
+}
+
+/// What the service takes with it when it starts.
+struct Parts {
+    accepting: Vec<Accepting>,
+    admin: Option<Accepting>,
+    options: Options,
+    trigger: Arc<drain::Trigger>,
+    drain: drain::Watch,
+    ready: Box<dyn FnOnce() + Send + Sync>,
+    stopped: Arc<Notify>,
+}
+
+#[async_trait]
+impl Service for Front {
+    async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
+        let Some(parts) = self.parts.take() else { return };
+        match Received::new() {
+            Ok(received) => serve(Arc::clone(&self.live), parts, received).await,
+            Err(fault) => {
+                log::error!("signals cannot be received: {fault}");
+                parts.stopped.notify_one();
+            }
+        }
+    }
+
+    fn name(&self) -> &str {
+        "belay"
+    }
+}
+
+async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
+    let probes = Probes::new(tokio::runtime::Handle::current());
+    probes.follow(&live.snapshot().pools);
+    for accepting in parts.accepting {
+        tokio::spawn(accepting.run(parts.drain.clone()));
+    }
+    // Metrics and health are answered to the very end, so that the drain can be seen.
+    let (_never, no_drain) = drain::channel();
+    if let Some(admin) = parts.admin {
+        tokio::spawn(admin.run(no_drain));
+    }
+    let following = tokio::spawn(watch::follow(Arc::clone(&live), probes, parts.drain));
+    (parts.ready)();
+    signals::obey(received, live, parts.options, &parts.trigger).await;
+    following.abort();
+    parts.stopped.notify_one();
+}

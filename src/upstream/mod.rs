@@ -1,0 +1,11 @@
+//! The way to servers: pools, who is well, and the one who is asked.
+//!
+//! [`Pools::pick`] demands a [`Permit`] and looks nowhere but in the permit's own pool.
+
+mod health;
+mod pool;
+mod probe;
+
+pub use health::Health;
+pub use pool::{Picked, Pool, Pools, ServerState, Servers};
+pub use probe::Probes;

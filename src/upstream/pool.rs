@@ -1,0 +1,155 @@
+//! Pools and the pick.
+
+use super::health::Health;
+use crate::balance::RoundRobin;
+use crate::config::{HealthCheck, PoolConfig, TimeoutConfig};
+use crate::metrics::{Metrics, ServerMetrics};
+use crate::name::{PoolName, ServerName};
+use crate::policy::Permit;
+use crate::refusal::Refusal;
+use parking_lot::Mutex;
+use pingora::upstreams::peer::HttpPeer;
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+/// What outlives a reload of a server: kept by pool, name and address.
+#[derive(Debug)]
+pub struct ServerState {
+    /// Its pool.
+    pub pool: PoolName,
+    /// Its name.
+    pub name: ServerName,
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its checks say.
+    pub health: Health,
+    /// Its handles.
+    pub metrics: ServerMetrics,
+}
+
+type Key = (PoolName, ServerName, SocketAddr);
+
+/// Pools of one generation, and their state, which outlives it.
+#[derive(Debug)]
+pub struct Pools {
+    by_name: HashMap<PoolName, Pool>,
+}
+
+/// A pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its check.
+    pub health: Option<HealthCheck>,
+    /// Its servers.
+    pub servers: Box<[Arc<ServerState>]>,
+    timeouts: TimeoutConfig,
+    balance: Arc<RoundRobin>,
+}
+
+/// The state of all servers and balancers that there ever were.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    servers: HashMap<Key, Arc<ServerState>>,
+    balancers: HashMap<PoolName, Arc<RoundRobin>>,
+}
+
+/// Where the state of servers lives between generations.
+#[derive(Debug, Default)]
+pub struct Servers(Mutex<Memory>);
+
+impl Pools {
+    /// Builds pools, with the state that their servers had. Nobody sees what is new before the swap.
+    #[must_use]
+    pub fn build(configs: &[PoolConfig], servers: &Servers, metrics: &Metrics) -> Self {
+        let mut memory = servers.0.lock();
+        let by_name = configs.iter().map(|config| (config.name.clone(), memory.pool(config, metrics))).collect();
+        // What no generation and no request knows any more is forgotten.
+        memory.servers.retain(|_, server| Arc::strong_count(server) > 1);
+        memory.balancers.retain(|_, balancer| Arc::strong_count(balancer) > 1);
+        Self { by_name }
+    }
+
+    /// All pools.
+    pub fn iter(&self) -> impl Iterator<Item = &Pool> {
+        self.by_name.values()
+    }
+
+    /// The next healthy server of the permit's pool.
+    ///
+    /// ```compile_fail
+    /// use belay::upstream::Pools;
+    /// fn without_a_permit(pools: &Pools, name: &belay::name::PoolName) {
+    ///     let _ = pools.pick(name);
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refusal::NoServer`] if none is healthy.
+    pub fn pick(&self, permit: &Permit) -> Result<Picked, Refusal> {
+        let pool = self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?;
+        let is_up = |index: usize| pool.servers.get(index).is_some_and(|server| server.health.is_up());
+        let index = pool.balance.pick(pool.servers.len(), is_up).ok_or(Refusal::NoServer)?;
+        let server = pool.servers.get(index).ok_or(Refusal::NoServer)?;
+        Ok(Picked::new(Arc::clone(server), pool.timeouts))
+    }
+}
+
+impl Memory {
+    fn pool(&mut self, config: &PoolConfig, metrics: &Metrics) -> Pool {
+        let servers = config.servers.iter().map(|server| {
+            let key = (config.name.clone(), server.name.clone(), server.address);
+            let state = || ServerState {
+                pool: config.name.clone(),
+                name: server.name.clone(),
+                address: server.address,
+                health: Health::unknown(),
+                metrics: metrics.server(&config.name, &server.name),
+            };
+            Arc::clone(self.servers.entry(key).or_insert_with(|| Arc::new(state())))
+        });
+        Pool {
+            health: config.health.clone(),
+            servers: servers.collect(),
+            timeouts: config.timeouts,
+            balance: Arc::clone(self.balancers.entry(config.name.clone()).or_default()),
+        }
+    }
+}
+
+/// The server that a request goes to. While it lives, the request counts as being worked on.
+#[derive(Debug)]
+pub struct Picked {
+    server: Arc<ServerState>,
+    timeouts: TimeoutConfig,
+}
+
+impl Picked {
+    fn new(server: Arc<ServerState>, timeouts: TimeoutConfig) -> Self {
+        server.metrics.requests.inc();
+        server.metrics.active.inc();
+        Self { server, timeouts }
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &ServerState {
+        &self.server
+    }
+
+    /// How to reach it, every timeout set.
+    #[must_use]
+    pub fn peer(&self) -> HttpPeer {
+        let mut peer = HttpPeer::new(self.server.address, false, String::new());
+        peer.options.connection_timeout = Some(self.timeouts.connect);
+        peer.options.total_connection_timeout = Some(self.timeouts.connect);
+        peer.options.read_timeout = Some(self.timeouts.between_bytes);
+        peer.options.write_timeout = Some(self.timeouts.between_bytes);
+        peer.options.idle_timeout = Some(self.timeouts.idle);
+        peer
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.server.metrics.active.dec();
+    }
+}

@@ -1,0 +1,28 @@
+//! What was decided, and by which rule.
+
+use serde::Serialize;
+use std::{fmt, sync::Arc};
+
+/// The place in the config of the rule that decided, for example `routes.orders.allow.checkout`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct RuleId(Arc<str>);
+
+impl RuleId {
+    /// The rule at that place.
+    #[must_use]
+    pub fn new(place: &str) -> Self {
+        Self(place.into())
+    }
+
+    /// Its place.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
