@@ -76,9 +76,9 @@ pub trait Clock: Send + Sync + fmt::Debug {
 
 /// The clock of the operating system.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
+pub struct System;
 
-impl Clock for SystemClock {
+impl Clock for System {
     fn now(&self) -> Timestamp {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

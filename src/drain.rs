@@ -43,7 +43,7 @@ impl Watch {
     /// Waits for the start of the drain. A vanished [`Trigger`] counts as one.
     pub async fn wait(&mut self) {
         // An error says that the trigger is gone: nobody can tell us anything any more, so we finish.
-        if self.signal.wait_for(|started| *started).await.is_err() {}
+        self.signal.wait_for(|started| *started).await.ok();
     }
 
     /// The same signal as Pingora's applications take it.

@@ -4,7 +4,7 @@
 //! written, [`Journal::decision`] refuses, so nothing is served unrecorded.
 
 use crate::audit::{Decision, Record, Sealer};
-use crate::metrics::AuditMetrics;
+use crate::metrics;
 use crate::refusal::Refusal;
 use std::{
     fs::{File, OpenOptions},
@@ -42,7 +42,7 @@ pub struct Journal {
     queue: Option<SyncSender<Message>>,
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
-    metrics: AuditMetrics,
+    metrics: metrics::Audit,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -51,7 +51,7 @@ impl Journal {
     ///
     /// # Errors
     /// If the file cannot be opened or the thread not started.
-    pub fn open(path: &Path, sealer: Sealer, metrics: AuditMetrics) -> io::Result<Self> {
+    pub fn open(path: &Path, sealer: Sealer, metrics: metrics::Audit) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let failing = Arc::new(AtomicBool::new(false));
@@ -88,7 +88,8 @@ impl Journal {
     /// Takes the record of what has happened already; it waits with the others while the disk fails. A full queue
     /// loses it, which is counted.
     pub fn note(&self, record: Record) {
-        if !self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Record(record)).is_ok()) {
+        let queued = self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Record(record)).is_ok());
+        if !queued {
             self.lost();
         }
     }
@@ -133,7 +134,7 @@ struct Writer {
     records: u64,
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
-    metrics: AuditMetrics,
+    metrics: metrics::Audit,
 }
 
 impl Writer {
@@ -141,8 +142,10 @@ impl Writer {
         loop {
             let mut asked = Vec::new();
             if self.is_well() {
-                let Ok(message) = queue.recv() else { return };
-                self.take(message, &mut asked);
+                match queue.recv() {
+                    Ok(message) => self.take(message, &mut asked),
+                    Err(_all_gone) => return,
+                }
                 self.take_waiting(queue, &mut asked);
             } else if self.closing.load(Ordering::Relaxed) {
                 self.take_waiting(queue, &mut asked);
@@ -155,7 +158,7 @@ impl Writer {
             self.write();
             if self.is_well() {
                 // Who asked may have stopped waiting.
-                asked.iter().for_each(|asked| drop(asked.try_send(())));
+                asked.iter().for_each(|asked| asked.try_send(()).unwrap_or_default());
             }
         }
     }

@@ -19,12 +19,19 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 const FILE_MAX: u64 = 1024 * 1024;
 
 /// Reads files and remembers which, and what stood in them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Files {
+    folder: PathBuf,
     read: Vec<(PathBuf, Secret)>,
 }
 
 impl Files {
+    /// None read yet. The digest names files by their way from this folder, so that it is the same on every node.
+    #[must_use]
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), read: Vec::new() }
+    }
+
     /// The files read so far.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.read.iter().map(|(path, _)| path.as_path())
@@ -34,7 +41,9 @@ impl Files {
     #[must_use]
     pub fn digest(&self, config: Digest) -> Digest {
         let config = config.to_string();
-        let files = self.read.iter().map(|(path, content)| (path.to_str().unwrap_or_default(), content.expose()));
+        let name = |path: &'_ PathBuf| path.strip_prefix(&self.folder).unwrap_or(path).to_string_lossy().into_owned();
+        let names: Vec<_> = self.read.iter().map(|(path, _)| name(path)).collect();
+        let files = names.iter().map(String::as_str).zip(self.read.iter().map(|(_, content)| content.expose()));
         Digest::of(&std::iter::once(("config", config.as_bytes())).chain(files).collect::<Vec<_>>())
     }
 
@@ -61,10 +70,7 @@ impl Files {
     /// If the file cannot be read or holds no private key.
     pub fn private_key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, Finding> {
         let text = self.text(path)?;
-        PrivateKeyDer::from_pem_slice(text.expose()).map_err(|error| match error {
-            pem::Error::NoItemsFound => missing(path, "private key", "PRIVATE KEY"),
-            error => broken(path, &text, 0, &format!("the private key is broken: {error}")),
-        })
+        PrivateKeyDer::from_pem_slice(text.expose()).map_err(|error| no_key(path, &text, &error, "private key"))
     }
 
     /// Reads a public key for tokens.
@@ -78,10 +84,8 @@ impl Files {
             let message = "this is a private key, and only its public half belongs here";
             return Err(Finding::of_file(path, message, Some(hint.into())));
         }
-        let key = SubjectPublicKeyInfoDer::from_pem_slice(text.expose()).map_err(|error| match error {
-            pem::Error::NoItemsFound => missing(path, "public key", "PUBLIC KEY"),
-            error => broken(path, &text, 0, &format!("the public key is broken: {error}")),
-        })?;
+        let key = SubjectPublicKeyInfoDer::from_pem_slice(text.expose());
+        let key = key.map_err(|error| no_key(path, &text, &error, "public key"))?;
         VerifyingKey::from_spki(&key).map_err(|error| broken(path, &text, 0, &error.to_string()))
     }
 
@@ -97,6 +101,14 @@ impl Files {
         let content = Secret::new(content);
         self.read.push((path.to_owned(), content.clone()));
         Ok(content)
+    }
+}
+
+fn no_key(path: &Path, text: &Secret, error: &pem::Error, what: &str) -> Finding {
+    if matches!(error, pem::Error::NoItemsFound) {
+        missing(path, what, &what.to_uppercase())
+    } else {
+        broken(path, text, 0, &format!("the {what} is broken: {error}"))
     }
 }
 
@@ -153,7 +165,7 @@ mod tests {
     fn certificates_in_order() {
         let folder = Folder::new("good");
         let path = folder.file(format!("# two\n{}{}", certificate(), certificate()).as_bytes());
-        let mut files = Files::default();
+        let mut files = Files::new(&folder.0);
         assert_eq!(files.certificates(&path).unwrap().len(), 2);
         assert_eq!(files.paths().collect::<Vec<_>>(), [path]);
     }
@@ -164,7 +176,7 @@ mod tests {
     #[test_case("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "1:certificate 1 is broken"; "no base64")]
     fn bad_certificates(content: &str, expected: &str) {
         let folder = Folder::new("bad");
-        let finding = Files::default().certificates(&folder.file(content.as_bytes())).unwrap_err();
+        let finding = Files::new(&folder.0).certificates(&folder.file(content.as_bytes())).unwrap_err();
         assert!(message(&finding).starts_with(expected), "{finding}");
     }
 
@@ -173,7 +185,7 @@ mod tests {
         let folder = Folder::new("second");
         let good = certificate();
         let bad = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
-        let finding = Files::default().certificates(&folder.file(format!("{good}{bad}").as_bytes())).unwrap_err();
+        let finding = Files::new(&folder.0).certificates(&folder.file(format!("{good}{bad}").as_bytes())).unwrap_err();
         assert_eq!(finding.line, good.lines().count() + 1);
         assert!(finding.message.starts_with("certificate 2"), "{finding}");
     }
@@ -184,7 +196,7 @@ mod tests {
         let p256 = rcgen::KeyPair::generate().unwrap();
         let p384 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let read = |pem: String| Files::default().public_key(&folder.file(pem.as_bytes()));
+        let read = |pem: String| Files::new(&folder.0).public_key(&folder.file(pem.as_bytes()));
         assert!(read(p256.public_key_pem()).is_ok());
         assert!(read(p384.public_key_pem()).unwrap_err().message.contains("P-256"));
         assert!(read(ed.public_key_pem()).unwrap_err().message.contains("P-256"));
@@ -197,18 +209,18 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_named() {
         let folder = Folder::new("unread");
-        let finding = Files::default().private_key(&folder.0.join("none.pem")).unwrap_err();
+        let finding = Files::new(&folder.0).private_key(&folder.0.join("none.pem")).unwrap_err();
         assert!(finding.to_string().contains("none.pem") && finding.message.starts_with("cannot be opened"));
-        assert!(Files::default().private_key(&folder.0).unwrap_err().message.starts_with("cannot be read"));
+        assert!(Files::new(&folder.0).private_key(&folder.0).unwrap_err().message.starts_with("cannot be read"));
         let large = folder.file(&vec![b'a'; 1024 * 1024 + 1]);
-        assert!(Files::default().private_key(&large).unwrap_err().message.starts_with("is over 1 MiB"));
+        assert!(Files::new(&folder.0).private_key(&large).unwrap_err().message.starts_with("is over 1 MiB"));
     }
 
     #[test]
     fn the_digest_moves_with_every_file() {
         let folder = Folder::new("digest");
         let digest = |content: &str, config: Digest| {
-            let mut files = Files::default();
+            let mut files = Files::new(&folder.0);
             files.certificates(&folder.file(content.as_bytes())).unwrap();
             files.digest(config)
         };

@@ -93,7 +93,7 @@ kinds! {
 
 /// A listener's handles.
 #[derive(Debug)]
-pub struct ListenerMetrics {
+pub struct Listener {
     /// Connections that are open.
     pub connections: IntGauge,
     /// Connections that were accepted.
@@ -105,7 +105,7 @@ pub struct ListenerMetrics {
     refusals: Box<[IntCounter]>,
 }
 
-impl ListenerMetrics {
+impl Listener {
     /// Counts a refusal.
     pub fn refused(&self, refusal: Refusal) {
         if let Some(counter) = self.refusals.get(refusal as usize) {
@@ -116,7 +116,7 @@ impl ListenerMetrics {
 
 /// A route's handles.
 #[derive(Debug)]
-pub struct RouteMetrics {
+pub struct Route {
     /// Requests that were allowed.
     pub allowed: IntCounter,
     /// Requests that were denied.
@@ -126,7 +126,7 @@ pub struct RouteMetrics {
     classes: [IntCounter; 5],
 }
 
-impl RouteMetrics {
+impl Route {
     /// Counts a response by its status.
     pub fn responded(&self, status: u16) {
         if let Some(counter) = usize::from(status / 100).checked_sub(1).and_then(|class| self.classes.get(class)) {
@@ -137,7 +137,7 @@ impl RouteMetrics {
 
 /// A server's handles.
 #[derive(Debug)]
-pub struct ServerMetrics {
+pub struct Server {
     /// 1 while its checks pass.
     pub up: IntGauge,
     /// Requests sent to it.
@@ -152,7 +152,7 @@ pub struct ServerMetrics {
 
 /// The audit writer's handles.
 #[derive(Debug, Clone)]
-pub struct AuditMetrics {
+pub struct Audit {
     /// Records written.
     pub written: IntCounter,
     /// Failed writes.
@@ -164,10 +164,10 @@ pub struct AuditMetrics {
 impl Metrics {
     /// Resolves a listener's handles.
     #[must_use]
-    pub fn listener(&self, name: &ListenerName) -> ListenerMetrics {
+    pub fn listener(&self, name: &ListenerName) -> Listener {
         let name = name.as_str();
         let refusal = |refusal: &Refusal| self.refusals.with_label_values(&[name, refusal.facts().label]);
-        ListenerMetrics {
+        Listener {
             connections: self.connections.with_label_values(&[name]),
             accepted: self.accepted.with_label_values(&[name]),
             handshake_timeouts: self.handshakes_failed.with_label_values(&[name, "timeout"]),
@@ -178,9 +178,9 @@ impl Metrics {
 
     /// Resolves a route's handles; none stands for requests that no route matches.
     #[must_use]
-    pub fn route(&self, name: Option<&RouteName>) -> RouteMetrics {
+    pub fn route(&self, name: Option<&RouteName>) -> Route {
         let name = name.map_or("", RouteName::as_str);
-        RouteMetrics {
+        Route {
             allowed: self.requests.with_label_values(&[name, "allow"]),
             denied: self.requests.with_label_values(&[name, "deny"]),
             duration: self.duration.with_label_values(&[name]),
@@ -190,9 +190,9 @@ impl Metrics {
 
     /// Resolves a server's handles.
     #[must_use]
-    pub fn server(&self, pool: &PoolName, server: &ServerName) -> ServerMetrics {
+    pub fn server(&self, pool: &PoolName, server: &ServerName) -> Server {
         let names = [pool.as_str(), server.as_str()];
-        ServerMetrics {
+        Server {
             up: self.server_up.with_label_values(&names),
             requests: self.server_requests.with_label_values(&names),
             active: self.server_active.with_label_values(&names),
@@ -203,8 +203,8 @@ impl Metrics {
 
     /// The audit writer's handles.
     #[must_use]
-    pub fn audit(&self) -> AuditMetrics {
-        AuditMetrics {
+    pub fn audit(&self) -> Audit {
+        Audit {
             written: self.audit_records.clone(),
             failures: self.audit_failures.clone(),
             lost: self.audit_lost.clone(),

@@ -36,12 +36,7 @@ impl Echo {
         loop {
             let (stream, _peer) = socket.accept().await?;
             let (app, going_on) = (Arc::clone(&app), going_on.clone());
-            tokio::spawn(async move {
-                let mut next: Option<pingora::protocols::Stream> = Some(Box::new(Stream::from(stream)));
-                while let Some(stream) = next {
-                    next = app.process_new(stream, &going_on).await;
-                }
-            });
+            tokio::spawn(async move { app.process_new(Box::new(Stream::from(stream)), &going_on).await });
         }
     }
 }

@@ -72,7 +72,7 @@ refusals! {
         "The client certificate is not accepted.",
         "The certificate cannot be parsed, is not for client authentication, or has not exactly one URI SAN.";
     CertificateUntrusted = 401 "identity" "certificate_untrusted", Some("certificate"),
-        "The client certificate is not accepted.", "The chain does not end at a CA of this listener's client_auth.";
+        "The client certificate is not accepted.", "The chain does not end at a CA of this listener's `client_auth`.";
     CertificateExpired = 401 "identity" "certificate_expired", Some("certificate"),
         "The client certificate is not accepted.", "A certificate of the chain is expired or not valid yet.";
     CertificateUnknown = 401 "identity" "certificate_unknown", Some("certificate"),
@@ -91,13 +91,13 @@ refusals! {
     TokenSignature = 401 "identity" "token_signature", Some("signature"),
         "The Edge-Identity token is not accepted.", "The signature does not fit the key.";
     TokenIssuer = 401 "identity" "token_issuer", Some("issuer"),
-        "The Edge-Identity token is not accepted.", "iss is not the config's edge.issuer.";
+        "The Edge-Identity token is not accepted.", "iss is not the config's `edge.issuer`.";
     TokenAudience = 401 "identity" "token_audience", Some("audience"),
-        "The Edge-Identity token is not accepted.", "aud does not name the config's edge.audience.";
+        "The Edge-Identity token is not accepted.", "aud does not name the config's `edge.audience`.";
     TokenSubject = 401 "identity" "token_subject", Some("subject"),
         "The Edge-Identity token is not accepted.", "sub is not the workload of the certificate and of the key.";
     TokenLifetime = 401 "identity" "token_lifetime", Some("lifetime"),
-        "The Edge-Identity token is not accepted.", "exp - iat is not positive or over edge.token.max_lifetime.";
+        "The Edge-Identity token is not accepted.", "exp - iat is not positive or over `edge.token.max_lifetime`.";
     TokenExpired = 401 "identity" "token_expired", Some("expired"),
         "The Edge-Identity token has expired.", "exp has passed, with 30 s for clocks that are behind.";
     TokenNotYet = 401 "identity" "token_not_yet", Some("not_yet"),
@@ -105,9 +105,9 @@ refusals! {
     TokenBinding = 401 "identity" "token_binding", Some("binding"),
         "The Edge-Identity token is for another request.", "htm, hta or htt is not this method, authority or raw target.";
     TokenCertificate = 401 "identity" "token_certificate", Some("cert_mismatch"),
-        "The Edge-Identity token is for another certificate.", "cnf.x5t#S256 is not this connection's certificate.";
+        "The Edge-Identity token is for another certificate.", "`cnf.x5t#S256` is not this connection's certificate.";
     TokenReplayed = 401 "identity" "token_replayed", Some("replay"),
-        "The Edge-Identity token was used before.", "The same jti was used as often as edge.token.replay allows.";
+        "The Edge-Identity token was used before.", "The same jti was used as often as `edge.token.replay` allows.";
     TokenStale = 401 "identity" "token_stale", Some("stale_token"),
         "The Edge-Identity token may have been used before.",
         "This process has just started and cannot know whether the token was used with the one before: sign again.";
@@ -128,9 +128,9 @@ refusals! {
     ConnectFailed = 502 "upstream" "connect_failed", None,
         "The origin cannot be reached.", "The server refused the connection or its TLS failed.";
     ConnectTimeout = 504 "upstream" "connect_timeout", None,
-        "The origin did not answer in time.", "No connection within timeouts.connect.";
+        "The origin did not answer in time.", "No connection within `timeouts.connect`.";
     ResponseTimeout = 504 "upstream" "response_timeout", None,
-        "The origin did not answer in time.", "The server sent nothing for timeouts.between_bytes, or took nothing.";
+        "The origin did not answer in time.", "The server sent nothing for `timeouts.between_bytes`, or took nothing.";
     ResponseBroken = 502 "upstream" "response_broken", None,
         "The origin's answer was broken.", "The server closed the connection or sent no HTTP.";
     Internal = 500 "internal" "internal", None,

@@ -137,7 +137,7 @@ struct Url<'a> {
 
 #[derive(Serialize)]
 struct Tls {
-    version: Cow<'static, str>,
+    version: &'static str,
     version_protocol: &'static str,
 }
 
@@ -201,7 +201,6 @@ impl<'a> Line<'a> {
             method: subject.map(|subject| subject.method.as_str()),
             body: None,
         };
-        let tls = |version: &Cow<'static, str>| Tls { version: version.replace("TLSv", "").into(), version_protocol: "tls" };
         let token = record.token.as_ref();
         Self {
             timestamp: record.time,
@@ -209,7 +208,7 @@ impl<'a> Line<'a> {
             source: record.source.address.map(|(ip, port)| Source { ip, port }),
             http: Some(Http { version: subject.map(|subject| subject.protocol), request, response: None }),
             url: subject.map(|subject| Url { domain: &subject.host, path: &subject.path }),
-            tls: record.source.tls_version.as_ref().map(tls),
+            tls: record.source.tls_version.map(|version| Tls { version, version_protocol: "tls" }),
             belay: Belay {
                 listener: Some(&record.source.listener),
                 route: record.route.as_ref(),

@@ -8,7 +8,7 @@ use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
 use crate::verdict::RuleId;
 use http::Method;
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Where a request came from.
 #[derive(Debug, Clone)]
@@ -17,8 +17,8 @@ pub struct Source {
     pub listener: ListenerName,
     /// The peer's address and port.
     pub address: Option<(IpAddr, u16)>,
-    /// The TLS version, for example `TLSv1.3`.
-    pub tls_version: Option<Cow<'static, str>>,
+    /// The TLS version, for example `1.3`.
+    pub tls_version: Option<&'static str>,
     /// The client certificate.
     pub certificate: Option<Thumbprint>,
 }

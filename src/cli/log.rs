@@ -1,7 +1,7 @@
 //! The process's own log: lines on stderr.
 
 use super::terminal::{Terminal, paint};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::Write;
 
@@ -33,10 +33,10 @@ impl Log for Lines {
             Level::Warn => ("warning", "1;33"),
             Level::Info | Level::Debug | Level::Trace => ("info", "32"),
         };
-        let time = SystemClock.now().to_string();
+        let time = clock::System.now().to_string();
         let time = time.split_once('.').map_or(time.as_str(), |(seconds, _)| seconds);
         // Nobody can be told that the log cannot be written.
-        if writeln!(std::io::stderr(), "{time}Z {} {}", paint(self.colours, code, word), record.args()).is_err() {}
+        writeln!(std::io::stderr(), "{time}Z {} {}", paint(self.colours, code, word), record.args()).ok();
     }
 
     fn flush(&self) {}

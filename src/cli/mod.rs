@@ -97,11 +97,9 @@ pub fn main() -> ExitCode {
 /// Help and version are no errors; clap's own number for a wrong command line is another.
 fn usage(error: &clap::Error) -> Exit {
     // Whoever closed the pipe does not read the help.
-    if error.print().is_err() {}
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Ok,
-        _ => Exit::Usage,
-    }
+    error.print().ok();
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked_for { Exit::Ok } else { Exit::Usage }
 }
 
 fn help(terminal: &Terminal) -> Exit {

@@ -2,7 +2,7 @@
 
 use super::terminal::{Terminal, table};
 use super::{DEFAULT_CONFIG, Exit, run};
-use crate::config::{Config, RouteConfig};
+use crate::config::{self, Config};
 use crate::identity::Profile;
 use crate::policy::Access;
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     Exit::Ok
 }
 
-fn row(route: &RouteConfig, config: &Config) -> Row {
+fn row(route: &config::Route, config: &Config) -> Row {
     let methods = route.pattern.methods.iter().flatten().map(ToString::to_string).collect();
     let (allow, identity) = match &*route.access {
         Access::Public(_) => (vec!["public".into()], Vec::new()),
@@ -64,7 +64,7 @@ fn row(route: &RouteConfig, config: &Config) -> Row {
     }
 }
 
-fn demanded(route: &RouteConfig, config: &Config) -> Vec<String> {
+fn demanded(route: &config::Route, config: &Config) -> Vec<String> {
     let of_listeners = || config.listeners.iter().map(|listener| listener.identity).collect::<Vec<Profile>>();
     let mut names: Vec<_> =
         route.identity.map_or_else(of_listeners, |profile| vec![profile]).into_iter().map(|p| p.to_string()).collect();

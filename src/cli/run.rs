@@ -2,7 +2,7 @@
 
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit};
-use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::clock::{self, Clock, Timestamp};
 use crate::config::{self, Config};
 use crate::filter;
 use crate::identity::ReplayStore;
@@ -35,7 +35,7 @@ pub(super) struct Args {
 pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
     let Some(config) = load(&args.config, terminal) else { return Exit::Config };
     // An earlier process may have seen tokens that were signed up to now, by a clock that is ahead.
-    let horizon = SystemClock.now().plus(ReplayStore::HORIZON_AFTER_START);
+    let horizon = clock::System.now().plus(ReplayStore::HORIZON_AFTER_START);
     let Some(live) = start(config, horizon, terminal) else { return Exit::Config };
     let json = args.json;
     let options = Options { config_file: Some(args.config), grace: GRACE };
@@ -51,7 +51,7 @@ pub(super) fn load(file: &Path, terminal: &Terminal) -> Option<Config> {
 
 /// Builds the first generation, or says what is wrong.
 pub(super) fn start(config: Config, horizon: Timestamp, terminal: &Terminal) -> Option<Arc<Live>> {
-    match runtime::start(config, Arc::new(SystemClock), horizon) {
+    match runtime::start(config, Arc::new(clock::System), horizon) {
         Ok(live) => Some(Arc::new(live)),
         Err(findings) => {
             terminal.show(&findings);
@@ -66,7 +66,7 @@ pub(super) fn serve(
     ready: impl FnOnce(&Addresses) + Send + Sync + 'static,
     terminal: &Terminal,
 ) -> Exit {
-    match server::run(live, options, ready) {
+    match server::run(&live, options, ready) {
         Ok(()) => Exit::Ok,
         Err(error) => {
             terminal.fail(&error);

@@ -2,7 +2,8 @@
 
 use super::Exit;
 use super::terminal::Terminal;
-use crate::{config, filter};
+use crate::config;
+use crate::filter;
 
 /// Print the JSON Schema of the config, for editors.
 #[derive(Debug, clap::Args)]

@@ -21,7 +21,7 @@ impl Terminal {
     /// Writes a line of results.
     pub(super) fn say(&self, text: &str) {
         // Whoever closed the pipe does not want to read on.
-        if writeln!(stdout(), "{}", text.trim_end_matches('\n')).is_err() {}
+        writeln!(stdout(), "{}", text.trim_end_matches('\n')).ok();
     }
 
     /// Writes results for programs, one line.
@@ -31,7 +31,7 @@ impl Terminal {
 
     /// Writes a line about the work.
     pub(super) fn tell(&self, text: &str) {
-        if writeln!(stderr(), "{text}").is_err() {}
+        writeln!(stderr(), "{text}").ok();
     }
 
     /// Writes an error with its causes.

@@ -2,7 +2,7 @@
 
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit, run};
-use crate::clock::{Clock, SystemClock, UnixSeconds};
+use crate::clock::{self, Clock, UnixSeconds};
 use crate::config::Finding;
 use crate::identity::{Claims, Confirmation, Kid, SigningKey, Thumbprint};
 use crate::keys::Files;
@@ -10,7 +10,6 @@ use crate::request::Id;
 use http::{Method, Uri};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -79,6 +78,15 @@ pub(super) struct Identity {
     pub(super) key: String,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Minted {
+    header: &'static str,
+    token: String,
+    kid: Kid,
+    expires: UnixSeconds,
+}
+
 struct Signer {
     key: SigningKey,
     kid: Kid,
@@ -120,7 +128,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     };
     match signer.and_then(|signer| mint(args, &signer)) {
         Ok(minted) if args.json => terminal.say_json(&minted),
-        Ok(minted) => terminal.say(minted["token"].as_str().unwrap_or_default()),
+        Ok(minted) => terminal.say(&minted.token),
         Err(error) => {
             terminal.fail(&error);
             return Exit::BadData;
@@ -129,9 +137,9 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     Exit::Ok
 }
 
-fn mint(args: &Args, signer: &Signer) -> Result<serde_json::Value, Error> {
+fn mint(args: &Args, signer: &Signer) -> Result<Minted, Error> {
     let (authority, target) = split(&args.url)?;
-    let iat = SystemClock.now().unix_seconds().saturating_sub(args.age);
+    let iat = clock::System.now().unix_seconds().saturating_sub(args.age);
     let exp = iat.saturating_add(args.lifetime);
     let claims = Claims {
         iss: signer.issuer.as_str().into(),
@@ -149,7 +157,7 @@ fn mint(args: &Args, signer: &Signer) -> Result<serde_json::Value, Error> {
         ohost: None,
     };
     let token = signer.key.sign(&signer.kid, &claims).map_err(Error::Sign)?;
-    Ok(json!({ "header": "Edge-Identity", "token": token, "kid": signer.kid, "expires": exp }))
+    Ok(Minted { header: "Edge-Identity", token, kid: signer.kid.clone(), expires: exp })
 }
 
 /// Authority and raw target, as curl sends them: without the fragment, with `/` for an empty path.
@@ -192,7 +200,7 @@ fn signer(args: &Args, config: &crate::config::Config, (name, key, cert): (&Stri
     let workload = named.ok_or_else(|| Error::Workload { config: file(), name: name.clone() })?;
     let text = fs::read_to_string(key).map_err(|error| Error::Read(key.to_owned(), error))?;
     let signing = signing_key(&text, key)?;
-    let mut files = Files::default();
+    let mut files = Files::new(Path::new(""));
     let mut kid = None;
     for listed in &workload.keys {
         let public = files.public_key(&listed.file).map_err(Error::File)?;

@@ -125,19 +125,19 @@ pub struct Edge {
 }
 
 /// Rules for tokens.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Token {
     /// The longest time between `iat` and `exp`: 1s to 1h.
-    #[schemars(default = "longest_life")]
-    #[serde(default = "longest_life")]
     pub max_lifetime: DurationText,
     /// How often one token may be used.
     pub replay: ReplayMode,
 }
 
-fn longest_life() -> DurationText {
-    DurationText("300s".into())
+impl Default for Token {
+    fn default() -> Self {
+        Self { max_lifetime: time("300s"), replay: ReplayMode::default() }
+    }
 }
 
 /// How often one token may be used.
@@ -210,17 +210,13 @@ fn filters(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Which requests.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
     /// A host in lower case, without port: `shop.example.com`, `*.example.com` for one label more, `*` for all.
-    #[schemars(default = "any_host")]
-    #[serde(default = "any_host")]
     pub host: String,
     /// A path by whole segments: `/orders` that one, `/orders/*` exactly one segment more, `/orders/**` it and all
     /// below.
-    #[schemars(default = "any_path")]
-    #[serde(default = "any_path")]
     pub path: String,
     /// Methods in upper case. Without it all match; a method not listed goes on to the next route.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -228,12 +224,10 @@ pub struct Match {
     pub methods: Option<Vec<String>>,
 }
 
-fn any_host() -> String {
-    "*".into()
-}
-
-fn any_path() -> String {
-    "/**".into()
+impl Default for Match {
+    fn default() -> Self {
+        Self { host: "*".into(), path: "/**".into(), methods: None }
+    }
 }
 
 /// `public`, or a list of names.
@@ -300,37 +294,29 @@ pub struct Server {
 }
 
 /// How long to wait for a server.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// For a connection: 1ms to 60s.
-    #[schemars(default = "one_second")]
-    #[serde(default = "one_second")]
     pub connect: DurationText,
     /// For the response's head, and between two pieces of its body or of the request's: 1ms to 1h.
-    #[schemars(default = "half_a_minute")]
-    #[serde(default = "half_a_minute")]
     pub between_bytes: DurationText,
     /// That an unused connection is kept: 1s to 1h.
-    #[schemars(default = "a_minute")]
-    #[serde(default = "a_minute")]
     pub idle: DurationText,
 }
 
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: time("1s"), between_bytes: time("30s"), idle: time("60s") }
+    }
+}
+
 fn one_second() -> DurationText {
-    DurationText("1s".into())
-}
-
-fn half_a_minute() -> DurationText {
-    DurationText("30s".into())
-}
-
-fn a_minute() -> DurationText {
-    DurationText("60s".into())
+    time("1s")
 }
 
 fn two_seconds() -> DurationText {
-    DurationText("2s".into())
+    time("2s")
 }
 
 /// How a server shows that it is well. It gets no request before its first check has passed.
@@ -409,8 +395,12 @@ pub struct History {
     pub dir: String,
 }
 
+fn time(text: &str) -> DurationText {
+    DurationText(text.into())
+}
+
 /// A time with its unit: `250ms`, `2s`, `5m`, `1h` or `90d`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DurationText(pub String);
 

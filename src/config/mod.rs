@@ -6,7 +6,7 @@
 //! Only [`read_file`] reads a file, and only that one; the files that it names are read when it is built.
 
 mod check;
-mod document;
+pub mod document;
 mod fault;
 mod filter;
 mod model;
@@ -16,20 +16,16 @@ mod schema;
 mod structure;
 mod value;
 
-pub use document::{
-    Admin, Allow, Audit, Balance, Certificate, ClientAuth, Document, DurationText, Edge, Health, History, HttpCheck,
-    Key, Listener, Match, Pool, ProfileName, ReplayMode, Role, Route, Server, Timeouts, Tls, Token, Workload,
-};
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
-    CertificateFiles, Config, HealthCheck, ListenerConfig, PoolConfig, RouteConfig, ServerConfig, TimeoutConfig,
-    TlsConfig, TokenKeyFile, WorkloadConfig,
+    CertificateFiles, Config, HealthCheck, Listener, Pool, Route, Server, Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;
 pub use schema::schema;
 
+use document::Document;
 use std::path::Path;
 
 /// The largest config, in bytes.

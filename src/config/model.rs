@@ -5,7 +5,7 @@ use crate::generation::Digest;
 use crate::identity::{Edge, Kid, Profile, Replay};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
 use crate::policy::Access;
-use crate::principal::Workload;
+use crate::principal;
 use crate::route::Pattern;
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,20 +14,22 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::
 pub struct Config {
     /// SHA-256 of the text.
     pub text_digest: Digest,
+    /// The folder of the config's file, where relative paths start.
+    pub folder: PathBuf,
     /// This node.
     pub node: NodeName,
     /// Where connections come in.
-    pub listeners: Vec<ListenerConfig>,
+    pub listeners: Vec<Listener>,
     /// What all Workers' tokens have in common.
     pub edge: Option<Edge>,
     /// How often one token may be used.
     pub replay: Replay,
     /// Machines that call.
-    pub workloads: Vec<WorkloadConfig>,
+    pub workloads: Vec<Workload>,
     /// Routes in order.
-    pub routes: Vec<RouteConfig>,
+    pub routes: Vec<Route>,
     /// Pools.
-    pub pools: Vec<PoolConfig>,
+    pub pools: Vec<Pool>,
     /// The audit log.
     pub audit_file: PathBuf,
     /// The address for metrics and health.
@@ -38,20 +40,20 @@ pub struct Config {
 
 /// A listener.
 #[derive(Debug)]
-pub struct ListenerConfig {
+pub struct Listener {
     /// Its name.
     pub name: ListenerName,
     /// Its addresses.
     pub bind: Vec<SocketAddr>,
     /// Its TLS; none means plain HTTP.
-    pub tls: Option<TlsConfig>,
+    pub tls: Option<Tls>,
     /// The profile of routes that do not name one.
     pub identity: Profile,
 }
 
 /// A listener's TLS.
 #[derive(Debug)]
-pub struct TlsConfig {
+pub struct Tls {
     /// At least one.
     pub certificates: Vec<CertificateFiles>,
     /// PEM files of client CAs; none means that no client is trusted.
@@ -69,9 +71,9 @@ pub struct CertificateFiles {
 
 /// A workload and where its keys are.
 #[derive(Debug)]
-pub struct WorkloadConfig {
+pub struct Workload {
     /// The workload with its roles.
-    pub workload: Arc<Workload>,
+    pub workload: Arc<principal::Workload>,
     /// Its keys.
     pub keys: Vec<TokenKeyFile>,
 }
@@ -87,7 +89,7 @@ pub struct TokenKeyFile {
 
 /// A route.
 #[derive(Debug)]
-pub struct RouteConfig {
+pub struct Route {
     /// Its name.
     pub name: RouteName,
     /// What it matches.
@@ -104,20 +106,20 @@ pub struct RouteConfig {
 
 /// A pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolConfig {
+pub struct Pool {
     /// Its name.
     pub name: PoolName,
     /// At least one.
-    pub servers: Vec<ServerConfig>,
+    pub servers: Vec<Server>,
     /// How long to wait.
-    pub timeouts: TimeoutConfig,
+    pub timeouts: Timeouts,
     /// The check; none means that every server is healthy.
     pub health: Option<HealthCheck>,
 }
 
 /// A server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerConfig {
+pub struct Server {
     /// Its name.
     pub name: ServerName,
     /// Its address.
@@ -126,7 +128,7 @@ pub struct ServerConfig {
 
 /// How long to wait for a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeoutConfig {
+pub struct Timeouts {
     /// For a connection.
     pub connect: Duration,
     /// Between two pieces.

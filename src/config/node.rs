@@ -9,7 +9,7 @@ use std::fmt;
 
 /// A step into the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Into a map.
     Key(String),
     /// Into a list.
@@ -56,7 +56,7 @@ impl fmt::Display for Place {
 
 /// A stretch of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
+pub(super) struct Span {
     /// From 1.
     pub line: usize,
     /// In characters, from 1.

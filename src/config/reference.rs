@@ -30,13 +30,13 @@ impl<'a> Book<'a> {
         let about = description(schema);
         // Writing to a String cannot fail.
         let head = "| key | value | default | meaning |\n|---|---|---|---|";
-        if writeln!(self.text, "## {title}\n\n{about}\n\n{head}").is_err() {}
+        writeln!(self.text, "## {title}\n\n{about}\n\n{head}").ok();
         let required: Vec<_> = schema.get("required").and_then(Json::as_array).into_iter().flatten().collect();
         for (key, value) in keys {
             let must = required.iter().any(|name| *name == key);
             let default = if must { "**needed**".to_owned() } else { default(value) };
             let row = format!("| `{key}` | {} | {default} | {} |", self.kind(value), self.meaning(value));
-            if writeln!(self.text, "{}", row.replace('\n', " ")).is_err() {}
+            writeln!(self.text, "{}", row.replace('\n', " ")).ok();
         }
         self.text.push('\n');
         for value in keys.values() {

@@ -88,7 +88,7 @@ impl<'a> Walk<'a> {
                 return;
             }
             let same_kind = branch.get("type").and_then(Json::as_str).is_some_and(|wanted| fits(node, wanted));
-            own_kind = own_kind.or(same_kind.then_some(found));
+            own_kind = own_kind.or_else(|| same_kind.then_some(found));
         }
         let names: Vec<_> = branches.iter().filter_map(|branch| branch.get("const").and_then(Json::as_str)).collect();
         let kinds = branches.iter().filter_map(|branch| branch.get("type").and_then(Json::as_str).map(kind_name));

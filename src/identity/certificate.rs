@@ -217,8 +217,8 @@ mod tests {
         let (root, issuer) = ca();
         let (other_root, _) = ca();
         let peer = peer(&good(), &issuer);
-        let ours = Authorities::new(&[root.clone()]).unwrap();
-        let others = Authorities::new(&[other_root.clone()]).unwrap();
+        let ours = Authorities::new(std::slice::from_ref(&root)).unwrap();
+        let others = Authorities::new(std::slice::from_ref(&other_root)).unwrap();
         let both = Authorities::new(&[other_root, root]).unwrap();
         assert_eq!(judge(&peer, &ours, 0), Ok(()));
         assert_eq!(judge(&peer, &others, 0), Err(Refusal::CertificateUntrusted));
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn garbage_is_no_authority_and_no_identity() {
         let garbage = CertificateDer::from(vec![1, 2, 3]);
-        assert_eq!(Authorities::new(&[garbage.clone()]).err(), Some(0));
+        assert_eq!(Authorities::new(std::slice::from_ref(&garbage)).err(), Some(0));
         let (root, _) = ca();
         let peer = Peer::new(&[garbage]).unwrap();
         assert_eq!(judge(&peer, &Authorities::new(&[root]).unwrap(), 0), Err(Refusal::CertificateMalformed));

@@ -5,7 +5,7 @@ use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
 use crate::filter::Headers;
 use crate::identity::{Denied, Profile, Sighting, Verified};
-use crate::metrics::RouteMetrics;
+use crate::metrics;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
@@ -73,7 +73,7 @@ impl Exchange {
         let client = head::client(session);
         let address = session.client_addr().and_then(|address| address.as_inet());
         self.source.address = address.map(|address| (address.ip(), address.port()));
-        self.source.tls_version = client.map(|client| client.version.clone());
+        self.source.tls_version = client.map(|client| client.version);
         self.source.certificate = client.and_then(|client| client.peer.as_ref()).map(crate::identity::Peer::thumbprint);
     }
 
@@ -208,7 +208,7 @@ impl Exchange {
         })));
     }
 
-    fn metrics(&self) -> &RouteMetrics {
+    fn metrics(&self) -> &metrics::Route {
         self.route.as_ref().map_or(&self.snapshot.nowhere, |route| &route.metrics)
     }
 
@@ -269,7 +269,7 @@ fn is_traceparent(text: &str) -> bool {
 /// A trace of our own, not sampled.
 fn new_traceparent() -> Box<str> {
     let (trace, parent) = (Id::random(), Id::random());
-    let parent: Cow<'_, str> = parent.as_str().get(..16).map_or("0000000000000001".into(), Into::into);
+    let parent: Cow<'_, str> = parent.as_str().get(..16).map_or_else(|| "0000000000000001".into(), Into::into);
     format!("00-{trace}-{parent}-00").into()
 }
 

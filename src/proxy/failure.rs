@@ -29,7 +29,6 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
 }
 
 /// The refusal that a failure stands for; none if the client has gone.
-#[expect(clippy::wildcard_enum_match_arm, reason = "Pingora's list of errors is open")]
 fn refusal_of(error: &Error) -> Option<Refusal> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Some(Refusal::ConnectTimeout),

@@ -21,7 +21,7 @@ impl Id {
         let mut bytes = [0; 16];
         // It fails only where the system gives no randomness; then an id that repeats is the smaller evil, as nothing
         // trusts in ids being secret.
-        if aws_lc_rs::rand::fill(&mut bytes).is_err() {}
+        aws_lc_rs::rand::fill(&mut bytes).ok();
         Self(format!("{:032x}", u128::from_be_bytes(bytes)).into())
     }
 

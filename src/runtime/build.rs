@@ -1,7 +1,7 @@
 //! From a [`Config`] and the files that it names to a [`Snapshot`]. All faults of all files are reported at once.
 
 use super::snapshot::{Entrance, Route, Snapshot};
-use crate::config::{Config, Finding, ListenerConfig, RouteConfig, TlsConfig};
+use crate::config::{self, Config, Finding};
 use crate::filter::Chain;
 use crate::generation::Generation;
 use crate::identity::{Authorities, TokenKey, Trust};
@@ -26,7 +26,7 @@ pub fn build(
     generation: Generation,
     (metrics, servers): (&Metrics, &Servers),
 ) -> Result<Snapshot, Vec<Finding>> {
-    let mut build = Build { files: Files::default(), findings: Vec::new() };
+    let mut build = Build { files: Files::new(&config.folder), findings: Vec::new() };
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
@@ -59,7 +59,7 @@ impl Build {
         result.map_err(|finding| self.findings.push(finding)).ok()
     }
 
-    fn entrance(&mut self, listener: &ListenerConfig, metrics: &Metrics) -> Option<Entrance> {
+    fn entrance(&mut self, listener: &config::Listener, metrics: &Metrics) -> Option<Entrance> {
         let tls = match &listener.tls {
             Some(tls) => Some(self.terminator(tls)?),
             None => None,
@@ -70,7 +70,7 @@ impl Build {
         Some(Entrance { tls, authorities, identity: listener.identity, metrics })
     }
 
-    fn terminator(&mut self, tls: &TlsConfig) -> Option<Terminator> {
+    fn terminator(&mut self, tls: &config::Tls) -> Option<Terminator> {
         let mut pairs = Vec::new();
         for files in &tls.certificates {
             let chain = self.files.certificates(&files.chain);
@@ -116,7 +116,7 @@ impl Build {
         trust
     }
 
-    fn route(&mut self, route: &RouteConfig, metrics: &Metrics) -> Option<Arc<Route>> {
+    fn route(&mut self, route: &config::Route, metrics: &Metrics) -> Option<Arc<Route>> {
         let unknown = |kind: &str| Finding::of_file("", format!("there is no filter `{kind}`"), None);
         let filters = self.take(Chain::build(&route.filters).map_err(unknown))?;
         let door = Door {

@@ -5,7 +5,7 @@ use super::history::History;
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::audit::{Act, Record};
-use crate::config::{Config, Finding, ListenerConfig};
+use crate::config::{self, Config, Finding};
 use crate::generation::Generation;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -135,7 +135,7 @@ impl Live {
                 let mut text = String::new();
                 for finding in findings {
                     // Writing to a String cannot fail.
-                    if write!(text, "\n{finding}").is_err() {}
+                    write!(text, "\n{finding}").ok();
                 }
                 log::error!("the change is refused and the old config stays:{text}");
                 self.state.metrics.reloaded(false);
@@ -147,14 +147,14 @@ impl Live {
 }
 
 fn remember(history: &mut History, generation: Generation, folder: Option<&Path>) -> Result<(), Vec<Finding>> {
-    let fault = |error| vec![Finding::of_file(folder.unwrap_or(Path::new("")), format!("the history cannot be written: {error}"), None)];
+    let fault = |error| vec![Finding::of_file(folder.unwrap_or_else(|| Path::new("")), format!("the history cannot be written: {error}"), None)];
     history.remember(generation).map_err(fault)
 }
 
 /// What a running process cannot change yet.
 fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
     let sockets = |config: &Config| {
-        let socket = |listener: &ListenerConfig| (listener.name.clone(), listener.bind.clone(), listener.tls.is_some());
+        let socket = |listener: &config::Listener| (listener.name.clone(), listener.bind.clone(), listener.tls.is_some());
         config.listeners.iter().map(socket).collect::<Vec<_>>()
     };
     let differences = [

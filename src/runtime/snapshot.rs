@@ -4,7 +4,7 @@ use crate::audit::Judged;
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
-use crate::metrics::{ListenerMetrics, RouteMetrics};
+use crate::metrics;
 use crate::name::ListenerName;
 use crate::policy::Door;
 use crate::route::Table;
@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// Where requests belong.
     pub routes: Table<Arc<Route>>,
     /// For requests that belong nowhere.
-    pub nowhere: RouteMetrics,
+    pub nowhere: metrics::Route,
     /// Where they go.
     pub pools: Pools,
     /// The files that it was built from.
@@ -53,7 +53,7 @@ pub struct Entrance {
     /// What it demands.
     pub identity: Profile,
     /// Its handles.
-    pub metrics: ListenerMetrics,
+    pub metrics: metrics::Listener,
 }
 
 /// A route.
@@ -64,5 +64,5 @@ pub struct Route {
     /// What is done to those who pass.
     pub filters: Chain,
     /// Its handles.
-    pub metrics: RouteMetrics,
+    pub metrics: metrics::Route,
 }

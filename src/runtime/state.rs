@@ -40,7 +40,7 @@ pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Resul
     let journal = journal.map_err(|error| fault(&config.audit_file, "the audit log cannot be opened", &error))?;
     let folder = config.history_dir.as_deref();
     let history = History::open(folder);
-    let history = history.map_err(|error| fault(folder.unwrap_or(Path::new("")), "the history cannot be read", &error))?;
+    let history = history.map_err(|error| fault(folder.unwrap_or_else(|| Path::new("")), "the history cannot be read", &error))?;
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let state = State { clock, metrics, replay, journal, servers: Servers::default() };
     Live::new(config, state, history)

@@ -123,7 +123,7 @@ impl Serves {
         let stream = prepared(stream, peer);
         match self {
             Self::Edge(edge) => edge.serve(stream, drain).await,
-            Self::Admin(admin) => serve_all(&admin, Box::new(stream), &drain).await,
+            Self::Admin(admin) => finish(admin.process_new(Box::new(stream), drain.receiver()).await),
         }
     }
 }
@@ -149,15 +149,13 @@ impl Edge {
         };
         // A connection lives longer than a generation: only requests hold one.
         drop(snapshot);
-        serve_all(&self.gate, stream, &drain).await;
+        finish(self.gate.process_new(stream, drain.receiver()).await);
     }
 }
 
-async fn serve_all<A: ServerApp + Send + Sync>(app: &Arc<A>, stream: Stream, drain: &Watch) {
-    let mut next = Some(stream);
-    while let Some(stream) = next {
-        next = app.process_new(stream, drain.receiver()).await;
-    }
+/// Pingora's HTTP code serves all requests of a connection and gives nothing back; if it did, the connection ends here.
+fn finish(rest: Option<Stream>) {
+    drop(rest);
 }
 
 /// A TCP stream as Pingora's code expects it: without delay, and knowing its addresses.
@@ -168,7 +166,7 @@ fn prepared(stream: TcpStream, peer: SocketAddr) -> Tcp {
     let mut stream = Tcp::from(stream);
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     // It was just made, so nothing is set there yet.
-    if digest.peer_addr.set(Some(peer.into())).is_err() {}
+    digest.peer_addr.set(Some(peer.into())).ok();
     stream.set_socket_digest(digest);
     stream
 }

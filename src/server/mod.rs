@@ -21,19 +21,16 @@ use signals::{Received, Stopped};
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
-/// Why the process cannot serve.
+/// An address is taken, not ours, or forbidden.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// An address is taken, not ours, or forbidden.
-    #[error("{what} cannot listen on {address}")]
-    Bind {
-        /// Who wanted it.
-        what: String,
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: io::Error,
-    },
+#[error("{what} cannot listen on {address}")]
+pub struct CannotBind {
+    /// Who wanted it.
+    what: String,
+    /// The address.
+    address: SocketAddr,
+    /// Why not.
+    source: io::Error,
 }
 
 /// How to run.
@@ -58,7 +55,11 @@ pub struct Addresses {
 ///
 /// # Errors
 /// If an address cannot be bound; nothing is served then.
-pub fn run(live: Arc<Live>, options: Options, ready: impl FnOnce(&Addresses) + Send + Sync + 'static) -> Result<(), Error> {
+pub fn run(
+    live: &Arc<Live>,
+    options: Options,
+    ready: impl FnOnce(&Addresses) + Send + Sync + 'static,
+) -> Result<(), CannotBind> {
     let config = live.config();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = Arc::new(ServerConf { threads, ..ServerConf::default() });
@@ -68,17 +69,17 @@ pub fn run(live: Arc<Live>, options: Options, ready: impl FnOnce(&Addresses) + S
     let mut accepting = Vec::new();
     let mut addresses = Addresses { listeners: Vec::new(), admin: None };
     for listener in &config.listeners {
-        let gate = Arc::new(http_proxy(&conf, Gate::new(listener.name.clone(), Arc::clone(&live))));
+        let gate = Arc::new(http_proxy(&conf, Gate::new(listener.name.clone(), Arc::clone(live))));
         for address in &listener.bind {
             let bound = Bound::new(*address).map_err(|source| bind_error(&format!("listener {}", listener.name), *address, source))?;
             addresses.listeners.push((listener.name.clone(), bound.address()));
-            accepting.push(Accepting::edge(bound, Arc::clone(&gate), listener.name.clone(), Arc::clone(&live)));
+            accepting.push(Accepting::edge(bound, Arc::clone(&gate), listener.name.clone(), Arc::clone(live)));
         }
     }
     let admin = if let Some(address) = config.admin_http {
         let bound = Bound::new(address).map_err(|source| bind_error("admin", address, source))?;
         addresses.admin = Some(bound.address());
-        let admin = HttpServer::new_app(Admin::new(Arc::clone(&live), Arc::clone(&trigger)));
+        let admin = HttpServer::new_app(Admin::new(Arc::clone(live), Arc::clone(&trigger)));
         Some(Accepting::admin(bound, Arc::new(admin)))
     } else {
         None
@@ -86,7 +87,7 @@ pub fn run(live: Arc<Live>, options: Options, ready: impl FnOnce(&Addresses) + S
 
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
     server.add_service(Front {
-        live: Arc::clone(&live),
+        live: Arc::clone(live),
         parts: Some(Parts {
             accepting,
             admin,
@@ -103,8 +104,8 @@ pub fn run(live: Arc<Live>, options: Options, ready: impl FnOnce(&Addresses) + S
     Ok(())
 }
 
-fn bind_error(what: &str, address: SocketAddr, source: io::Error) -> Error {
-    Error::Bind { what: what.to_owned(), address, source }
+fn bind_error(what: &str, address: SocketAddr, source: io::Error) -> CannotBind {
+    CannotBind { what: what.to_owned(), address, source }
 }
 
 /// Everything that runs, as one Pingora service and so in one runtime.

@@ -13,18 +13,18 @@ use async_trait::async_trait;
 use clients::AnyClient;
 use pingora::listeners::TlsAccept;
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::IO;
 use pingora::protocols::tls::{TlsRef, TlsStream, server::handshake_with_callback};
 use rustls::{ServerConfig, crypto::CryptoProvider, version};
-use std::{any::Any, borrow::Cow, fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 /// What a handshake told about the other end.
 #[derive(Debug)]
 pub struct Client {
     /// The certificate that it showed.
     pub peer: Option<Peer>,
-    /// The version, for example `TLSv1.3`.
-    pub version: Cow<'static, str>,
+    /// The version, for example `1.3`.
+    pub version: &'static str,
 }
 
 /// Ends TLS connections.
@@ -58,7 +58,7 @@ impl Terminator {
     ///
     /// # Errors
     /// If it fails.
-    pub async fn accept(&self, stream: Stream) -> pingora::Result<TlsStream<Stream>> {
+    pub async fn accept<S: IO>(&self, stream: S) -> pingora::Result<TlsStream<S>> {
         handshake_with_callback(&self.acceptor, stream, &Remember).await
     }
 }
@@ -70,6 +70,11 @@ struct Remember;
 impl TlsAccept for Remember {
     async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
         let peer = tls.peer_cert_chain_der().and_then(Peer::new);
-        Some(Arc::new(Client { peer, version: tls.version().unwrap_or_default().into() }))
+        Some(Arc::new(Client { peer, version: version_number(tls.version().unwrap_or_default()) }))
     }
+}
+
+/// rustls calls them `TLSv1_2` and `TLSv1_3`; nothing else is negotiated.
+fn version_number(name: &str) -> &'static str {
+    if name.ends_with('3') { "1.3" } else { "1.2" }
 }

@@ -2,8 +2,8 @@
 
 use super::health::Health;
 use crate::balance::RoundRobin;
-use crate::config::{HealthCheck, PoolConfig, TimeoutConfig};
-use crate::metrics::{Metrics, ServerMetrics};
+use crate::config::{self, HealthCheck};
+use crate::metrics::{self, Metrics};
 use crate::name::{PoolName, ServerName};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
@@ -23,7 +23,15 @@ pub struct ServerState {
     /// What its checks say.
     pub health: Health,
     /// Its handles.
-    pub metrics: ServerMetrics,
+    pub metrics: metrics::Server,
+}
+
+impl ServerState {
+    /// A server that nobody checks counts as healthy.
+    pub(super) fn assume_up(&self) {
+        self.health.assume_up();
+        self.metrics.up.set(1);
+    }
 }
 
 type Key = (PoolName, ServerName, SocketAddr);
@@ -41,7 +49,7 @@ pub struct Pool {
     pub health: Option<HealthCheck>,
     /// Its servers.
     pub servers: Box<[Arc<ServerState>]>,
-    timeouts: TimeoutConfig,
+    timeouts: config::Timeouts,
     balance: Arc<RoundRobin>,
 }
 
@@ -59,7 +67,7 @@ pub struct Servers(Mutex<Memory>);
 impl Pools {
     /// Builds pools, with the state that their servers had. Nobody sees what is new before the swap.
     #[must_use]
-    pub fn build(configs: &[PoolConfig], servers: &Servers, metrics: &Metrics) -> Self {
+    pub fn build(configs: &[config::Pool], servers: &Servers, metrics: &Metrics) -> Self {
         let mut memory = servers.0.lock();
         let by_name = configs.iter().map(|config| (config.name.clone(), memory.pool(config, metrics))).collect();
         // What no generation and no request knows any more is forgotten.
@@ -94,7 +102,7 @@ impl Pools {
 }
 
 impl Memory {
-    fn pool(&mut self, config: &PoolConfig, metrics: &Metrics) -> Pool {
+    fn pool(&mut self, config: &config::Pool, metrics: &Metrics) -> Pool {
         let servers = config.servers.iter().map(|server| {
             let key = (config.name.clone(), server.name.clone(), server.address);
             let state = || ServerState {
@@ -119,11 +127,11 @@ impl Memory {
 #[derive(Debug)]
 pub struct Picked {
     server: Arc<ServerState>,
-    timeouts: TimeoutConfig,
+    timeouts: config::Timeouts,
 }
 
 impl Picked {
-    fn new(server: Arc<ServerState>, timeouts: TimeoutConfig) -> Self {
+    fn new(server: Arc<ServerState>, timeouts: config::Timeouts) -> Self {
         server.metrics.requests.inc();
         server.metrics.active.inc();
         Self { server, timeouts }

@@ -35,18 +35,16 @@ impl Probes {
     pub fn follow(&self, pools: &Pools) {
         let mut running = self.running.lock();
         let mut kept = Vec::new();
-        for pool in pools.iter() {
-            for server in &pool.servers {
-                let Some(check) = &pool.health else {
-                    server.health.assume_up();
-                    server.metrics.up.set(1);
-                    continue;
-                };
-                let same = |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check;
-                match running.iter().position(same) {
-                    Some(index) => kept.push(running.swap_remove(index)),
-                    None => kept.push(self.start(server, check)),
-                }
+        let servers = pools.iter().flat_map(|pool| pool.servers.iter().map(|server| (server, pool.health.as_ref())));
+        for (server, check) in servers {
+            let Some(check) = check else {
+                server.assume_up();
+                continue;
+            };
+            let same = |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check;
+            match running.iter().position(same) {
+                Some(index) => kept.push(running.swap_remove(index)),
+                None => kept.push(self.start(server, check)),
             }
         }
         let ended = std::mem::replace(&mut *running, kept);

@@ -66,7 +66,12 @@ describe("in the Workers runtime", { skip: reason ?? false, timeout: 60_000 }, (
       assert.equal(echo.body_bytes, body.length);
     });
 
-    for (const target of ["/orders/7?", "/orders/7?a=1&&=&a=%7e+%20", "/orders/a%7Eb;c=d,e"]) {
+    test("a target that servers could read in two ways is refused, not repaired", async () => {
+      const { answer } = await originFetch("checkout", { ...GET, target: "/orders/a;b" });
+      assert.equal(answer.status, 400, JSON.stringify(answer));
+    });
+
+    for (const target of ["/orders/7?", "/orders/7?a=1&&=&a=%7e+%20", "/orders/a%20b,c=d@e"]) {
       test(`the target ${target}, byte for byte`, async () => {
         const { answer, echo } = await originFetch("checkout", { ...GET, target });
         assert.equal(answer.status, 200, JSON.stringify(answer));

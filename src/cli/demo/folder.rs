@@ -3,9 +3,10 @@
 use super::Error;
 use super::pki::{Ca, Issued};
 use crate::cli::token::{Environment, Identity};
-use crate::config::{
-    self, Admin, Allow, Audit, Balance, Certificate, ClientAuth, Document, DurationText, Edge, Health, History,
-    HttpCheck, Key, Listener, Match, Pool, ProfileName, Role, Route, Server, Timeouts, Tls, Token, Workload,
+use crate::config;
+use crate::config::document::{
+    Admin, Allow, Audit, Balance, Certificate, ClientAuth, Document, DurationText, Edge, Health, History, HttpCheck,
+    Key, Listener, Match, Pool, ProfileName, Role, Route, Server, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;

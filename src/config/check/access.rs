@@ -4,7 +4,7 @@ use super::{Check, twice};
 use crate::clock::UnixSeconds;
 use crate::config::document::{self, Document, ReplayMode};
 use crate::config::fault::Fault;
-use crate::config::model::{TokenKeyFile, WorkloadConfig};
+use crate::config::model::{self, TokenKeyFile};
 use crate::config::node::Place;
 use crate::identity::{Edge, Kid, Replay};
 use crate::name::{RoleName, WorkloadName};
@@ -28,7 +28,7 @@ pub(super) fn edge(check: &mut Check<'_>, edge: Option<&document::Edge>) -> (Opt
     (edge, replay)
 }
 
-pub(super) fn workloads(check: &mut Check<'_>, document: &Document) -> Vec<WorkloadConfig> {
+pub(super) fn workloads(check: &mut Check<'_>, document: &Document) -> Vec<model::Workload> {
     let top = Place::root().key("workloads");
     let roles = roles(check, document);
     let mut checked = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn workloads(check: &mut Check<'_>, document: &Document) -> Vec<Workl
         let has_it = |(_, members): &&(RoleName, Vec<String>)| members.contains(name);
         let roles = roles.iter().filter(has_it).map(|(role, _)| role.clone()).collect();
         if let (Some(name), Some(id)) = (check.key_name(WorkloadName::parse, name, &place), id) {
-            checked.push(WorkloadConfig { workload: Arc::new(Workload { name, id, roles }), keys });
+            checked.push(model::Workload { workload: Arc::new(Workload { name, id, roles }), keys });
         }
     }
     nothing_twice(check, document);

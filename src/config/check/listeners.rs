@@ -3,13 +3,13 @@
 use super::{Check, twice};
 use crate::config::document::{Listener, ProfileName, Tls};
 use crate::config::fault::Fault;
-use crate::config::model::{CertificateFiles, ListenerConfig, TlsConfig};
+use crate::config::model::{self, CertificateFiles};
 use crate::config::node::Place;
 use crate::identity::Profile;
 use crate::name::ListenerName;
 use std::{collections::BTreeMap, net::SocketAddr};
 
-pub(super) fn check(check: &mut Check<'_>, listeners: &BTreeMap<String, Listener>) -> Vec<ListenerConfig> {
+pub(super) fn check(check: &mut Check<'_>, listeners: &BTreeMap<String, Listener>) -> Vec<model::Listener> {
     let top = Place::root().key("listeners");
     let mut bound: Vec<(SocketAddr, Place)> = Vec::new();
     let mut checked = Vec::new();
@@ -19,7 +19,7 @@ pub(super) fn check(check: &mut Check<'_>, listeners: &BTreeMap<String, Listener
         bound.extend(bind.iter().filter(|(address, _)| address.port() != 0).cloned());
         demands_fit(check, listener, &place);
         let name = check.key_name(ListenerName::parse, name, &place);
-        checked.extend(name.map(|name| ListenerConfig {
+        checked.extend(name.map(|name| model::Listener {
             name,
             bind: bind.into_iter().map(|(address, _)| address).collect(),
             tls: listener.tls.as_ref().map(|tls| tls_config(check, tls, &place.key("tls"))),
@@ -47,14 +47,14 @@ fn demands_fit(check: &mut Check<'_>, listener: &Listener, place: &Place) {
     }
 }
 
-fn tls_config(check: &mut Check<'_>, tls: &Tls, place: &Place) -> TlsConfig {
+fn tls_config(check: &mut Check<'_>, tls: &Tls, place: &Place) -> model::Tls {
     let mut certificates = Vec::new();
     for (index, certificate) in tls.certificates.iter().enumerate() {
         let key = check.file_reference(&certificate.key, &place.key("certificates").index(index).key("key"));
         certificates.extend(key.map(|key| CertificateFiles { chain: check.path(&certificate.cert), key }));
     }
     let ca = tls.client_auth.iter().flat_map(|client_auth| &client_auth.ca);
-    TlsConfig { certificates, client_ca: ca.map(|ca| check.path(ca)).collect() }
+    model::Tls { certificates, client_ca: ca.map(|ca| check.path(ca)).collect() }
 }
 
 pub(super) const fn profile(name: ProfileName) -> Profile {

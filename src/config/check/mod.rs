@@ -46,6 +46,7 @@ pub(super) fn check(document: &Document, root: &Node, context: &Context<'_>, fau
     pools::not_our_own(&mut check, document, admin_http.flatten());
     Some(Config {
         text_digest: Digest::of(&[("config", context.text.as_bytes())]),
+        folder: context.folder.to_owned(),
         node: node?,
         listeners,
         edge,

@@ -3,7 +3,7 @@
 use super::{Check, twice};
 use crate::config::document::{Balance, Document, Health, Pool, Timeouts};
 use crate::config::fault::Fault;
-use crate::config::model::{HealthCheck, PoolConfig, ServerConfig, TimeoutConfig};
+use crate::config::model::{self, HealthCheck};
 use crate::config::node::Place;
 use crate::config::value;
 use crate::name::{PoolName, ServerName};
@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn check(check: &mut Check<'_>, pools: &BTreeMap<String, Pool>) -> Vec<PoolConfig> {
+pub(super) fn check(check: &mut Check<'_>, pools: &BTreeMap<String, Pool>) -> Vec<model::Pool> {
     let top = Place::root().key("pools");
     let mut checked = Vec::new();
     for (name, pool) in pools {
@@ -29,19 +29,19 @@ pub(super) fn check(check: &mut Check<'_>, pools: &BTreeMap<String, Pool>) -> Ve
         let timeouts = timeouts(check, &pool.timeouts, &place.key("timeouts"));
         let health = pool.health.as_ref().map(|health| health_check(check, health, &place.key("health")));
         if let (Some(name), Some(timeouts)) = (name, timeouts) {
-            checked.push(PoolConfig { name, servers, timeouts, health: health.flatten() });
+            checked.push(model::Pool { name, servers, timeouts, health: health.flatten() });
         }
     }
     checked
 }
 
-fn servers(check: &mut Check<'_>, pool: &Pool, place: &Place) -> Vec<ServerConfig> {
+fn servers(check: &mut Check<'_>, pool: &Pool, place: &Place) -> Vec<model::Server> {
     let mut checked = Vec::new();
     for (index, server) in pool.servers.iter().enumerate() {
         let place = place.index(index);
         let name = check.name(ServerName::parse, &server.name, &place.key("name"));
         let address = dialled(check, &server.address, &place.key("address"));
-        checked.extend(name.zip(address).map(|(name, address)| ServerConfig { name, address }));
+        checked.extend(name.zip(address).map(|(name, address)| model::Server { name, address }));
     }
     let names = pool.servers.iter().enumerate().map(|(index, server)| (&server.name, place.index(index).key("name")));
     twice(names, "name").into_iter().for_each(|fault| check.fault(fault));
@@ -58,12 +58,12 @@ fn dialled(check: &mut Check<'_>, text: &str, place: &Place) -> Option<SocketAdd
     Some(address)
 }
 
-fn timeouts(check: &mut Check<'_>, timeouts: &Timeouts, place: &Place) -> Option<TimeoutConfig> {
+fn timeouts(check: &mut Check<'_>, timeouts: &Timeouts, place: &Place) -> Option<model::Timeouts> {
     let mut read = |key: &str, text: &str, range: RangeInclusive<Duration>| check.duration(text, &place.key(key), range);
     let connect = read("connect", &timeouts.connect.0, MILLISECOND..=MINUTE);
     let between_bytes = read("between_bytes", &timeouts.between_bytes.0, MILLISECOND..=HOUR);
     let idle = read("idle", &timeouts.idle.0, SECOND..=HOUR);
-    Some(TimeoutConfig { connect: connect?, between_bytes: between_bytes?, idle: idle? })
+    Some(model::Timeouts { connect: connect?, between_bytes: between_bytes?, idle: idle? })
 }
 
 fn health_check(check: &mut Check<'_>, health: &Health, place: &Place) -> Option<HealthCheck> {

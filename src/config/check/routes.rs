@@ -5,7 +5,7 @@ use super::{Check, twice};
 use crate::config::document::{Allow, Document, Match, Route};
 use crate::config::fault::Fault;
 use crate::config::filter::FilterSpec;
-use crate::config::model::{ListenerConfig, RouteConfig, WorkloadConfig};
+use crate::config::model;
 use crate::config::node::{Node, Place};
 use crate::config::value;
 use crate::identity::Profile;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 pub(super) struct World<'a> {
     pub(super) document: &'a Document,
     pub(super) root: &'a Node,
-    pub(super) listeners: &'a [ListenerConfig],
-    pub(super) workloads: &'a [WorkloadConfig],
+    pub(super) listeners: &'a [model::Listener],
+    pub(super) workloads: &'a [model::Workload],
 }
 
 impl World<'_> {
@@ -33,7 +33,7 @@ impl World<'_> {
     }
 }
 
-pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<RouteConfig> {
+pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Route> {
     let top = Place::root().key("routes");
     let mut checked = Vec::new();
     for (index, route) in world.document.routes.iter().enumerate() {
@@ -46,7 +46,7 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<RouteConfig
         let pool = pool(check, world, route, &place.key("pool"));
         if let (Some(name), Some(pattern), Some(pool)) = (name, pattern, pool) {
             let identity = route.identity.map(profile);
-            checked.push((RouteConfig { name, pattern, identity, access: Arc::new(access), filters, pool }, place));
+            checked.push((model::Route { name, pattern, identity, access: Arc::new(access), filters, pool }, place));
         }
     }
     let names = world.document.routes.iter().enumerate().map(|(index, route)| (&route.name, top.index(index).key("name")));
@@ -115,7 +115,7 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
         check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
     }
-    let trusts = |listener: &ListenerConfig| listener.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+    let trusts = |listener: &model::Listener| listener.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
     let explicit = route.identity.is_some_and(|name| profile(name) != Profile::None);
     if explicit && !world.listeners.iter().any(trusts) {
         let fault = Fault::new(&place.key("identity"), "no listener trusts client certificates");
@@ -132,7 +132,7 @@ fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], place:
         check.fault(fault.hint("add `edge: { issuer: …, audience: … }`"));
     }
     for (index, name) in names.iter().enumerate() {
-        let is_meant = |workload: &&WorkloadConfig| workload.workload.name.as_str() == name;
+        let is_meant = |workload: &&model::Workload| workload.workload.name.as_str() == name;
         if world.workloads.iter().find(is_meant).is_some_and(|workload| workload.keys.is_empty()) {
             let fault = Fault::new(&place.key("allow").index(index), format!("`{name}` has no key, so it cannot prove mtls+jwt"));
             check.fault(fault.hint(format!("add `keys` to workloads.{name}, or demand `identity: mtls`")));
@@ -167,7 +167,7 @@ fn pool(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) 
 }
 
 /// What a route hides of later ones, and what it lets fall through to weaker ones.
-fn order(check: &mut Check<'_>, routes: &[(RouteConfig, Place)]) {
+fn order(check: &mut Check<'_>, routes: &[(model::Route, Place)]) {
     for (index, (later, place)) in routes.iter().enumerate() {
         let earlier = || routes.iter().take(index).map(|(route, _)| route);
         if let Some(hiding) = earlier().find(|route| route.pattern.covers(&later.pattern)) {
@@ -175,10 +175,10 @@ fn order(check: &mut Check<'_>, routes: &[(RouteConfig, Place)]) {
             check.fault(fault.hint("put the narrower route first"));
             continue;
         }
-        let any_method = |route: &RouteConfig| Pattern { methods: None, ..route.pattern.clone() };
+        let any_method = |route: &model::Route| Pattern { methods: None, ..route.pattern.clone() };
         let open = matches!(*later.access, Access::Public(_));
-        let guarded = |route: &&RouteConfig| matches!(*route.access, Access::Listed(_)) && route.pattern.methods.is_some();
-        let falls = |route: &&RouteConfig| any_method(later).covers(&any_method(route));
+        let guarded = |route: &&model::Route| matches!(*route.access, Access::Listed(_)) && route.pattern.methods.is_some();
+        let falls = |route: &&model::Route| any_method(later).covers(&any_method(route));
         if let Some(weakened) = earlier().filter(guarded).find(falls).filter(|_| open) {
             let message = format!("methods that `{}` does not list fall through to `{}`, which is public", weakened.name, later.name);
             check.fault(Fault::warning(place, message).hint("say which paths are public"));

@@ -1,0 +1,17 @@
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failing test may panic")]
+#![expect(clippy::indexing_slicing, reason = "a missing field is a failing test")]
+#![expect(clippy::disallowed_methods, reason = "tests read the environment and the clock")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+#![expect(missing_docs, reason = "tests have names")]
+//! Belay from outside: in process over a duplex, and the real binary.
+
+mod cli;
+mod demo;
+mod docs;
+mod examples;
+mod identity;
+mod keys;
+mod proxying;
+mod reload;
+mod support;
+mod worker;

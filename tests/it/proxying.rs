@@ -1,0 +1,319 @@
+//! What the origin sees, what the client gets, and what is written down.
+
+use crate::support::{Ask, World, eventually};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+#[tokio::test]
+async fn the_origin_is_told_who_asks() {
+    let world = World::new().await;
+    let ask = Ask { certificate: Some("reports"), signer: Some("reports"), ..Ask::get("/reports/daily") };
+    for h2 in [false, true] {
+        let reply = world.ask(&Ask { h2, ..ask.clone() }).await;
+        let headers = reply.echo()["headers"].clone();
+        assert_eq!(headers["belay-workload"], "reports");
+        assert_eq!(headers["belay-roles"], "reader");
+        assert_eq!(headers["belay-route"], "reports");
+        assert_eq!(headers["x-request-id"], reply.header("x-request-id").unwrap());
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "shop.example.com");
+        assert_eq!(headers["forwarded"], "for=\"unknown\";host=\"shop.example.com\";proto=https");
+        assert_eq!(headers["host"], "shop.example.com");
+        assert_eq!(headers["x-tenant"], "shop", "a filter's header");
+        assert_eq!(headers["edge-identity"], Value::Null, "the token stays here");
+        assert_eq!(reply.header("x-served-by"), Some("belay"), "a filter's header on the way back");
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_can_say_who_asks() {
+    let world = World::new().await;
+    let names = [
+        "Belay-Workload", "belay_workload", "BELAY-ROLES", "belay_roles", "Belay_User", "belay-user", "Forwarded",
+        "X-Forwarded-For", "x_forwarded_for", "X-Forwarded-Host", "X_Forwarded_Proto", "X-Forwarded-User",
+        "Client-Cert", "client_cert_chain", "X-Request-Id", "x_request_id", "Edge_Identity", "traceparent",
+    ];
+    let public = Ask { certificate: None, signer: None, ..Ask::get("/status") };
+    for ask in [public, Ask::get("/orders/7")] {
+        for h2 in [false, true] {
+            let forged = names.iter().fold(Ask { h2, ..ask.clone() }, |ask, name| ask.header(name, "forged"));
+            let reply = world.ask(&forged).await;
+            assert_eq!(reply.status, 200, "{reply:?}");
+            assert!(!reply.body.contains("forged"), "{}", reply.body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn connection_cannot_take_out_what_we_set() {
+    let world = World::new().await;
+    let reply = world
+        .ask(&Ask {
+            certificate: Some("reports"),
+            signer: Some("reports"),
+            ..Ask::get("/reports/daily").header("Connection", "belay-workload, X-Tenant, x-mine").header("X-Mine", "1")
+        })
+        .await;
+    let headers = reply.echo()["headers"].clone();
+    assert_eq!(headers["belay-workload"], "reports");
+    assert_eq!(headers["x-tenant"], "shop");
+    assert_eq!(headers["x-mine"], Value::Null, "what the client names is taken out");
+    let reply = world.ask(&Ask::get("/orders/7").header("Connection", "host")).await;
+    assert_eq!(reply.status, 400);
+}
+
+#[tokio::test]
+async fn a_trace_of_a_verified_peer_goes_on_and_a_strangers_does_not() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let world = World::new().await;
+    let known = world.ask(&Ask::get("/orders/7").header("traceparent", trace)).await;
+    assert_eq!(known.echo()["headers"]["traceparent"], trace);
+    let stranger = Ask { certificate: None, signer: None, ..Ask::get("/status") };
+    let reply = world.ask(&stranger.header("traceparent", trace)).await;
+    let own = reply.echo()["headers"]["traceparent"].as_str().unwrap().to_owned();
+    assert!(own.starts_with("00-") && own.ends_with("-00") && own.len() == 55 && own != trace, "{own}");
+}
+
+#[tokio::test]
+async fn servers_take_turns() {
+    let world = World::new().await;
+    let mut answered = Vec::new();
+    for _ in 0..6 {
+        answered.push(world.ask(&Ask::get("/orders/7")).await.echo()["origin"].as_str().unwrap().to_owned());
+    }
+    let count = |name: &str| answered.iter().filter(|origin| *origin == name).count();
+    assert_eq!((count("a"), count("b")), (3, 3), "{answered:?}");
+}
+
+#[tokio::test]
+async fn two_records_a_request_and_no_secret_in_them() {
+    let world = World::new().await;
+    let ask = Ask { method: "POST", body: "card=4111", ..Ask::get("/orders/7?secret=1") };
+    let token = world.token("checkout", &ask);
+    let headers = [
+        ("Edge-Identity".to_owned(), token.clone()),
+        ("Cookie".to_owned(), "session=abc".to_owned()),
+        ("CF-Ray".to_owned(), "8e5f\u{7f}".replace('\u{7f}', "a1")),
+    ];
+    let reply = world.send(&ask, &headers).await;
+    assert_eq!(reply.status, 200);
+    let records = world.records();
+    let [start, decision, outcome] = records.as_slice() else { panic!("{records:#?}") };
+    assert_eq!(start["event"]["action"], "start");
+    assert_eq!(decision["belay"]["workload"], "checkout");
+    assert_eq!(decision["belay"]["profile"], "mtls+jwt");
+    assert_eq!(decision["belay"]["kid"], "checkout-1");
+    assert_eq!(decision["belay"]["certificate"], world.identities["checkout"].thumbprint());
+    assert_eq!(decision["belay"]["cf_ray"], "8e5fa1");
+    assert_eq!(decision["tls"]["version"], "1.3");
+    assert_eq!(decision["url"], json!({ "domain": "shop.example.com", "path": "/orders/7" }));
+    assert_eq!(outcome["http"]["response"]["status_code"], 200);
+    assert_eq!(outcome["http"]["request"]["body"]["bytes"], 9);
+    assert_eq!(outcome["belay"]["pool"], "shop");
+    assert!(outcome["belay"]["server"] == "a" || outcome["belay"]["server"] == "b");
+    let sequence: Vec<_> = records.iter().map(|record| record["event"]["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequence, [1, 2, 3]);
+    let text = records.iter().map(ToString::to_string).collect::<String>();
+    let signature = token.rsplit('.').next().unwrap();
+    for secret in ["4111", "session", "secret", signature] {
+        assert!(!text.contains(secret), "{secret} stands in {text}");
+    }
+}
+
+#[tokio::test]
+async fn control_bytes_cannot_break_a_record() {
+    let world = World::new().await;
+    let ask = Ask::get("/orders/a%22b%C3%A9").header("CF-Ray", "a\tb\"c");
+    assert_eq!(world.ask(&ask).await.status, 200);
+    let record = world.records_of("decision").pop().unwrap();
+    assert_eq!(record["url"]["path"], "/orders/a\"bé");
+}
+
+#[tokio::test]
+async fn while_the_log_cannot_be_written_nothing_is_served() {
+    let world = World::with(|text| text.replace("audit.jsonl", "/dev/full")).await;
+    eventually_failing(&world);
+    let reply = world.ask(&Ask::get("/orders/7")).await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert_eq!(world.forwarded(), 0);
+    assert!(world.metrics().contains("belay_refusals_total{listener=\"edge\",reason=\"audit_unavailable\"} 1"));
+}
+
+/// The record of the start cannot be written, which the writer notices.
+fn eventually_failing(world: &World) {
+    eventually("the writer fails", || (!world.live.state().journal.is_writing()).then_some(()));
+}
+
+#[tokio::test]
+async fn the_metrics_move() {
+    let world = World::new().await;
+    assert_eq!(world.ask(&Ask::get("/orders/7")).await.status, 200);
+    assert_eq!(world.ask(&Ask { signer: None, ..Ask::get("/orders/7") }).await.status, 401);
+    let text = world.metrics();
+    for line in [
+        "belay_requests_total{decision=\"allow\",route=\"orders\"} 1",
+        "belay_requests_total{decision=\"deny\",route=\"orders\"} 1",
+        "belay_responses_total{class=\"2xx\",route=\"orders\"} 1",
+        "belay_responses_total{class=\"4xx\",route=\"orders\"} 1",
+        "belay_refusals_total{listener=\"edge\",reason=\"token_missing\"} 1",
+        "belay_request_duration_seconds_count{route=\"orders\"} 2",
+        "belay_server_up{pool=\"shop\",server=\"a\"} 1",
+        "belay_replay_entries 1",
+        "belay_config_generation 1",
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+    }
+}
+
+/// An origin that behaves badly, one way a connection, and what the client is told.
+async fn bad_origin(answer: &'static [u8], hold: bool) -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            let (mut stream, _) = socket.accept().await.unwrap();
+            let mut request = [0; 4096];
+            stream.read(&mut request).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+            if hold {
+                held.push(stream);
+            }
+        }
+    });
+    address
+}
+
+async fn with_origin(address: &str) -> World {
+    let pool = format!(
+        "pools:\n  shop:\n    servers: [{{ name: a, address: '{address}' }}]\n    timeouts: {{ connect: 200ms, between_bytes: 200ms }}\n"
+    );
+    World::with(|text| {
+        let (before, rest) = text.split_once("pools:\n").unwrap();
+        format!("{before}{pool}audit:{}", rest.split_once("audit:").unwrap().1)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_bad_origin_has_its_reason() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let cases = [
+        (free, 502, "upstream.connect_failed"),
+        (bad_origin(b"", true).await, 504, "upstream.response_timeout"),
+        (bad_origin(b"", false).await, 502, "upstream.response_broken"),
+        (bad_origin(b"SSH-2.0-OpenSSH\r\n\r\n", false).await, 502, "upstream.response_broken"),
+    ];
+    for (address, status, reason) in cases {
+        let world = with_origin(&address).await;
+        let reply = world.ask(&Ask::get("/orders/7")).await;
+        assert_eq!(reply.status, status, "{reason}: {reply:?}");
+        let outcome = world.records_of("outcome").pop().unwrap();
+        assert_eq!(outcome["event"]["reason"], reason);
+        assert_eq!(outcome["belay"]["server"], "a");
+        assert!(world.metrics().contains("belay_server_active_requests{pool=\"shop\",server=\"a\"} 0"), "nothing is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_breaks_off_never_looks_whole() {
+    let world = with_origin(&bad_origin(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", false).await).await;
+    let reply = world.ask(&Ask::get("/orders/7")).await;
+    assert_eq!((reply.status, reply.body.as_str()), (200, "half"));
+    assert_eq!(reply.header("content-length"), Some("10"), "the client can count");
+    let outcome = world.records_of("outcome").pop().unwrap();
+    assert_eq!(outcome["belay"]["complete"], false);
+    assert_eq!(outcome["event"]["outcome"], "failure");
+}
+
+#[tokio::test]
+async fn a_pool_without_a_healthy_server_is_refused() {
+    let world = World::new().await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let text = world.config_text();
+    let (before, rest) = text.split_once("    servers:").unwrap();
+    let rest = rest.split_once('\n').unwrap().1;
+    world.apply(&format!("{before}    servers: [{{ name: c, address: '{free}' }}]\n{rest}")).unwrap();
+    let reply = world.ask(&Ask::get("/orders/7")).await;
+    assert_eq!(reply.status, 503, "a new server is not healthy before its first check");
+    assert_eq!(world.records_of("outcome").pop().unwrap()["event"]["reason"], "upstream.no_server");
+}
+
+#[tokio::test]
+async fn an_origin_cannot_make_our_challenge() {
+    let answer = b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: EdgeIdentity error_description=\"stale_token\"\r\n\
+        www-authenticate: Basic realm=\"shop\"\r\ncontent-length: 0\r\n\r\n";
+    let world = with_origin(&bad_origin(answer, false).await).await;
+    let reply = world.ask(&Ask::get("/orders/7")).await;
+    let challenges: Vec<_> = reply.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate")).collect();
+    assert_eq!(challenges.len(), 1, "{reply:?}");
+    assert_eq!(challenges[0].1, "Basic realm=\"shop\"");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_leaves_an_outcome() {
+    let world = with_origin(&bad_origin(b"", true).await).await;
+    let ask = Ask { signer: None, ..Ask::get("/mtls") };
+    let mut stream = world.connect(ask.certificate, &[]).await;
+    stream.write_all(b"GET /mtls HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await.unwrap();
+    while world.records_of("decision").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    while world.records_of("outcome").is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!(world.records_of("outcome").len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_body_is_not_read_as_the_next_request() {
+    let world = World::new().await;
+    let mut stream = world.connect(None, &[]).await;
+    let smuggled = "GET /status HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
+    let request = format!("POST /orders HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: {}\r\n\r\n", smuggled.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(smuggled.as_bytes()).await.unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).await.unwrap_or_default();
+    let raw = String::from_utf8(raw).unwrap();
+    assert!(raw.starts_with("HTTP/1.1 401"), "{raw}");
+    assert_eq!(raw.matches("HTTP/1.1").count(), 1, "{raw}");
+    assert_eq!(world.forwarded(), 0);
+}
+
+#[tokio::test]
+async fn over_tls_1_2_it_is_the_same() {
+    let world = World::new().await;
+    let mut stream = world.connect_with(Some("checkout"), &[], &[&rustls::version::TLS12]).await;
+    stream.write_all(b"GET /mtls HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).await.unwrap_or_default();
+    assert!(raw.starts_with(b"HTTP/1.1 200"));
+    assert_eq!(world.records_of("decision").pop().unwrap()["tls"]["version"], "1.2");
+}
+
+#[test]
+fn stripping_leaves_none_of_ours_inbound() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let world = runtime.block_on(World::new());
+    let name = "(belay|edge.identity|x.forwarded|client.cert|forwarded|x.request.id)[-_a-z]{0,6}";
+    let strategy = proptest::collection::vec(name.prop_map(|name| name.replace('.', "-")), 1..6);
+    proptest!(ProptestConfig::with_cases(64), |(names in strategy, underscores in any::<bool>())| {
+        let headers: Vec<_> = names.iter().map(|name| {
+            let name = if underscores { name.replace('-', "_") } else { name.clone() };
+            (name, "forged".to_owned())
+        }).collect();
+        let ask = Ask { certificate: None, signer: None, ..Ask::get("/status") };
+        let reply = runtime.block_on(world.send(&ask, &headers));
+        if reply.status == 200 {
+            let echo = reply.echo();
+            let forged = echo["headers"].as_object().unwrap().iter().filter(|(_, value)| *value == "forged");
+            let leaked: Vec<_> = forged.filter(|(name, _)| belay::request::headers::is_ours(name)).collect();
+            prop_assert!(leaked.is_empty(), "{:?}", leaked);
+        }
+    });
+}

@@ -1,0 +1,73 @@
+//! The real binary.
+
+use super::parts::eventually;
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+};
+
+/// A running `belay`, stopped when it is dropped.
+pub struct Belay {
+    child: Child,
+    /// The first line that it printed.
+    pub ready: Value,
+}
+
+impl Belay {
+    pub fn program() -> Command {
+        Command::new(env!("CARGO_BIN_EXE_belay"))
+    }
+
+    /// Runs a command to its end.
+    pub fn output(args: &[&str]) -> Output {
+        Self::program().args(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Starts a command that prints a line of JSON when it is ready, and goes on.
+    pub fn start(args: &[&str]) -> Self {
+        let mut child =
+            Self::program().args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|error| {
+            child.kill().unwrap();
+            let mut said = String::new();
+            child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
+            panic!("not ready: {error}: {line:?}\n{said}")
+        });
+        Self { child, ready }
+    }
+
+    /// Asks it to do something.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Stops it; its exit code and what it said.
+    pub fn stop(mut self) -> (Option<i32>, String) {
+        self.signal("TERM");
+        let status = eventually("the process ends", || self.child.try_wait().unwrap());
+        let mut said = String::new();
+        self.child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said)
+    }
+
+    pub fn path(&self, key: &str) -> PathBuf {
+        self.ready[key].as_str().unwrap().into()
+    }
+}
+
+impl Drop for Belay {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().unwrap_or_default();
+        self.child.wait().unwrap();
+    }
+}
+
+pub fn curl_is_there() -> bool {
+    super::parts::Needs::program("curl", "apt-get install curl")
+}

@@ -1,0 +1,69 @@
+//! Certificates and keys of the tests, made new for each.
+
+use super::world::NOW;
+use belay::identity::Thumbprint;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// How long a workload's certificate is good, in seconds.
+pub const WORKLOAD_LIFE: i64 = 3600;
+
+pub struct Ca {
+    pub der: CertificateDer<'static>,
+    pub pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate with its key.
+pub struct Identity {
+    pub der: CertificateDer<'static>,
+    pub pem: String,
+    pub key_pem: String,
+    key_der: Vec<u8>,
+}
+
+impl Identity {
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key_der.clone()).into()
+    }
+
+    pub fn thumbprint(&self) -> String {
+        Thumbprint::of(&self.der).to_string()
+    }
+}
+
+impl Ca {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    pub fn server(&self, host: &str) -> Identity {
+        self.issue(vec![SanType::DnsName(host.try_into().unwrap())], ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    pub fn workload(&self, id: &str) -> Identity {
+        self.issue(vec![SanType::URI(id.try_into().unwrap())], ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn issue(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose) -> Identity {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        params.extended_key_usages = vec![usage.clone()];
+        if usage == ExtendedKeyUsagePurpose::ClientAuth {
+            // By the tests' own clock; our certificate is judged by the client's real one.
+            params.not_after = time::OffsetDateTime::from_unix_timestamp(NOW + WORKLOAD_LIFE).unwrap();
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            der: certificate.der().clone(),
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            key_der: key.serialize_der(),
+        }
+    }
+}
