@@ -172,7 +172,7 @@ async fn another_ca_is_a_generation_and_counts_at_once() {
     let world = World::new().await;
     let ask = Ask { signer: None, ..Ask::get("/mtls") };
     assert_eq!(world.ask(&ask).await.status, 200);
-    world.write("workers-ca.pem", &Ca::new().pem);
+    world.write("workers-ca.pem", &Ca::new(NOW).pem);
     let before = world.live.snapshot().generation;
     assert_eq!(world.live.refresh().unwrap(), Change::Applied(before.next()));
     assert_eq!(world.ask(&ask).await.status, 401);

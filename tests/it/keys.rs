@@ -1,1 +1,122 @@
+//! Nothing is parsed that nothing enforces: every key of the schema has a test of its effect.
 
+use belay::{config, filter};
+use serde_json::Value;
+use std::{collections::BTreeSet, fs, path::Path};
+
+/// The key, and the test that shows what it does.
+const EFFECTS: &[(&str, &str)] = &[
+    ("version", "another_version_is_refused"),
+    ("node", "node_names_itself_in_records_and_metrics"),
+    ("listeners", "let_in"),
+    ("listeners.*.bind", "it_listens_where_it_is_told"),
+    ("listeners.*.tls", "a_listener_without_tls_serves_public_routes_only"),
+    ("listeners.*.tls.certificates", "a_certificate_is_chosen_by_name_and_the_first_is_for_the_rest"),
+    ("listeners.*.tls.certificates[].cert", "a_bad_change_leaves_the_old_generation"),
+    ("listeners.*.tls.certificates[].key", "a_strangers_key_is_refused"),
+    ("listeners.*.tls.client_auth", "kept_out"),
+    ("listeners.*.tls.client_auth.ca", "another_ca_is_a_generation_and_counts_at_once"),
+    ("listeners.*.identity", "a_listener_demands_its_profile"),
+    ("edge", "without_an_edge_no_token_counts"),
+    ("edge.issuer", "the_edge_says_issuer_audience_and_lifetime"),
+    ("edge.audience", "the_edge_says_issuer_audience_and_lifetime"),
+    ("edge.token", "the_edge_says_issuer_audience_and_lifetime"),
+    ("edge.token.max_lifetime", "the_edge_says_issuer_audience_and_lifetime"),
+    ("edge.token.replay", "strict_replay_takes_a_get_once"),
+    ("workloads", "kept_out"),
+    ("workloads.*.id", "a_workload_is_its_id_and_its_keys"),
+    ("workloads.*.keys", "a_workload_is_its_id_and_its_keys"),
+    ("workloads.*.keys[].kid", "a_workload_is_its_id_and_its_keys"),
+    ("workloads.*.keys[].key", "a_workload_is_its_id_and_its_keys"),
+    ("roles", "a_role_is_its_workloads"),
+    ("roles.*.workloads", "a_role_is_its_workloads"),
+    ("routes", "a_route_matches_host_path_and_method"),
+    ("routes[].name", "a_route_matches_host_path_and_method"),
+    ("routes[].match", "a_route_matches_host_path_and_method"),
+    ("routes[].match.host", "a_route_matches_host_path_and_method"),
+    ("routes[].match.path", "a_route_matches_host_path_and_method"),
+    ("routes[].match.methods", "a_route_matches_host_path_and_method"),
+    ("routes[].identity", "a_route_may_demand_more_or_less_than_its_listener"),
+    ("routes[].allow", "let_in"),
+    ("routes[].filters", "the_origin_is_told_who_asks"),
+    ("routes[].filters[].set_headers", "the_origin_is_told_who_asks"),
+    ("routes[].filters[].set_headers.request", "the_origin_is_told_who_asks"),
+    ("routes[].filters[].set_headers.response", "the_origin_is_told_who_asks"),
+    ("routes[].pool", "a_route_leads_to_its_pool"),
+    ("pools", "a_route_leads_to_its_pool"),
+    ("pools.*.balance", "servers_take_turns"),
+    ("pools.*.servers", "servers_take_turns"),
+    ("pools.*.servers[].name", "a_route_leads_to_its_pool"),
+    ("pools.*.servers[].address", "a_route_leads_to_its_pool"),
+    ("pools.*.timeouts", "connect_has_its_timeout"),
+    ("pools.*.timeouts.connect", "connect_has_its_timeout"),
+    ("pools.*.timeouts.between_bytes", "between_bytes_ends_a_response_that_stands_still"),
+    ("pools.*.timeouts.idle", "an_idle_connection_to_a_server_ends"),
+    ("pools.*.health", "a_pool_without_a_healthy_server_is_refused"),
+    ("pools.*.health.http", "a_check_asks_for_its_path_and_host_and_expects_its_statuses"),
+    ("pools.*.health.http.path", "a_check_asks_for_its_path_and_host_and_expects_its_statuses"),
+    ("pools.*.health.http.host", "a_check_asks_for_its_path_and_host_and_expects_its_statuses"),
+    ("pools.*.health.http.expect", "a_check_asks_for_its_path_and_host_and_expects_its_statuses"),
+    ("pools.*.health.interval", "checks_come_at_their_interval_and_end_by_their_timeout"),
+    ("pools.*.health.timeout", "checks_come_at_their_interval_and_end_by_their_timeout"),
+    ("pools.*.health.rise", "rise_and_fall_count_results_in_a_row"),
+    ("pools.*.health.fall", "rise_and_fall_count_results_in_a_row"),
+    ("audit", "while_the_log_cannot_be_written_nothing_is_served"),
+    ("audit.file", "the_audit_log_is_the_named_file"),
+    ("admin", "it_listens_where_it_is_told"),
+    ("admin.http", "it_listens_where_it_is_told"),
+    ("history", "a_history_goes_on_counting"),
+    ("history.dir", "a_history_goes_on_counting"),
+];
+
+#[test]
+fn every_key_has_a_test_of_its_effect() {
+    let schema: Value = config::schema(&filter::KINDS).into();
+    let mut keys = BTreeSet::new();
+    collect(&schema, &schema, "", &mut keys);
+    let rows: BTreeSet<_> = EFFECTS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    let missing: Vec<_> = keys.difference(&rows).collect();
+    let gone: Vec<_> = rows.difference(&keys).collect();
+    assert!(missing.is_empty(), "keys without a test of their effect: {missing:#?}");
+    assert!(gone.is_empty(), "rows for keys that do not exist: {gone:#?}");
+}
+
+#[test]
+fn every_test_of_an_effect_exists() {
+    let mut tests = String::new();
+    for folder in ["src", "tests"] {
+        read(Path::new(folder), &mut tests);
+    }
+    for (key, test) in EFFECTS {
+        assert!(tests.contains(&format!("fn {test}(")), "{key}: there is no test {test}");
+    }
+}
+
+fn collect(root: &Value, schema: &Value, path: &str, keys: &mut BTreeSet<String>) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let name = name.strip_prefix("#/$defs/").unwrap();
+        return collect(root, &root["$defs"][name], path, keys);
+    }
+    for (key, value) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        keys.insert(path.clone());
+        collect(root, value, &path, keys);
+    }
+    if schema["items"].is_object() {
+        collect(root, &schema["items"], &format!("{path}[]"), keys);
+    }
+    if schema["additionalProperties"].is_object() {
+        collect(root, &schema["additionalProperties"], &format!("{path}.*"), keys);
+    }
+}
+
+fn read(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}

@@ -8,6 +8,7 @@
 mod cli;
 mod demo;
 mod docs;
+mod effects;
 mod examples;
 mod identity;
 mod keys;

@@ -1,6 +1,6 @@
 //! What the origin sees, what the client gets, and what is written down.
 
-use crate::support::{Ask, World, eventually};
+use crate::support::{Ask, World, eventually, settled};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -259,13 +259,9 @@ async fn a_client_that_goes_leaves_an_outcome() {
     let ask = Ask { signer: None, ..Ask::get("/mtls") };
     let mut stream = world.connect(ask.certificate, &[]).await;
     stream.write_all(b"GET /mtls HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await.unwrap();
-    while world.records_of("decision").is_empty() {
-        tokio::task::yield_now().await;
-    }
+    settled("a decision", || !world.records_of("decision").is_empty()).await;
     drop(stream);
-    while world.records_of("outcome").is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    settled("an outcome", || !world.records_of("outcome").is_empty()).await;
     assert_eq!(world.records_of("outcome").len(), 1);
 }
 
@@ -288,7 +284,7 @@ async fn a_refused_body_is_not_read_as_the_next_request() {
 #[tokio::test]
 async fn over_tls_1_2_it_is_the_same() {
     let world = World::new().await;
-    let mut stream = world.connect_with(Some("checkout"), &[], &[&rustls::version::TLS12]).await;
+    let mut stream = world.site.tls(world.plain(), Some("checkout"), &[], &[&rustls::version::TLS12]).await;
     stream.write_all(b"GET /mtls HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut raw = Vec::new();
     stream.read_to_end(&mut raw).await.unwrap_or_default();

@@ -67,7 +67,3 @@ impl Drop for Belay {
         self.child.wait().unwrap();
     }
 }
-
-pub fn curl_is_there() -> bool {
-    super::parts::Needs::program("curl", "apt-get install curl")
-}

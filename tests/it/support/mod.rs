@@ -1,11 +1,15 @@
 //! What the tests stand on.
 
 mod binary;
+mod client;
 mod parts;
 mod pki;
+mod site;
 mod world;
 
-pub use binary::{Belay, curl_is_there};
+pub use binary::Belay;
+pub use client::{Ask, Reply};
 pub use parts::{Needs, eventually};
 pub use pki::{Ca, WORKLOAD_LIFE};
-pub use world::{Ask, HOST, NOW, Reply, World, parse};
+pub use site::{HOST, NOW, Site, origin};
+pub use world::{World, settled, show};

@@ -1,6 +1,5 @@
 //! Certificates and keys of the tests, made new for each.
 
-use super::world::NOW;
 use belay::identity::Thumbprint;
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -12,6 +11,7 @@ pub struct Ca {
     pub der: CertificateDer<'static>,
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
+    now: i64,
 }
 
 /// A certificate with its key.
@@ -33,12 +33,12 @@ impl Identity {
 }
 
 impl Ca {
-    pub fn new() -> Self {
+    pub fn new(now: i64) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key) }
+        Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key), now }
     }
 
     pub fn server(&self, host: &str) -> Identity {
@@ -55,7 +55,7 @@ impl Ca {
         params.extended_key_usages = vec![usage.clone()];
         if usage == ExtendedKeyUsagePurpose::ClientAuth {
             // By the tests' own clock; our certificate is judged by the client's real one.
-            params.not_after = time::OffsetDateTime::from_unix_timestamp(NOW + WORKLOAD_LIFE).unwrap();
+            params.not_after = time::OffsetDateTime::from_unix_timestamp(self.now + WORKLOAD_LIFE).unwrap();
         }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
