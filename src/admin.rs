@@ -62,7 +62,8 @@ impl ServeHttp for Admin {
             .header(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
             .header(CONTENT_LENGTH, body.len())
             .header(CACHE_CONTROL, "no-store");
-        let response = if status == StatusCode::METHOD_NOT_ALLOWED { response.header(ALLOW, "GET, HEAD") } else { response };
+        let response =
+            if status == StatusCode::METHOD_NOT_ALLOWED { response.header(ALLOW, "GET, HEAD") } else { response };
         // The headers are well formed, so the builder has no fault to report.
         response.body(if bodiless { Vec::new() } else { body }).unwrap_or_default()
     }

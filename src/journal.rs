@@ -77,7 +77,10 @@ impl Journal {
     /// is then recorded, if it finds room.
     pub fn decision(&self, mut decision: Box<Decision>) -> Result<(), Refusal> {
         if self.is_writing() {
-            let queued = self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Record(Record::Decision(decision))).is_ok());
+            let queued = self
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.try_send(Message::Record(Record::Decision(decision))).is_ok());
             return if queued { Ok(()) } else { Err(self.lost()) };
         }
         decision.verdict = Err(Refusal::AuditUnavailable);

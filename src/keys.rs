@@ -56,9 +56,10 @@ impl Files {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.expose()).collect();
         let mut read = Vec::with_capacity(certificates.len());
         for (number, certificate) in certificates.into_iter().enumerate() {
-            let broken = |why: String| broken(path, &text, number, &format!("certificate {} is broken: {why}", number + 1));
+            let broken =
+                |why: String| broken(path, &text, number, &format!("certificate {} is broken: {why}", number + 1));
             let certificate = certificate.map_err(|error| broken(error.to_string()))?;
-            X509Certificate::from_der(&certificate).map_err(|error| broken(error.to_string()))?;
+            X509Certificate::from_der(&certificate).map_err(|_unparsed| broken("what it holds is no X.509".into()))?;
             read.push(certificate);
         }
         if read.is_empty() { Err(missing(path, "certificate", "CERTIFICATE")) } else { Ok(read) }

@@ -17,11 +17,7 @@ pub struct Malformed;
 fn checked(text: &str) -> Result<Arc<str>, Malformed> {
     let starts_well = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-    if starts_well && text.len() <= LENGTH_MAX && text.bytes().all(inside) {
-        Ok(text.into())
-    } else {
-        Err(Malformed)
-    }
+    if starts_well && text.len() <= LENGTH_MAX && text.bytes().all(inside) { Ok(text.into()) } else { Err(Malformed) }
 }
 
 macro_rules! names {

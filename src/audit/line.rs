@@ -228,7 +228,8 @@ impl<'a> Line<'a> {
 
     fn of_outcome(record: &'a Outcome) -> Self {
         let failed = record.refusal.is_some() || !record.complete;
-        let request = HttpRequest { id: Some(&record.request_id), method: None, body: Some(Body { bytes: record.received }) };
+        let request =
+            HttpRequest { id: Some(&record.request_id), method: None, body: Some(Body { bytes: record.received }) };
         let response = HttpResponse { status_code: record.status, body: Body { bytes: record.sent } };
         let server = record.server.as_ref();
         Self {

@@ -56,8 +56,12 @@ fn build(config: &Config, findings: &mut Vec<Finding>) -> Option<Snapshot> {
 
 fn summary(file: &Path, config: &Config, snapshot: &Snapshot) -> String {
     let count = |number: usize, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
-    let public: Vec<_> =
-        config.routes.iter().filter(|route| matches!(*route.access, Access::Public(_))).map(|route| route.name.as_str()).collect();
+    let public: Vec<_> = config
+        .routes
+        .iter()
+        .filter(|route| matches!(*route.access, Access::Public(_)))
+        .map(|route| route.name.as_str())
+        .collect();
     let counts = [
         count(config.listeners.len(), "listener"),
         count(config.routes.len(), "route"),

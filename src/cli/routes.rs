@@ -47,7 +47,8 @@ fn row(route: &config::Route, config: &Config) -> Row {
     let (allow, identity) = match &*route.access {
         Access::Public(_) => (vec!["public".into()], Vec::new()),
         Access::Listed(list) => {
-            let names = list.workloads.keys().map(ToString::to_string).chain(list.roles.keys().map(ToString::to_string));
+            let names =
+                list.workloads.keys().map(ToString::to_string).chain(list.roles.keys().map(ToString::to_string));
             let mut names: Vec<_> = names.collect();
             names.sort();
             (names, demanded(route, config))

@@ -39,7 +39,7 @@ pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
     let Some(live) = start(config, horizon, terminal) else { return Exit::Config };
     let json = args.json;
     let options = Options { config_file: Some(args.config), grace: GRACE };
-    serve(live, options, move |addresses| announce(addresses, json), terminal)
+    serve(&live, options, move |addresses| announce(addresses, json), terminal)
 }
 
 /// Reads a config, or says what is wrong with it.
@@ -61,12 +61,12 @@ pub(super) fn start(config: Config, horizon: Timestamp, terminal: &Terminal) -> 
 }
 
 pub(super) fn serve(
-    live: Arc<Live>,
+    live: &Arc<Live>,
     options: Options,
     ready: impl FnOnce(&Addresses) + Send + Sync + 'static,
     terminal: &Terminal,
 ) -> Exit {
-    match server::run(&live, options, ready) {
+    match server::run(live, options, ready) {
         Ok(()) => Exit::Ok,
         Err(error) => {
             terminal.fail(&error);
@@ -83,7 +83,11 @@ fn announce(addresses: &Addresses, json: bool) {
         log::info!("metrics and health on http://{address}");
     }
     if json {
-        let listeners: Vec<_> = addresses.listeners.iter().map(|(name, address)| serde_json::json!({ "name": name, "address": address })).collect();
+        let listeners: Vec<_> = addresses
+            .listeners
+            .iter()
+            .map(|(name, address)| serde_json::json!({ "name": name, "address": address }))
+            .collect();
         let line = serde_json::json!({ "event": "ready", "listeners": listeners, "admin": addresses.admin });
         Terminal::new().say_json(&line);
     }

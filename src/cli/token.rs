@@ -174,7 +174,8 @@ fn split(url: &str) -> Result<(&str, String), Error> {
 
 fn from_environment(file: &Path) -> Result<Signer, Error> {
     let text = fs::read_to_string(file).map_err(|error| Error::Read(file.to_owned(), error))?;
-    let environment: Environment = serde_json::from_str(&text).map_err(|error| Error::Environment(file.to_owned(), error))?;
+    let environment: Environment =
+        serde_json::from_str(&text).map_err(|error| Error::Environment(file.to_owned(), error))?;
     let kid = Kid::parse(&environment.identity.kid).filter(|_| environment.identity.alg == "ES256");
     Ok(Signer {
         key: signing_key(&environment.identity.key, file)?,
@@ -193,7 +194,11 @@ fn from_config(args: &Args, terminal: &Terminal) -> Option<Result<Signer, Error>
     Some(signer(args, &config, (name, key, cert)))
 }
 
-fn signer(args: &Args, config: &crate::config::Config, (name, key, cert): (&String, &Path, &Path)) -> Result<Signer, Error> {
+fn signer(
+    args: &Args,
+    config: &crate::config::Config,
+    (name, key, cert): (&String, &Path, &Path),
+) -> Result<Signer, Error> {
     let file = || args.config.clone();
     let edge = config.edge.as_ref().ok_or_else(|| Error::Edge { config: file() })?;
     let named = config.workloads.iter().find(|workload| workload.workload.name.as_str() == name);

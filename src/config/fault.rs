@@ -111,7 +111,12 @@ impl Finding {
 
     /// A fault at a line and column of a file.
     #[must_use]
-    pub fn at(file: impl Into<PathBuf>, (line, column): (usize, usize), text: &str, message: impl Into<String>) -> Self {
+    pub fn at(
+        file: impl Into<PathBuf>,
+        (line, column): (usize, usize),
+        text: &str,
+        message: impl Into<String>,
+    ) -> Self {
         let shown = line.checked_sub(1).and_then(|index| text.lines().nth(index)).map(|text| (text.to_owned(), 1));
         Self { line, column, snippet: shown, ..Self::of_file(file, message, None) }
     }
@@ -135,8 +140,9 @@ impl Finding {
         let head = format!("{}{}", paint(part, word), paint(Part::Message, &format!(": {}", self.message)));
         let file = self.file.display();
         let Some((text, width)) = &self.snippet else {
+            let line = if self.line > 0 { format!(":{}", self.line) } else { String::new() };
             let hint = self.hint.as_ref().map_or(String::new(), |hint| format!("\n   = {hint}"));
-            return format!("{head}\n  {} {file}{hint}", paint(Part::Frame, "-->"));
+            return format!("{head}\n  {} {file}{line}{hint}", paint(Part::Frame, "-->"));
         };
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());

@@ -73,7 +73,12 @@ pub fn read(file: &Path, text: &str, filters: &[&dyn FilterKind]) -> Checked {
     Checked { config: config.filter(|_| !failed), findings }
 }
 
-fn understand((text, root): (&str, &Node), file: &Path, filters: &[&dyn FilterKind], faults: &mut Vec<Fault>) -> Option<Config> {
+fn understand(
+    (text, root): (&str, &Node),
+    file: &Path,
+    filters: &[&dyn FilterKind],
+    faults: &mut Vec<Fault>,
+) -> Option<Config> {
     structure::compare(root, &schema(filters), faults);
     if !faults.is_empty() {
         return None;

@@ -74,7 +74,9 @@ impl<'a> Book<'a> {
             return words;
         }
         match value.get("type").and_then(Json::as_str) {
-            Some("array") => format!("list of {}", value.get("items").map_or_else(String::new, |items| self.kind(items))),
+            Some("array") => {
+                format!("list of {}", value.get("items").map_or_else(String::new, |items| self.kind(items)))
+            }
             Some("object") => match value.get("additionalProperties") {
                 Some(named) if named.is_object() => format!("map from a name to {}", self.kind(named)),
                 Some(_) | None => "map".into(),
@@ -89,7 +91,8 @@ impl<'a> Book<'a> {
 
     fn meaning(&self, value: &Json) -> String {
         let own = value.as_object().map_or_else(String::new, description);
-        let of_words = reference_name(value).and_then(|name| self.definitions.get(name)).map_or_else(String::new, explained);
+        let of_words =
+            reference_name(value).and_then(|name| self.definitions.get(name)).map_or_else(String::new, explained);
         [own, of_words].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
     }
 }

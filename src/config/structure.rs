@@ -9,10 +9,39 @@ use serde_json::{Map, Value as Json};
 
 /// Words of the design that no code enforces yet. They are refused like unknown ones, but said to be known.
 const NOT_YET: &[&str] = &[
-    "access", "backup", "checkpoints", "client_address", "crl", "defaults", "digest_body_max", "durability",
-    "handshake", "hide", "host_from", "include", "keep", "limit", "limits", "log", "max_certificate_lifetime",
-    "max_connections", "max_key_age", "max_requests", "may_assert", "on_failure", "outliers", "people", "plugin",
-    "queue", "respond", "retry", "socket", "sources", "state", "tunnel", "weight",
+    "access",
+    "backup",
+    "checkpoints",
+    "client_address",
+    "crl",
+    "defaults",
+    "digest_body_max",
+    "durability",
+    "handshake",
+    "hide",
+    "host_from",
+    "include",
+    "keep",
+    "limit",
+    "limits",
+    "log",
+    "max_certificate_lifetime",
+    "max_connections",
+    "max_key_age",
+    "max_requests",
+    "may_assert",
+    "on_failure",
+    "outliers",
+    "people",
+    "plugin",
+    "queue",
+    "respond",
+    "retry",
+    "socket",
+    "sources",
+    "state",
+    "tunnel",
+    "weight",
 ];
 
 type Object = Map<String, Json>;
@@ -40,6 +69,11 @@ impl<'a> Walk<'a> {
             let written = node.value.kind();
             let fault = Fault::new(place, format!("this is {written}, and {} is expected", kind_name(wanted)));
             faults.push(with_example(fault, schema));
+            return;
+        }
+        if let (Some(words), false) = (words(schema), matches!(node.value, Value::Text(_))) {
+            let fault = Fault::new(place, format!("this is {}, and a word is expected", node.value.kind()));
+            faults.push(fault.hint(format!("one of {}", words.join(", "))));
             return;
         }
         match &node.value {
@@ -91,13 +125,19 @@ impl<'a> Walk<'a> {
             own_kind = own_kind.or_else(|| same_kind.then_some(found));
         }
         let names: Vec<_> = branches.iter().filter_map(|branch| branch.get("const").and_then(Json::as_str)).collect();
-        let kinds = branches.iter().filter_map(|branch| branch.get("type").and_then(Json::as_str).map(kind_name));
+        let kinds = branches.iter().filter(|branch| !branch.contains_key("const"));
+        let kinds = kinds.filter_map(|branch| branch.get("type").and_then(Json::as_str).map(kind_name));
         let expected = names.iter().map(|name| format!("`{name}`")).chain(kinds.map(str::to_owned));
         let expected = expected.collect::<Vec<_>>().join(" or ");
         let fallback = || {
-            let written = if let Value::Text(text) = &node.value { format!("`{text}`") } else { node.value.kind().into() };
+            let written =
+                if let Value::Text(text) = &node.value { format!("`{text}`") } else { node.value.kind().into() };
             let fault = Fault::new(place, format!("this is {written}, and {expected} is expected"));
-            vec![if let Value::Text(text) = &node.value { fault.did_you_mean(text, names.iter().copied()) } else { fault }]
+            vec![if let Value::Text(text) = &node.value {
+                fault.did_you_mean(text, names.iter().copied())
+            } else {
+                fault
+            }]
         };
         faults.extend(own_kind.unwrap_or_else(fallback));
     }
@@ -139,7 +179,9 @@ fn kind_name(wanted: &str) -> &str {
 
 fn with_example(fault: Fault, schema: &Object) -> Fault {
     match schema.get("default") {
-        Some(example @ (Json::String(_) | Json::Number(_) | Json::Bool(_))) => fault.hint(format!("for example {example}")),
+        Some(example @ (Json::String(_) | Json::Number(_) | Json::Bool(_))) => {
+            fault.hint(format!("for example {example}"))
+        }
         Some(_) | None if schema.get("pattern").is_some() => fault.hint("for example 30s"),
         Some(_) | None => fault,
     }
@@ -173,17 +215,21 @@ fn outside(number: i64, schema: &Object, place: &Place) -> Option<Fault> {
     (!(min..=max).contains(&number)).then(fault)
 }
 
-fn not_the_word(text: &str, schema: &Object, place: &Place) -> Option<Fault> {
+/// The words that a schema lists, if it does.
+fn words(schema: &Object) -> Option<Vec<&str>> {
     let single = schema.get("const").and_then(Json::as_str);
     let several = schema.get("enum").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
     let words: Vec<_> = single.into_iter().chain(several).collect();
+    (!words.is_empty()).then_some(words)
+}
+
+fn not_the_word(text: &str, schema: &Object, place: &Place) -> Option<Fault> {
     let empty = text.is_empty() && schema.get("minLength").is_some();
     if empty {
         return Some(Fault::new(place, "this must not be empty"));
     }
-    let fault = || {
-        let fault = Fault::new(place, format!("`{text}` is not possible here")).hint(format!("one of {}", words.join(", ")));
-        fault.did_you_mean(text, words.iter().copied())
-    };
-    (!words.is_empty() && !words.contains(&text)).then(fault)
+    let words = words(schema).filter(|words| !words.contains(&text))?;
+    let fault =
+        Fault::new(place, format!("`{text}` is not possible here")).hint(format!("one of {}", words.join(", ")));
+    Some(fault.did_you_mean(text, words.iter().copied()))
 }

@@ -1,1 +1,209 @@
+use super::*;
+use test_case::test_case;
 
+const GOOD: &str = "\
+version: 1
+listeners:
+  edge:
+    bind: ['127.0.0.1:8443']
+    tls:
+      certificates: [{ cert: lb.pem, key: 'file:lb.key' }]
+      client_auth: { ca: [ca.pem] }
+edge: { issuer: 'https://edge', audience: 'https://lb' }
+workloads:
+  checkout: { id: 'spiffe://example.com/checkout', keys: [{ kid: k-1, key: 'file:k.pub' }] }
+  reports: { id: 'spiffe://example.com/reports' }
+roles:
+  reader: { workloads: [reports] }
+routes:
+  - name: orders
+    match: { host: shop.example.com, path: /orders/**, methods: [GET] }
+    allow: [checkout]
+    pool: shop
+  - name: status
+    match: { path: /status }
+    allow: public
+    pool: shop
+pools:
+  shop:
+    servers: [{ name: a, address: '10.0.0.1:80' }]
+audit: { file: audit.jsonl }
+";
+
+struct Stub;
+
+impl FilterKind for Stub {
+    fn name(&self) -> &'static str {
+        "stub"
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schemars::json_schema!({ "type": "object", "properties": { "word": { "type": "string" } }, "additionalProperties": false })
+    }
+
+    fn parse(&self, settings: &Node, place: &Place) -> Result<Box<dyn FilterSpec>, Vec<Fault>> {
+        match settings.get("word").map(|word| &word.value) {
+            Some(Value::Text(word)) if word == "good" => Ok(Box::new(Spec)),
+            _ => Err(vec![Fault::new(&place.key("word"), "this is not good")]),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Spec;
+
+impl FilterSpec for Spec {}
+
+fn read_text(text: &str) -> Checked {
+    read(Path::new("belay.yaml"), text, &[&Stub])
+}
+
+/// `line:column message (hint)` of each finding.
+fn findings(text: &str) -> Vec<String> {
+    let brief = |finding: &Finding| {
+        let hint = finding.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+        format!("{}:{} {}{hint}", finding.line, finding.column, finding.message)
+    };
+    read_text(text).findings.iter().map(brief).collect()
+}
+
+fn edited(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    GOOD.replacen(from, to, 1)
+}
+
+#[test]
+fn a_good_config_is_good() {
+    let checked = read_text(GOOD);
+    assert_eq!(checked.findings, []);
+    let config = checked.config.unwrap();
+    assert_eq!((config.listeners.len(), config.routes.len(), config.pools.len()), (1, 2, 1));
+    assert_eq!(config.workloads[1].workload.roles[0].as_str(), "reader");
+}
+
+#[test]
+fn another_version_is_refused() {
+    assert_eq!(findings(&edited("version: 1", "version: 2")), ["1:10 2 is out of range (from 1 to 1)"]);
+    assert_eq!(findings(&edited("version: 1\n", "")), ["1:1 `version` is missing"]);
+}
+
+#[test_case("audit: {", "audti: {", &["`audit` is missing", "there is no key `audti` here (did you mean `audit`?)"]; "slip at the top")]
+#[test_case("allow: public", "alow: public", &["`allow` is missing", "there is no key `alow` here (did you mean `allow`?)"]; "slip in a route")]
+#[test_case("methods: [GET]", "limits: 1", &["`limits` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
+#[test_case("methods: [GET]", "methods: GET", &["this is a text, and a list is expected"]; "no list")]
+#[test_case("allow: public", "allow: private", &["this is `private`, and `public` or a list is expected"]; "no such word")]
+#[test_case("allow: public", "allow: 5", &["this is a number, and `public` or a list is expected"]; "a number")]
+#[test_case("allow: public", "allow: { public: yes }", &["this is a map, and `public` or a list is expected"]; "a map")]
+#[test_case("allow: public", "allow:", &["this is nothing, and `public` or a list is expected"]; "nothing")]
+#[test_case("name: status", "name: status\n    identity: [mtls]", &["this is a list, and `none` or `mtls` or `mtls+jwt` is expected"]; "a list of one word")]
+#[test_case("allow: public", "allow: []", &["at least 1 is needed here"]; "nobody")]
+#[test_case("name: a, ", "", &["`name` is missing"]; "nothing to call it")]
+#[test_case("version: 1", "version: one", &["this is a text, and a whole number is expected"]; "no number")]
+#[test_case("    allow: public\n", "    allow: public\n    filters: [{ stub: { wrod: good } }]\n", &["there is no key `wrod` here (did you mean `word`?)"]; "slip in a filter")]
+#[test_case("    allow: public\n", "    allow: public\n    filters: [{ stab: { word: good } }]\n", &["there is no key `stab` here (did you mean `stub`?)"]; "no such filter")]
+fn shape(from: &str, to: &str, expected: &[&str]) {
+    let found = findings(&edited(from, to));
+    let said: Vec<_> = found.iter().filter_map(|finding| finding.split_once(' ')).map(|(_, said)| said).collect();
+    assert_eq!(said, expected);
+    assert!(read_text(&edited(from, to)).config.is_none());
+}
+
+#[test_case("pool: shop\n  - name: status", "pool: shpo\n  - name: status", "there is no pool `shpo` (did you mean `shop`?)"; "no such pool")]
+#[test_case("allow: [checkout]", "allow: [chekcout]", "there is no workload or role `chekcout` (did you mean `checkout`?)"; "no such workload")]
+#[test_case("allow: [checkout]", "allow: [public]", "`public` stands alone, not in a list (write `allow: public`)"; "public in a list")]
+#[test_case("allow: [checkout]", "allow: [checkout, checkout]", "this name stands at routes[0].allow[0] too"; "twice allowed")]
+#[test_case("workloads: [reports]", "workloads: [report]", "there is no workload `report` (did you mean `reports`?)"; "role of nobody")]
+#[test_case("reader:", "checkout:", "`checkout` is a workload's name too, so `allow` could not tell them apart"; "role like a workload")]
+#[test_case("reader:", "public:", "`public` is the word for everybody, so `allow` could not tell them apart"; "role like the word")]
+#[test_case("spiffe://example.com/reports", "spiffe://example.com/checkout", "this SPIFFE id stands at workloads.checkout.id too"; "one id for two")]
+#[test_case("spiffe://example.com/reports", "https://example.com", "`https://example.com` is no SPIFFE id (a SPIFFE id is `spiffe://trust-domain/path` in plain lower-case ASCII without query or fragment)"; "no id")]
+#[test_case("file:k.pub", "env:KEY", "keys are read from files only, as yet (write file:PATH)"; "environment")]
+#[test_case("file:lb.key", "-----BEGIN PRIVATE KEY-----", "a key never stands in the config itself (write file:PATH)"; "inline key")]
+#[test_case("kid: k-1", "kid: k/1", "`k/1` is no kid (1 to 64 of `A-Z a-z 0-9 . _ -`)"; "no kid")]
+#[test_case("127.0.0.1:8443", "localhost:8443", "`localhost:8443` is no address with a port (for example 10.0.0.1:8080 or [::1]:8080; names are not looked up yet)"; "a name")]
+#[test_case("10.0.0.1:80", "0.0.0.0:80", "nothing can be reached at 0.0.0.0:80"; "no destination")]
+#[test_case("path: /status", "path: status", "`status` is no path (a path starts with `/`, has no empty, `.` or `..` segment, and `*` or `**` only as its whole last segment)"; "no path")]
+#[test_case("host: shop", "host: Shop", "`Shop.example.com` is no host (a host is a name in lower case without port, `*.` and such a name, or `*`)"; "upper case")]
+#[test_case("methods: [GET]", "methods: [get]", "`get` is no method (did you mean `GET`?)"; "lower case method")]
+#[test_case("name: status", "name: orders", "this name stands at routes[0].name too"; "two routes of one name")]
+#[test_case("name: status", "name: Status", "`Status` is no name (a name has 1 to 63 of `a-z 0-9 _ -` and starts with a letter or digit)"; "no name")]
+#[test_case("  shop:\n", "  Shop:\n", "`Shop` is no name (a name has 1 to 63 of `a-z 0-9 _ -` and starts with a letter or digit)"; "no name of a pool")]
+#[test_case("audience: 'https://lb'", "audience: 'https://lb', token: { max_lifetime: 2h }", "2h is out of range (from 1s to 1h)"; "too long")]
+#[test_case("audience: 'https://lb'", "audience: 'https://lb', token: { max_lifetime: 60 }", "this is a number, and a text is expected (for example \"300s\")"; "no unit")]
+#[test_case("audience: 'https://lb'", "audience: 'https://lb', token: { max_lifetime: 60x }", "`60x` is no time (a number and ms, s, m, h or d, for example 30s)"; "other unit")]
+#[test_case("      client_auth: { ca: [ca.pem] }\n", "", "its identity is mtls+jwt, but it trusts no client certificate (add tls with client_auth, or write `identity: none`)"; "nobody vouches")]
+#[test_case("edge: { issuer: 'https://edge', audience: 'https://lb' }\n", "", "it demands mtls+jwt, but `edge` says neither issuer nor audience of tokens (add `edge: { issuer: …, audience: … }`)"; "no edge")]
+#[test_case("allow: [checkout]", "allow: [reports]", "`reports` has no key, so it cannot prove mtls+jwt (add `keys` to workloads.reports, or demand `identity: mtls`)"; "cannot prove")]
+#[test_case("allow: [checkout]", "identity: none\n    allow: [checkout]", "nobody proves who he is here, so nobody can be allowed (demand an `identity`, or write `allow: public`)"; "nobody proves")]
+#[test_case("audit: {", "admin: { http: '0.0.0.0:9900' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900)"; "admin for everybody")]
+#[test_case("audit: {", "admin: { http: '10.0.0.1:80' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900)"; "admin elsewhere")]
+#[test_case("    allow: public\n", "    allow: public\n    filters: [{ stub: { word: bad } }]\n", "this is not good"; "a filter's own fault")]
+fn meaning(from: &str, to: &str, expected: &str) {
+    let found = findings(&edited(from, to));
+    assert!(found.iter().any(|finding| finding.ends_with(expected)), "{found:#?}");
+    assert!(read_text(&edited(from, to)).config.is_none());
+}
+
+#[test]
+fn our_own_admin_address_is_no_server() {
+    let text =
+        edited("audit: {", "admin: { http: '127.0.0.1:9900' }\naudit: {").replace("10.0.0.1:80", "127.0.0.1:9900");
+    assert_eq!(findings(&text), ["25:35 this is Belay's own admin address"]);
+}
+
+#[test_case("path: /status", "path: /orders/7", "`status` is never reached"; "not hidden yet")]
+fn hidden(from: &str, to: &str, message: &str) {
+    let text = edited(from, to).replace("host: shop.example.com, path: /orders/**, methods: [GET]", "path: /orders/**");
+    let checked = read_text(&text);
+    assert!(checked.findings.iter().any(|finding| finding.message.starts_with(message)), "{:#?}", checked.findings);
+    assert!(checked.config.is_some(), "a warning is no error");
+}
+
+#[test_case("path: /status", "path: /orders/**", "methods that `orders` does not list fall through to `status`, which is public"; "falls through")]
+#[test_case("allow: public", "identity: mtls\n    allow: public", "the route is public, so no identity is asked"; "identity of nobody")]
+#[test_case("pools:\n", "pools:\n  idle: { servers: [{ name: a, address: '10.0.0.2:80' }] }\n", "no route leads to the pool `idle`"; "idle pool")]
+fn warned(from: &str, to: &str, message: &str) {
+    let checked = read_text(&edited(from, to));
+    assert_eq!(checked.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>(), [message]);
+    assert!(checked.config.is_some(), "a warning is no error");
+}
+
+#[test]
+fn all_faults_at_once_as_a_compiler_shows_them() {
+    let text = GOOD
+        .replace("allow: [checkout]", "allow: [chekcout]")
+        .replace("10.0.0.1:80", "10.0.0.1")
+        .replace("path: /status", "path: /status/../x")
+        .replace("file:k.pub", "k.pub");
+    let shown: Vec<_> = read_text(&text).findings.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+#[test]
+fn what_is_no_yaml_is_shown_where_it_stops_being_yaml() {
+    for text in ["version: [1", "version: 1\nversion: 1\n", "a: b: c", "\u{0}", "&a [*a]"] {
+        let checked = read_text(text);
+        assert!(checked.config.is_none() && checked.findings.len() == 1, "{text:?}: {:?}", checked.findings);
+    }
+    assert!(findings("").contains(&"1:1 `routes` is missing".to_owned()), "{:?}", findings(""));
+    assert_eq!(findings("just text"), ["1:1 this is a text, and a map is expected"]);
+}
+
+#[test]
+fn a_bomb_of_aliases_ends_early() {
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let below = format!("*a{}", level - 1);
+        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", [below.as_str(); 10].join(", ")));
+    }
+    assert!(read_text(&bomb).config.is_none());
+}
+
+#[test]
+fn what_is_written_reads_as_the_same() {
+    let root = Node::read(GOOD).unwrap();
+    let document: Document = root.to().unwrap();
+    let written = write(&document).unwrap();
+    assert_eq!(Node::read(&written).unwrap().to::<Document>().unwrap(), document);
+    assert_eq!(read_text(&written).findings, []);
+}

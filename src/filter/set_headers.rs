@@ -70,7 +70,8 @@ fn read(
         match (is_name, HeaderValue::from_str(value)) {
             (None, _) => faults.push(Fault::new(&place, format!("`{name}` is no name of a header")).at_key()),
             (Some(_), _) if is_ours(name) || is_framing(name) => {
-                let fault = Fault::new(&place, format!("`{name}` carries identity or framing, which no filter may set"));
+                let fault =
+                    Fault::new(&place, format!("`{name}` carries identity or framing, which no filter may set"));
                 faults.push(fault.at_key());
             }
             (Some(_), Err(_)) => faults.push(Fault::new(&place, "this is no value of a header")),

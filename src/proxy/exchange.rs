@@ -261,7 +261,9 @@ fn is_traceparent(text: &str) -> bool {
     };
     let some = |part: &str| part.bytes().any(|b| b != b'0');
     match text.split('-').collect::<Vec<_>>().as_slice() {
-        ["00", trace, parent, flags] => hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2),
+        ["00", trace, parent, flags] => {
+            hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2)
+        }
         _ => false,
     }
 }

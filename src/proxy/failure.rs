@@ -32,8 +32,12 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
 fn refusal_of(error: &Error) -> Option<Refusal> {
     match (error.esource(), error.etype()) {
         (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Some(Refusal::ConnectTimeout),
-        (_, ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError) => Some(Refusal::ConnectFailed),
-        (_, ErrorType::ConnectProxyFailure | ErrorType::SocketError | ErrorType::BindError) => Some(Refusal::ConnectFailed),
+        (_, ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError) => {
+            Some(Refusal::ConnectFailed)
+        }
+        (_, ErrorType::ConnectProxyFailure | ErrorType::SocketError | ErrorType::BindError) => {
+            Some(Refusal::ConnectFailed)
+        }
         (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Some(Refusal::ResponseTimeout),
         (ErrorSource::Upstream, _) => Some(Refusal::ResponseBroken),
         (ErrorSource::Downstream, ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed) => None,

@@ -78,7 +78,9 @@ impl Gate {
         };
         let permit = match &verified {
             None => policy::admit_public(&route.door, &case),
-            Some(verified) => policy::decide(verified, &route.door, &case, (snapshot.replay, &self.live.state().replay)),
+            Some(verified) => {
+                policy::decide(verified, &route.door, &case, (snapshot.replay, &self.live.state().replay))
+            }
         };
         Ok(Admitted { permit: permit?, route: Arc::clone(route) })
     }
@@ -94,7 +96,8 @@ impl Gate {
         let peer = head::client(session).and_then(|client| client.peer.as_ref());
         let evidence = Evidence { facts, peer, tokens: head::tokens(session) };
         let trust = &exchange.snapshot().trust;
-        let verified = identity::authenticate(demanded, &evidence, entrance.authorities.as_ref(), trust, exchange.started())?;
+        let verified =
+            identity::authenticate(demanded, &evidence, entrance.authorities.as_ref(), trust, exchange.started())?;
         exchange.knows(&verified);
         Ok(verified)
     }

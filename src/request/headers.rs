@@ -49,8 +49,16 @@ pub fn is_ours(name: &str) -> bool {
 #[must_use]
 pub fn is_framing(name: &str) -> bool {
     const FRAMING: [&str; 10] = [
-        "connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
-        "upgrade", "http2-settings",
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
     ];
     FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }

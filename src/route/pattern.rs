@@ -11,7 +11,9 @@ pub enum Malformed {
     #[error("a host is a name in lower case without port, `*.` and such a name, or `*`")]
     Host,
     /// No path pattern.
-    #[error("a path starts with `/`, has no empty, `.` or `..` segment, and `*` or `**` only as its whole last segment")]
+    #[error(
+        "a path starts with `/`, has no empty, `.` or `..` segment, and `*` or `**` only as its whole last segment"
+    )]
     Path,
 }
 
@@ -41,7 +43,11 @@ impl HostPattern {
         if name.len() > 253 || !name.split('.').all(label) {
             return Err(Malformed::Host);
         }
-        Ok(if name.len() < text.len() { Self::OneLabelBefore(format!(".{name}").into()) } else { Self::Exact(name.into()) })
+        Ok(if name.len() < text.len() {
+            Self::OneLabelBefore(format!(".{name}").into())
+        } else {
+            Self::Exact(name.into())
+        })
     }
 
     /// The one host that it names.
@@ -56,7 +62,9 @@ impl HostPattern {
         match self {
             Self::Any => true,
             Self::Exact(exact) => **exact == *host,
-            Self::OneLabelBefore(rest) => host.strip_suffix(&**rest).is_some_and(|label| !label.is_empty() && !label.contains('.')),
+            Self::OneLabelBefore(rest) => {
+                host.strip_suffix(&**rest).is_some_and(|label| !label.is_empty() && !label.contains('.'))
+            }
         }
     }
 
@@ -92,8 +100,13 @@ impl PathPattern {
             _ => (text, Self::Exact),
         };
         let whole = wrap(prefix.into());
-        let plain = prefix.is_empty() && !text.is_empty() || Path::read(prefix).is_ok_and(|path| path.as_str() == prefix);
-        if plain && !prefix.contains(['*', '?']) && whole.to_string() == text { Ok(whole) } else { Err(Malformed::Path) }
+        let plain =
+            prefix.is_empty() && !text.is_empty() || Path::read(prefix).is_ok_and(|path| path.as_str() == prefix);
+        if plain && !prefix.contains(['*', '?']) && whole.to_string() == text {
+            Ok(whole)
+        } else {
+            Err(Malformed::Path)
+        }
     }
 
     fn takes(&self, path: &str) -> bool {
@@ -206,7 +219,8 @@ mod tests {
 
     fn any_pattern() -> impl Strategy<Value = Pattern> {
         let host = prop_oneof![Just("*"), Just("*.b.c"), Just("a.b.c"), Just("b.c")];
-        let path = "(/[ab]){0,2}(/|/[*]|/[*][*]|/a)".prop_filter_map("a pattern", |text| PathPattern::parse(&text).ok());
+        let path =
+            "(/[ab]){0,2}(/|/[*]|/[*][*]|/a)".prop_filter_map("a pattern", |text| PathPattern::parse(&text).ok());
         let methods = proptest::option::of(proptest::sample::subsequence(vec![Method::GET, Method::POST], 0..2));
         (host, path, methods).prop_map(|(host, path, methods)| Pattern {
             host: HostPattern::parse(host).unwrap(),

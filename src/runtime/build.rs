@@ -60,14 +60,15 @@ impl Build {
     }
 
     fn entrance(&mut self, listener: &config::Listener, metrics: &Metrics) -> Option<Entrance> {
-        let tls = match &listener.tls {
-            Some(tls) => Some(self.terminator(tls)?),
-            None => None,
+        let (tls, authorities) = match &listener.tls {
+            Some(tls) => {
+                // Both are read before either ends this, so that the faults of both are reported.
+                let (terminator, authorities) = (self.terminator(tls), self.authorities(&tls.client_ca));
+                (Some(terminator?), Some(authorities?))
+            }
+            None => (None, None),
         };
-        let client_ca = listener.tls.as_ref().map_or(&[][..], |tls| &tls.client_ca);
-        let authorities = if client_ca.is_empty() { None } else { Some(self.authorities(client_ca)?) };
-        let metrics = metrics.listener(&listener.name);
-        Some(Entrance { tls, authorities, identity: listener.identity, metrics })
+        Some(Entrance { tls, authorities, identity: listener.identity, metrics: metrics.listener(&listener.name) })
     }
 
     fn terminator(&mut self, tls: &config::Tls) -> Option<Terminator> {
@@ -93,7 +94,7 @@ impl Build {
         let mut certificates = Vec::new();
         for path in paths {
             let read = self.files.certificates(path);
-            certificates.extend(self.take(read)?.into_iter().map(|certificate| (path, certificate)));
+            certificates.extend(self.take(read).into_iter().flatten().map(|certificate| (path, certificate)));
         }
         let ders: Vec<_> = certificates.iter().map(|(_, certificate)| certificate.clone()).collect();
         let authorities = Authorities::new(&ders).map_err(|index| {

@@ -147,14 +147,21 @@ impl Live {
 }
 
 fn remember(history: &mut History, generation: Generation, folder: Option<&Path>) -> Result<(), Vec<Finding>> {
-    let fault = |error| vec![Finding::of_file(folder.unwrap_or_else(|| Path::new("")), format!("the history cannot be written: {error}"), None)];
+    let fault = |error| {
+        vec![Finding::of_file(
+            folder.unwrap_or_else(|| Path::new("")),
+            format!("the history cannot be written: {error}"),
+            None,
+        )]
+    };
     history.remember(generation).map_err(fault)
 }
 
 /// What a running process cannot change yet.
 fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
     let sockets = |config: &Config| {
-        let socket = |listener: &config::Listener| (listener.name.clone(), listener.bind.clone(), listener.tls.is_some());
+        let socket =
+            |listener: &config::Listener| (listener.name.clone(), listener.bind.clone(), listener.tls.is_some());
         config.listeners.iter().map(socket).collect::<Vec<_>>()
     };
     let differences = [
@@ -164,6 +171,7 @@ fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
         (old.admin_http != new.admin_http, "admin.http"),
         (old.history_dir != new.history_dir, "history.dir"),
     ];
-    let finding = |what| Finding::of_file("", format!("a running process cannot change {what} yet"), Some("restart it".into()));
+    let finding =
+        |what| Finding::of_file("", format!("a running process cannot change {what} yet"), Some("restart it".into()));
     differences.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| finding(what)).collect()
 }

@@ -48,7 +48,7 @@ impl Snapshot {
 pub struct Entrance {
     /// Its TLS; none means plain HTTP.
     pub tls: Option<Terminator>,
-    /// Who vouches for its clients.
+    /// Who vouches for its clients; nobody at all, where no CA is named.
     pub authorities: Option<Authorities>,
     /// What it demands.
     pub identity: Profile,

@@ -33,14 +33,16 @@ pub struct State {
 /// # Errors
 /// What is wrong with which file.
 pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Result<Live, Vec<Finding>> {
-    let fault = |path: &Path, what: &str, error: &io::Error| vec![Finding::of_file(path, format!("{what}: {error}"), None)];
+    let fault =
+        |path: &Path, what: &str, error: &io::Error| vec![Finding::of_file(path, format!("{what}: {error}"), None)];
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)])?;
     let sealer = Sealer::new(config.node.clone(), Id::random());
     let journal = Journal::open(&config.audit_file, sealer, metrics.audit());
     let journal = journal.map_err(|error| fault(&config.audit_file, "the audit log cannot be opened", &error))?;
     let folder = config.history_dir.as_deref();
     let history = History::open(folder);
-    let history = history.map_err(|error| fault(folder.unwrap_or_else(|| Path::new("")), "the history cannot be read", &error))?;
+    let history = history
+        .map_err(|error| fault(folder.unwrap_or_else(|| Path::new("")), "the history cannot be read", &error))?;
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let state = State { clock, metrics, replay, journal, servers: Servers::default() };
     Live::new(config, state, history)

@@ -71,7 +71,8 @@ pub fn run(
     for listener in &config.listeners {
         let gate = Arc::new(http_proxy(&conf, Gate::new(listener.name.clone(), Arc::clone(live))));
         for address in &listener.bind {
-            let bound = Bound::new(*address).map_err(|source| bind_error(&format!("listener {}", listener.name), *address, source))?;
+            let bound = Bound::new(*address)
+                .map_err(|source| bind_error(&format!("listener {}", listener.name), *address, source))?;
             addresses.listeners.push((listener.name.clone(), bound.address()));
             accepting.push(Accepting::edge(bound, Arc::clone(&gate), listener.name.clone(), Arc::clone(live)));
         }

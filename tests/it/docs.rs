@@ -1,1 +1,70 @@
+//! References that are made from the code are the code's. `BLESS=1 cargo test --test it docs` writes them anew.
 
+use belay::metrics::Metrics;
+use belay::refusal::Refusal;
+use belay::{cli, config, filter};
+use std::{fs, path::Path};
+
+#[test]
+fn the_references_are_true() {
+    let pages = [
+        ("configuration.md", configuration()),
+        ("metrics.md", metrics()),
+        ("refusals.md", refusals()),
+        ("cli.md", command_line()),
+    ];
+    let mut stale = Vec::new();
+    for (name, text) in pages {
+        let path = Path::new("docs").join(name);
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, &text).unwrap();
+        }
+        if fs::read_to_string(&path).ok() != Some(text) {
+            stale.push(name);
+        }
+    }
+    assert!(stale.is_empty(), "not up to date: {stale:?}; write them with `BLESS=1 cargo test --test it docs`");
+}
+
+fn page(title: &str, about: &str, body: &str) -> String {
+    format!("# {title}\n\n{about}\n\n*This page is made from the code; a test keeps it true.*\n\n{}\n", body.trim_end())
+}
+
+fn configuration() -> String {
+    let about = "Every key that there is. An unknown key is an error with the line, the column and what was probably \
+        meant. Relative paths start at the folder of the config's file. `belay schema` prints the same for editors.";
+    page("Configuration", about, &config::reference(&config::schema(&filter::KINDS)))
+}
+
+fn metrics() -> String {
+    let about = "What `/metrics` on the admin address shows. Labels come from the config's names and from closed lists, \
+        never from a request.";
+    let rows = Metrics::REFERENCE.iter().map(|(name, kind, labels, help)| {
+        let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+        format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "))
+    });
+    page(
+        "Metrics",
+        about,
+        &format!("| metric | kind | labels | meaning |\n|---|---|---|---|\n{}", rows.collect::<String>()),
+    )
+}
+
+fn refusals() -> String {
+    let about = "Every way in which a request is refused. The reason is the label `reason` of \
+        `belay_refusals_total`; with its family it is `event.reason` of the audit record. The description stands in the \
+        `WWW-Authenticate` challenge, and only a peer who has proved who he is, at least by his certificate, is told it.";
+    let rows = Refusal::ALL.iter().map(|refusal| {
+        let facts = refusal.facts();
+        let told = facts.challenge.map_or(String::new(), |told| format!("`{told}`"));
+        format!("| `{}` | {} | {told} | {} | {} |\n", facts.code, facts.status, facts.text, facts.explain)
+    });
+    let head = "| audit code | status | description | what the client reads | what it means |\n|---|---|---|---|---|\n";
+    page("Refusals", about, &format!("{head}{}", rows.collect::<String>()))
+}
+
+fn command_line() -> String {
+    let about = "Exit codes: 0 done, 64 wrong command line, 65 wrong data in a file, 69 something needed is not there \
+        (for example a free address), 78 wrong config.";
+    page("Command line", about, &cli::reference())
+}

@@ -31,9 +31,24 @@ async fn the_origin_is_told_who_asks() {
 async fn nobody_else_can_say_who_asks() {
     let world = World::new().await;
     let names = [
-        "Belay-Workload", "belay_workload", "BELAY-ROLES", "belay_roles", "Belay_User", "belay-user", "Forwarded",
-        "X-Forwarded-For", "x_forwarded_for", "X-Forwarded-Host", "X_Forwarded_Proto", "X-Forwarded-User",
-        "Client-Cert", "client_cert_chain", "X-Request-Id", "x_request_id", "Edge_Identity", "traceparent",
+        "Belay-Workload",
+        "belay_workload",
+        "BELAY-ROLES",
+        "belay_roles",
+        "Belay_User",
+        "belay-user",
+        "Forwarded",
+        "X-Forwarded-For",
+        "x_forwarded_for",
+        "X-Forwarded-Host",
+        "X_Forwarded_Proto",
+        "X-Forwarded-User",
+        "Client-Cert",
+        "client_cert_chain",
+        "X-Request-Id",
+        "x_request_id",
+        "Edge_Identity",
+        "traceparent",
     ];
     let public = Ask { certificate: None, signer: None, ..Ask::get("/status") };
     for ask in [public, Ask::get("/orders/7")] {
@@ -173,11 +188,12 @@ async fn bad_origin(answer: &'static [u8], hold: bool) -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
     tokio::spawn(async move {
+        #[expect(clippy::collection_is_never_read, reason = "what is held stays open")]
         let mut held = Vec::new();
         loop {
             let (mut stream, _) = socket.accept().await.unwrap();
             let mut request = [0; 4096];
-            stream.read(&mut request).await.unwrap();
+            assert!(stream.read(&mut request).await.unwrap() > 0);
             stream.write_all(answer).await.unwrap();
             if hold {
                 held.push(stream);
@@ -214,7 +230,10 @@ async fn a_bad_origin_has_its_reason() {
         let outcome = world.records_of("outcome").pop().unwrap();
         assert_eq!(outcome["event"]["reason"], reason);
         assert_eq!(outcome["belay"]["server"], "a");
-        assert!(world.metrics().contains("belay_server_active_requests{pool=\"shop\",server=\"a\"} 0"), "nothing is kept");
+        assert!(
+            world.metrics().contains("belay_server_active_requests{pool=\"shop\",server=\"a\"} 0"),
+            "nothing is kept"
+        );
     }
 }
 
@@ -248,7 +267,8 @@ async fn an_origin_cannot_make_our_challenge() {
         www-authenticate: Basic realm=\"shop\"\r\ncontent-length: 0\r\n\r\n";
     let world = with_origin(&bad_origin(answer, false).await).await;
     let reply = world.ask(&Ask::get("/orders/7")).await;
-    let challenges: Vec<_> = reply.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate")).collect();
+    let challenges: Vec<_> =
+        reply.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate")).collect();
     assert_eq!(challenges.len(), 1, "{reply:?}");
     assert_eq!(challenges[0].1, "Basic realm=\"shop\"");
 }
@@ -270,7 +290,8 @@ async fn a_refused_body_is_not_read_as_the_next_request() {
     let world = World::new().await;
     let mut stream = world.connect(None, &[]).await;
     let smuggled = "GET /status HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
-    let request = format!("POST /orders HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: {}\r\n\r\n", smuggled.len());
+    let request =
+        format!("POST /orders HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: {}\r\n\r\n", smuggled.len());
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.write_all(smuggled.as_bytes()).await.unwrap();
     let mut raw = Vec::new();

@@ -45,7 +45,8 @@ impl Drop for Folder {
 impl Folder {
     /// Makes the folder, which must be new; nobody else may look into it.
     pub(super) fn new(wanted: Option<&Path>) -> Result<Self, Error> {
-        let made = || env::temp_dir().join(format!("belay-demo-{}", Id::random().as_str().get(..8).unwrap_or_default()));
+        let made =
+            || env::temp_dir().join(format!("belay-demo-{}", Id::random().as_str().get(..8).unwrap_or_default()));
         let path = wanted.map_or_else(made, Path::to_owned);
         let make = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
         let fault = |error| Error::Folder(path.clone(), error);
@@ -67,7 +68,8 @@ impl Folder {
 
     /// Writes everything that does not depend on the port that is bound.
     pub(super) fn fill(&self, port: u16, origins: [SocketAddr; 2]) -> Result<(), Error> {
-        let (servers, workers, others) = (Ca::new("Demo Servers")?, Ca::new("Demo Workers")?, Ca::new("Somebody Else")?);
+        let (servers, workers, others) =
+            (Ca::new("Demo Servers")?, Ca::new("Demo Workers")?, Ca::new("Somebody Else")?);
         self.write("certs/ca.pem", &servers.pem)?;
         self.write("certs/workers-ca.pem", &workers.pem)?;
         self.write_issued("lb", &servers.server(HOST)?)?;
@@ -140,7 +142,11 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
         version: 1,
         node: "demo".into(),
         listeners: named([("edge", listener(port))]),
-        edge: Some(Edge { issuer: ISSUER.into(), audience: AUDIENCE.into(), token: Token { max_lifetime: time("300s"), ..Token::default() } }),
+        edge: Some(Edge {
+            issuer: ISSUER.into(),
+            audience: AUDIENCE.into(),
+            token: Token { max_lifetime: time("300s"), ..Token::default() },
+        }),
         workloads: named([("checkout", workload("checkout")), ("reports", workload("reports"))]),
         roles: named([("reader", Role { workloads: vec!["reports".into()] })]),
         routes: vec![

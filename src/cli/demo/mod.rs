@@ -85,13 +85,14 @@ fn serve(args: &Args, folder: &Folder, terminal: &Terminal) -> Exit {
         thread::spawn(move || announce(&Demo::new(&path, listener, admin), &watched, json));
     };
     let options = Options { config_file: Some(folder.config()), grace: Duration::from_secs(2) };
-    run::serve(live, options, ready, terminal)
+    run::serve(&live, options, ready, terminal)
 }
 
 fn announce(demo: &Demo, live: &Live, json: bool) {
     let terminal = Terminal::new();
     let deadline = Instant::now() + HEALTHY_WITHIN;
-    let all_healthy = || live.snapshot().pools.iter().flat_map(|pool| &pool.servers).all(|server| server.health.is_up());
+    let all_healthy =
+        || live.snapshot().pools.iter().flat_map(|pool| &pool.servers).all(|server| server.health.is_up());
     while !all_healthy() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }
@@ -111,7 +112,8 @@ fn start_origin(name: &'static str) -> Result<SocketAddr, Error> {
     socket.set_nonblocking(true).map_err(Error::Origin)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Origin)?;
     let serve = move || {
-        let served = runtime.block_on(async { Echo::new(name).serve(tokio::net::TcpListener::from_std(socket)?).await });
+        let served =
+            runtime.block_on(async { Echo::new(name).serve(tokio::net::TcpListener::from_std(socket)?).await });
         if let Err(fault) = served {
             log::error!("origin {name}: {fault}");
         }

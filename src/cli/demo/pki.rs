@@ -2,7 +2,8 @@
 
 use crate::identity::Thumbprint;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -31,10 +32,7 @@ impl Ca {
 
     /// A server's certificate for a host name and for loopback.
     pub(super) fn server(&self, host: &str) -> Result<Issued, rcgen::Error> {
-        let names = vec![
-            SanType::DnsName(host.try_into()?),
-            SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into()),
-        ];
+        let names = vec![SanType::DnsName(host.try_into()?), SanType::IpAddress(std::net::Ipv4Addr::LOCALHOST.into())];
         self.issue(host, names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 

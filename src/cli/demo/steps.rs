@@ -103,15 +103,55 @@ impl Demo {
              curl -K checkout.curl -H \"Edge-Identity: $T\" -d order=1 $URL/orders; done";
         vec![
             step("no certificate", "curl -K nobody.curl $URL/orders/7".into(), &[401], "nobody is let in without one"),
-            step("no token", "curl -K checkout.curl $URL/orders/7".into(), &[401], "the certificate alone is not enough"),
-            step("a certificate of another CA", self.request("rogue", "/orders/7", ""), &[401], "it names checkout, but our CA did not sign it"),
-            step("a token signed with another key", self.request("forger", "/orders/7", ""), &[401], "the certificate is checkout's, the signature is not"),
-            step("a token that is an hour old", self.request("checkout", "/orders/7", " --age 3600"), &[401], "it lived for a minute"),
-            step("a token for another path", self.borrowed("/orders/7", "/orders/8"), &[401], "it is bound to method, host and path"),
+            step(
+                "no token",
+                "curl -K checkout.curl $URL/orders/7".into(),
+                &[401],
+                "the certificate alone is not enough",
+            ),
+            step(
+                "a certificate of another CA",
+                self.request("rogue", "/orders/7", ""),
+                &[401],
+                "it names checkout, but our CA did not sign it",
+            ),
+            step(
+                "a token signed with another key",
+                self.request("forger", "/orders/7", ""),
+                &[401],
+                "the certificate is checkout's, the signature is not",
+            ),
+            step(
+                "a token that is an hour old",
+                self.request("checkout", "/orders/7", " --age 3600"),
+                &[401],
+                "it lived for a minute",
+            ),
+            step(
+                "a token for another path",
+                self.borrowed("/orders/7", "/orders/8"),
+                &[401],
+                "it is bound to method, host and path",
+            ),
             step("a token used twice", replay.into(), &[200, 401], "the POST passes once; its copy is a replay"),
-            step("another Worker's order", self.request("reports", "/orders/7", ""), &[403], "known, but not in allow: [checkout]"),
-            step("a path that two servers could read in two ways", self.request("checkout", "/orders/%2e%2e%2fadmin", ""), &[400], "ambiguity is refused, never repaired"),
-            step("a path without a route", self.request("checkout", "/nothing", ""), &[404], "and 401 without a valid identity: strangers learn nothing"),
+            step(
+                "another Worker's order",
+                self.request("reports", "/orders/7", ""),
+                &[403],
+                "known, but not in allow: [checkout]",
+            ),
+            step(
+                "a path that two servers could read in two ways",
+                self.request("checkout", "/orders/%2e%2e%2fadmin", ""),
+                &[400],
+                "ambiguity is refused, never repaired",
+            ),
+            step(
+                "a path without a route",
+                self.request("checkout", "/nothing", ""),
+                &[404],
+                "and 401 without a valid identity: strangers learn nothing",
+            ),
         ]
     }
 
@@ -157,7 +197,10 @@ impl Demo {
             line(&format!("\n{}", title(heading)));
             for step in steps {
                 let statuses: Vec<_> = step.statuses.iter().map(ToString::to_string).collect();
-                line(&format!("\n  {}", terminal.dim(&format!("# {}: {} — {}", step.name, statuses.join(", then "), step.why))));
+                line(&format!(
+                    "\n  {}",
+                    terminal.dim(&format!("# {}: {} — {}", step.name, statuses.join(", then "), step.why))
+                ));
                 line(&format!("  {}", step.command));
             }
         }

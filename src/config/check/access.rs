@@ -82,11 +82,14 @@ fn roles(check: &mut Check<'_>, document: &Document) -> Vec<(RoleName, Vec<Strin
         let place = top.key(name);
         if document.workloads.contains_key(name) || name == "public" {
             let taken = if name == "public" { "the word for everybody" } else { "a workload's name too" };
-            check.fault(Fault::new(&place, format!("`{name}` is {taken}, so `allow` could not tell them apart")).at_key());
+            check.fault(
+                Fault::new(&place, format!("`{name}` is {taken}, so `allow` could not tell them apart")).at_key(),
+            );
         }
         for (index, member) in role.workloads.iter().enumerate() {
             if !document.workloads.contains_key(member) {
-                let fault = Fault::new(&place.key("workloads").index(index), format!("there is no workload `{member}`"));
+                let fault =
+                    Fault::new(&place.key("workloads").index(index), format!("there is no workload `{member}`"));
                 check.fault(fault.did_you_mean(member, known()));
             }
         }

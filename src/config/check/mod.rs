@@ -32,7 +32,12 @@ pub(super) struct Context<'a> {
 }
 
 /// Checks everything; none if something is missing, and the faults say what.
-pub(super) fn check(document: &Document, root: &Node, context: &Context<'_>, faults: &mut Vec<Fault>) -> Option<Config> {
+pub(super) fn check(
+    document: &Document,
+    root: &Node,
+    context: &Context<'_>,
+    faults: &mut Vec<Fault>,
+) -> Option<Config> {
     let top = Place::root();
     let mut check = Check { context: *context, faults };
     let node = check.name(NodeName::parse, &document.node, &top.key("node"));
@@ -77,23 +82,33 @@ impl Check<'_> {
     }
 
     fn name<T>(&mut self, parse: fn(&str) -> Result<T, Malformed>, text: &str, place: &Place) -> Option<T> {
-        self.take(parse(text).map_err(|error| Fault::new(place, format!("`{text}` is no name")).hint(error.to_string())))
+        self.take(
+            parse(text).map_err(|error| Fault::new(place, format!("`{text}` is no name")).hint(error.to_string())),
+        )
     }
 
     fn key_name<T>(&mut self, parse: fn(&str) -> Result<T, Malformed>, text: &str, place: &Place) -> Option<T> {
-        let fault = |error: Malformed| Fault::new(place, format!("`{text}` is no name")).at_key().hint(error.to_string());
+        let fault =
+            |error: Malformed| Fault::new(place, format!("`{text}` is no name")).at_key().hint(error.to_string());
         self.take(parse(text).map_err(fault))
     }
 
     fn duration(&mut self, text: &str, place: &Place, range: RangeInclusive<Duration>) -> Option<Duration> {
         let Some(duration) = value::duration(text) else {
-            self.fault(Fault::new(place, format!("`{text}` is no time")).hint("a number and ms, s, m, h or d, for example 30s"));
+            self.fault(
+                Fault::new(place, format!("`{text}` is no time"))
+                    .hint("a number and ms, s, m, h or d, for example 30s"),
+            );
             return None;
         };
         if range.contains(&duration) {
             return Some(duration);
         }
-        let hint = format!("from {} to {}", humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        let hint = format!(
+            "from {} to {}",
+            humantime::format_duration(*range.start()),
+            humantime::format_duration(*range.end())
+        );
         self.fault(Fault::new(place, format!("{text} is out of range")).hint(hint));
         None
     }

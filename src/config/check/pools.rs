@@ -59,7 +59,8 @@ fn dialled(check: &mut Check<'_>, text: &str, place: &Place) -> Option<SocketAdd
 }
 
 fn timeouts(check: &mut Check<'_>, timeouts: &Timeouts, place: &Place) -> Option<model::Timeouts> {
-    let mut read = |key: &str, text: &str, range: RangeInclusive<Duration>| check.duration(text, &place.key(key), range);
+    let mut read =
+        |key: &str, text: &str, range: RangeInclusive<Duration>| check.duration(text, &place.key(key), range);
     let connect = read("connect", &timeouts.connect.0, MILLISECOND..=MINUTE);
     let between_bytes = read("between_bytes", &timeouts.between_bytes.0, MILLISECOND..=HOUR);
     let idle = read("idle", &timeouts.idle.0, SECOND..=HOUR);
@@ -70,14 +71,19 @@ fn health_check(check: &mut Check<'_>, health: &Health, place: &Place) -> Option
     let http = place.key("http");
     let path = health.http.path.split('?').next().and_then(|path| Path::read(path).ok());
     let path = path.filter(|_| health.http.path.bytes().all(|b| b.is_ascii_graphic()));
-    let bad_path = || Fault::new(&http.key("path"), format!("`{}` is no path", health.http.path)).hint("for example /healthz");
+    let bad_path =
+        || Fault::new(&http.key("path"), format!("`{}` is no path", health.http.path)).hint("for example /healthz");
     let path = check.take(path.ok_or_else(bad_path));
     let host = health.http.host.as_deref();
-    let is_host = |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b));
+    let is_host =
+        |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b));
     if host.is_some_and(|host| !is_host(host)) {
         check.fault(Fault::new(&http.key("host"), "this is no host"));
     }
-    let bad_statuses = || Fault::new(&http.key("expect"), format!("`{}` is no range of statuses", health.http.expect)).hint("for example 200 or 200-299");
+    let bad_statuses = || {
+        Fault::new(&http.key("expect"), format!("`{}` is no range of statuses", health.http.expect))
+            .hint("for example 200 or 200-299")
+    };
     let expect = check.take(value::statuses(&health.http.expect).ok_or_else(bad_statuses));
     let interval = check.duration(&health.interval.0, &place.key("interval"), 10 * MILLISECOND..=HOUR);
     let timeout = check.duration(&health.timeout.0, &place.key("timeout"), MILLISECOND..=MINUTE);

@@ -49,7 +49,8 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
             checked.push((model::Route { name, pattern, identity, access: Arc::new(access), filters, pool }, place));
         }
     }
-    let names = world.document.routes.iter().enumerate().map(|(index, route)| (&route.name, top.index(index).key("name")));
+    let names =
+        world.document.routes.iter().enumerate().map(|(index, route)| (&route.name, top.index(index).key("name")));
     twice(names, "name").into_iter().for_each(|fault| check.fault(fault));
     order(check, &checked);
     unused_pools(check, world.document);
@@ -58,9 +59,13 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
 
 fn pattern(check: &mut Check<'_>, matches: &Match, place: &Place) -> Option<Pattern> {
     let host = HostPattern::parse(&matches.host);
-    let host = host.map_err(|error| Fault::new(&place.key("host"), format!("`{}` is no host", matches.host)).hint(error.to_string()));
+    let host = host.map_err(|error| {
+        Fault::new(&place.key("host"), format!("`{}` is no host", matches.host)).hint(error.to_string())
+    });
     let path = PathPattern::parse(&matches.path);
-    let path = path.map_err(|error| Fault::new(&place.key("path"), format!("`{}` is no path", matches.path)).hint(error.to_string()));
+    let path = path.map_err(|error| {
+        Fault::new(&place.key("path"), format!("`{}` is no path", matches.path)).hint(error.to_string())
+    });
     let (host, path) = (check.take(host), check.take(path));
     let methods = matches.methods.as_ref().map(|methods| {
         let mut read = |(index, text): (usize, &String)| {
@@ -134,13 +139,21 @@ fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], place:
     for (index, name) in names.iter().enumerate() {
         let is_meant = |workload: &&model::Workload| workload.workload.name.as_str() == name;
         if world.workloads.iter().find(is_meant).is_some_and(|workload| workload.keys.is_empty()) {
-            let fault = Fault::new(&place.key("allow").index(index), format!("`{name}` has no key, so it cannot prove mtls+jwt"));
+            let fault = Fault::new(
+                &place.key("allow").index(index),
+                format!("`{name}` has no key, so it cannot prove mtls+jwt"),
+            );
             check.fault(fault.hint(format!("add `keys` to workloads.{name}, or demand `identity: mtls`")));
         }
     }
 }
 
-fn filters(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) -> Vec<(&'static str, Box<dyn FilterSpec>)> {
+fn filters(
+    check: &mut Check<'_>,
+    world: &World<'_>,
+    route: &Route,
+    place: &Place,
+) -> Vec<(&'static str, Box<dyn FilterSpec>)> {
     let mut checked = Vec::new();
     for (index, filter) in route.filters.iter().enumerate() {
         let Some(name) = filter.keys().next() else { continue };
@@ -171,16 +184,23 @@ fn order(check: &mut Check<'_>, routes: &[(model::Route, Place)]) {
     for (index, (later, place)) in routes.iter().enumerate() {
         let earlier = || routes.iter().take(index).map(|(route, _)| route);
         if let Some(hiding) = earlier().find(|route| route.pattern.covers(&later.pattern)) {
-            let fault = Fault::warning(place, format!("`{}` is never reached: `{}` takes all its requests", later.name, hiding.name));
+            let fault = Fault::warning(
+                place,
+                format!("`{}` is never reached: `{}` takes all its requests", later.name, hiding.name),
+            );
             check.fault(fault.hint("put the narrower route first"));
             continue;
         }
         let any_method = |route: &model::Route| Pattern { methods: None, ..route.pattern.clone() };
         let open = matches!(*later.access, Access::Public(_));
-        let guarded = |route: &&model::Route| matches!(*route.access, Access::Listed(_)) && route.pattern.methods.is_some();
+        let guarded =
+            |route: &&model::Route| matches!(*route.access, Access::Listed(_)) && route.pattern.methods.is_some();
         let falls = |route: &&model::Route| any_method(later).covers(&any_method(route));
         if let Some(weakened) = earlier().filter(guarded).find(falls).filter(|_| open) {
-            let message = format!("methods that `{}` does not list fall through to `{}`, which is public", weakened.name, later.name);
+            let message = format!(
+                "methods that `{}` does not list fall through to `{}`, which is public",
+                weakened.name, later.name
+            );
             check.fault(Fault::warning(place, message).hint("say which paths are public"));
         }
     }

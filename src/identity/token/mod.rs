@@ -200,7 +200,9 @@ fn check(claims: &Claims<'_>, edge: &Edge, key: &TokenKey, context: &Context<'_>
 
 fn is_well_formed(claims: &Claims<'_>) -> bool {
     let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    claims.rid.as_deref().is_none_or(|rid| Id::parse(rid).is_some()) && (16..=64).contains(&claims.jti.len()) && claims.jti.bytes().all(inside)
+    claims.rid.as_deref().is_none_or(|rid| Id::parse(rid).is_some())
+        && (16..=64).contains(&claims.jti.len())
+        && claims.jti.bytes().all(inside)
 }
 
 fn check_times(claims: &Claims<'_>, lifetime_max: UnixSeconds, now: UnixSeconds) -> Result<(), Refusal> {

@@ -187,7 +187,8 @@ fn a_claim_twice_is_refused() {
     struct Raw(String);
     impl Serialize for Raw {
         fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-            let raw: Box<serde_json::value::RawValue> = serde_json::value::RawValue::from_string(self.0.clone()).unwrap();
+            let raw: Box<serde_json::value::RawValue> =
+                serde_json::value::RawValue::from_string(self.0.clone()).unwrap();
             raw.serialize(to)
         }
     }

@@ -27,8 +27,13 @@ impl Belay {
 
     /// Starts a command that prints a line of JSON when it is ready, and goes on.
     pub fn start(args: &[&str]) -> Self {
-        let mut child =
-            Self::program().args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Self::program()
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let ready = serde_json::from_str(&line).unwrap_or_else(|error| {
@@ -47,8 +52,13 @@ impl Belay {
     }
 
     /// Stops it; its exit code and what it said.
-    pub fn stop(mut self) -> (Option<i32>, String) {
+    pub fn stop(self) -> (Option<i32>, String) {
         self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for its end; its exit code and what it said.
+    pub fn wait(mut self) -> (Option<i32>, String) {
         let status = eventually("the process ends", || self.child.try_wait().unwrap());
         let mut said = String::new();
         self.child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();

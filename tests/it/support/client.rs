@@ -69,7 +69,11 @@ impl Reply {
 }
 
 /// Makes a request over HTTP/1.1 and ends the connection.
-pub async fn over_h1<S: AsyncRead + AsyncWrite + Unpin>(mut stream: TlsStream<S>, ask: &Ask, headers: &[(String, String)]) -> Reply {
+pub async fn over_h1<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: TlsStream<S>,
+    ask: &Ask,
+    headers: &[(String, String)],
+) -> Reply {
     let mut head = format!("{} {} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n", ask.method, ask.target);
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -94,7 +98,11 @@ pub fn parse(raw: &str) -> Reply {
 }
 
 /// Makes a request over HTTP/2.
-pub async fn over_h2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: TlsStream<S>, ask: &Ask, headers: &[(String, String)]) -> Reply {
+pub async fn over_h2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: TlsStream<S>,
+    ask: &Ask,
+    headers: &[(String, String)],
+) -> Reply {
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let mut sender = sender.ready().await.unwrap();
@@ -111,8 +119,8 @@ pub async fn over_h2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream:
     while let Some(piece) = body.data().await {
         text.extend_from_slice(&piece.unwrap());
     }
-    let pair = |(name, value): (&http::HeaderName, &http::HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
+    let pair =
+        |(name, value): (&http::HeaderName, &http::HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
     let headers = head.headers.iter().map(pair).collect();
     Reply { status: head.status.as_u16(), headers, body: String::from_utf8(text).unwrap() }
 }
-

@@ -8,7 +8,7 @@ mod site;
 mod world;
 
 pub use binary::Belay;
-pub use client::{Ask, Reply};
+pub use client::{Ask, Reply, parse};
 pub use parts::{Needs, eventually};
 pub use pki::{Ca, WORKLOAD_LIFE};
 pub use site::{HOST, NOW, Site, origin};

@@ -67,7 +67,8 @@ impl World {
     /// The usual config, edited, with a healthy server in every pool.
     pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
         let world = Self::before_checks(Site::new(NOW).await, edit);
-        let is_up = || world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.health.is_up()));
+        let is_up =
+            || world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.health.is_up()));
         settled("a healthy server in every pool", is_up).await;
         world
     }
@@ -155,7 +156,6 @@ impl World {
         counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 }
-
 
 /// Lets the tasks of this thread work until something is true.
 pub async fn settled(what: &str, is_true: impl Fn() -> bool) {
