@@ -7,7 +7,7 @@ use crate::audit::{Decision, Record, Sealer};
 use crate::metrics;
 use crate::refusal::Refusal;
 use std::{
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -52,7 +52,15 @@ impl Journal {
     /// # Errors
     /// If the file cannot be opened or the thread not started.
     pub fn open(path: &Path, sealer: Sealer, metrics: metrics::Audit) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
+        Self::write_to(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?, path, sealer, metrics)
+    }
+
+    fn write_to(
+        file: impl Write + Send + 'static,
+        path: &Path,
+        sealer: Sealer,
+        metrics: metrics::Audit,
+    ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let failing = Arc::new(AtomicBool::new(false));
         let closing = Arc::new(AtomicBool::new(false));
@@ -61,6 +69,7 @@ impl Journal {
             file,
             sealer,
             lines: Vec::with_capacity(BATCH_MAX),
+            done: 0,
             records: 0,
             failing: Arc::clone(&failing),
             closing: Arc::clone(&closing),
@@ -129,18 +138,20 @@ impl Drop for Journal {
     }
 }
 
-struct Writer {
+struct Writer<W> {
     path: PathBuf,
-    file: File,
+    file: W,
     sealer: Sealer,
     lines: Vec<u8>,
+    /// How much of the lines is written.
+    done: usize,
     records: u64,
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
     metrics: metrics::Audit,
 }
 
-impl Writer {
+impl<W: Write> Writer<W> {
     fn run(mut self, queue: &Receiver<Message>) {
         loop {
             let mut asked = Vec::new();
@@ -151,9 +162,10 @@ impl Writer {
                 }
                 self.take_waiting(queue, &mut asked);
             } else if self.closing.load(Ordering::Relaxed) {
-                self.take_waiting(queue, &mut asked);
                 self.write();
-                return self.give_up();
+                if !self.is_well() {
+                    return self.give_up(queue);
+                }
             } else {
                 // The queue is left to fill up while the disk fails, so that what waits stays bounded.
                 std::thread::sleep(RETRY_EVERY);
@@ -180,11 +192,12 @@ impl Writer {
         }
     }
 
-    fn give_up(&self) {
-        if !self.is_well() {
-            self.metrics.lost.inc_by(self.records);
-            log::error!("audit: {} records could not be written to {}", self.records, self.path.display());
-        }
+    /// The last attempt was made; what is left is lost, and counted.
+    fn give_up(&self, queue: &Receiver<Message>) {
+        let waiting = queue.try_iter().filter(|message| matches!(message, Message::Record(_))).count();
+        let lost = self.records.saturating_add(waiting as u64);
+        self.metrics.lost.inc_by(lost);
+        log::error!("audit: {lost} records could not be written to {}", self.path.display());
     }
 
     fn is_well(&self) -> bool {
@@ -202,14 +215,16 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        while !self.lines.is_empty() {
-            match self.file.write(&self.lines) {
-                Ok(count) if count > 0 => drop(self.lines.drain(..count)),
+        while let Some(rest) = self.lines.get(self.done..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(count) if count > 0 => self.done = self.done.saturating_add(count),
                 Ok(_) => return self.failed(&io::ErrorKind::WriteZero.into()),
                 Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
                 Err(fault) => return self.failed(&fault),
             }
         }
+        self.lines.clear();
+        self.done = 0;
         self.metrics.written.inc_by(std::mem::take(&mut self.records));
         if self.failing.swap(false, Ordering::Relaxed) {
             log::warn!("audit: {} takes records again", self.path.display());
@@ -222,5 +237,110 @@ impl Writer {
             let path = self.path.display();
             log::error!("audit: {path} cannot be written ({fault}); requests are refused until it can");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Act, Judged};
+    use crate::clock::Timestamp;
+    use crate::generation::{Digest, Generation};
+    use crate::name::NodeName;
+    use crate::request::Id;
+    use parking_lot::Mutex;
+
+    /// A disk that is full as long as somebody says so, and takes three bytes at a time.
+    #[derive(Clone, Default)]
+    struct Disk {
+        full: Arc<AtomicBool>,
+        content: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.full.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let taken = bytes.get(..3).unwrap_or(bytes);
+            self.content.lock().extend_from_slice(taken);
+            Ok(taken.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn act(action: &'static str) -> Record {
+        let judged = Judged { generation: Generation::new(1), digest: Digest::of(&[]) };
+        Record::Act(Arc::new(Act { time: Timestamp::from_unix_seconds(0), action, failure: None, judged }))
+    }
+
+    fn journal(disk: &Disk) -> Journal {
+        let sealer = Sealer::new(NodeName::parse("test").unwrap(), Id::random());
+        let metrics = metrics::Metrics::new().unwrap().audit();
+        Journal::write_to(disk.clone(), Path::new("disk"), sealer, metrics).unwrap()
+    }
+
+    fn sequence(disk: &Disk) -> Vec<u64> {
+        let text = String::from_utf8(disk.content.lock().clone()).unwrap();
+        let number =
+            |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"]["sequence"].as_u64();
+        text.lines().map(|line| number(line).unwrap()).collect()
+    }
+
+    fn wait_until(is_true: impl Fn() -> bool) {
+        while !is_true() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing_and_recovers() {
+        let disk = Disk::default();
+        let journal = journal(&disk);
+        journal.note(act("start"));
+        journal.flush();
+        disk.full.store(true, Ordering::SeqCst);
+        journal.note(act("reload"));
+        wait_until(|| !journal.is_writing());
+        journal.note(act("reload"));
+        journal.note(act("reload"));
+        assert_eq!(sequence(&disk), [1]);
+        disk.full.store(false, Ordering::SeqCst);
+        wait_until(|| journal.is_writing());
+        journal.flush();
+        assert_eq!(sequence(&disk), [1, 2, 3, 4], "each once, in order");
+        assert_eq!((journal.metrics.written.get(), journal.metrics.lost.get()), (4, 0));
+        assert!(journal.metrics.failures.get() > 0);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let disk = Disk::default();
+        disk.full.store(true, Ordering::SeqCst);
+        let journal = journal(&disk);
+        journal.note(act("start"));
+        wait_until(|| !journal.is_writing());
+        for _ in 0..QUEUE_MAX + 10 {
+            journal.note(act("reload"));
+        }
+        let lost = journal.metrics.lost.clone();
+        assert!(lost.get() >= 10);
+        drop(journal);
+        assert_eq!(lost.get(), QUEUE_MAX as u64 + 11, "and so is what waited, when there is no more waiting");
+        assert_eq!(sequence(&disk), [0; 0]);
+    }
+
+    #[test]
+    fn the_end_writes_what_is_left() {
+        let disk = Disk::default();
+        let journal = journal(&disk);
+        for _ in 0..100 {
+            journal.note(act("reload"));
+        }
+        drop(journal);
+        assert_eq!(sequence(&disk), (1..=100).collect::<Vec<_>>());
     }
 }

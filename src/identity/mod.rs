@@ -68,7 +68,15 @@ pub struct Evidence<'a> {
     pub tokens: [Option<&'a [u8]>; 2],
 }
 
-/// Proof that a peer showed what a profile demands. Only [`authenticate`] makes one.
+/// Proof that a peer showed what a profile demands. Only [`authenticate`] makes one: it can be read, not made.
+///
+/// ```
+/// use belay::identity::{Profile, Verified};
+/// use belay::principal::Principal;
+/// fn read(verified: &Verified) -> (Profile, &Principal) {
+///     (verified.profile(), verified.principal())
+/// }
+/// ```
 ///
 /// ```compile_fail
 /// use belay::identity::{Profile, Verified};

@@ -81,7 +81,16 @@ pub struct Case<'a> {
 }
 
 /// The right to one request to one pool. Only this module makes one, it is used up by being dropped, and it cannot be
-/// copied.
+/// copied. It can be handed on:
+///
+/// ```
+/// use belay::policy::Permit;
+/// fn once(permit: Permit) -> Permit {
+///     permit
+/// }
+/// ```
+///
+/// but not be doubled:
 ///
 /// ```compile_fail
 /// use belay::policy::Permit;
@@ -89,6 +98,17 @@ pub struct Case<'a> {
 ///     (permit.clone(), permit)
 /// }
 /// ```
+///
+/// Its parts can be made by anybody:
+///
+/// ```
+/// use belay::{generation::Generation, name::{PoolName, RouteName}, policy::Permit, principal::Principal,
+///     request::Id, verdict::RuleId};
+/// let _ = (Generation::new(1), Id::random(), Principal::Anonymous, RuleId::new("mine"));
+/// let _ = (RouteName::parse("orders").unwrap(), PoolName::parse("orders").unwrap());
+/// ```
+///
+/// and it from them by nobody:
 ///
 /// ```compile_fail
 /// use belay::{generation::Generation, name::{PoolName, RouteName}, policy::Permit, principal::Principal,
@@ -103,7 +123,16 @@ pub struct Case<'a> {
 /// };
 /// ```
 ///
-/// A decision needs a [`Verified`], so this does not compile either:
+/// A decision needs a [`Verified`]:
+///
+/// ```
+/// use belay::{identity::{Replay, ReplayStore, Verified}, policy::{Case, Door, decide}};
+/// fn proven(verified: &Verified, door: &Door, case: &Case<'_>, store: &ReplayStore) {
+///     let _ = decide(verified, door, case, (Replay::Tolerant, store));
+/// }
+/// ```
+///
+/// so that a mere claim does not compile:
 ///
 /// ```compile_fail
 /// use belay::{identity::{Replay, ReplayStore}, policy::{Case, Door, decide}, principal::Principal};

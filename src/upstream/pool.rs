@@ -83,6 +83,15 @@ impl Pools {
 
     /// The next healthy server of the permit's pool.
     ///
+    /// ```
+    /// use belay::upstream::Pools;
+    /// fn with_a_permit(pools: &Pools, permit: &belay::policy::Permit) {
+    ///     let _ = pools.pick(permit);
+    /// }
+    /// ```
+    ///
+    /// A pool's name is not enough:
+    ///
     /// ```compile_fail
     /// use belay::upstream::Pools;
     /// fn without_a_permit(pools: &Pools, name: &belay::name::PoolName) {

@@ -1,0 +1,198 @@
+#![expect(clippy::unwrap_used, reason = "a bench that cannot set up has nothing to measure")]
+//! What each stage of a request's way costs on its own. `cargo bench --bench stages`.
+
+use belay::audit::{Decision, Judged, Record, Sealer, Source, Subject};
+use belay::balance::RoundRobin;
+use belay::clock::{Clock, System, Timestamp};
+use belay::generation::{Digest, Generation};
+use belay::identity::{
+    Authorities, Claims, Confirmation, Edge, Evidence, Kid, Peer, Profile, Replay, ReplayStore, SigningKey, TokenKey,
+    Trust, authenticate,
+};
+use belay::name::{ListenerName, NodeName, PoolName, RouteName, WorkloadName};
+use belay::policy::{Access, AllowList, Case, Door, decide};
+use belay::principal::{SpiffeId, Workload};
+use belay::request::{Facts, Head, Id, Protocol};
+use belay::route::{HostPattern, PathPattern, Pattern, Table};
+use belay::verdict::RuleId;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use http::Method;
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
+
+const ID: &str = "spiffe://example.com/worker/checkout";
+const HEAD: Head<'static> = Head {
+    method: &Method::GET,
+    target: b"/orders/7?page=2&sort=%2Ftime",
+    authority: None,
+    hosts: [Some(b"h500.example.com"), None],
+    protocol: Protocol::Http1,
+};
+
+struct Caller {
+    trust: Trust,
+    authorities: Authorities,
+    peer: Peer,
+    key: SigningKey,
+    point: Vec<u8>,
+    workload: Arc<Workload>,
+    now: Timestamp,
+}
+
+impl Caller {
+    fn new() -> Self {
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca_key = KeyPair::generate().unwrap();
+        let ca_der = ca.self_signed(&ca_key).unwrap().der().clone();
+        let mut leaf = CertificateParams::default();
+        leaf.subject_alt_names = vec![SanType::URI(ID.try_into().unwrap())];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &Issuer::new(ca, ca_key)).unwrap();
+        let pair = KeyPair::generate().unwrap();
+        let key = SigningKey::from_pkcs8(&pair.serialize_der()).unwrap();
+        let name = WorkloadName::parse("checkout").unwrap();
+        let workload = Arc::new(Workload { name, id: SpiffeId::parse(ID).unwrap(), roles: Box::default() });
+        let token_key = TokenKey { workload: Arc::clone(&workload), key: key.public().clone() };
+        let edge = Edge { issuer: "https://edge".into(), audience: "https://lb".into(), lifetime_max: 300 };
+        Self {
+            trust: Trust {
+                edge: Some(edge),
+                workloads: HashMap::from([(workload.id.clone(), Arc::clone(&workload))]),
+                keys: HashMap::from([(Kid::parse("w-1").unwrap(), token_key)]),
+            },
+            authorities: Authorities::new(&[ca_der]).unwrap(),
+            peer: Peer::new(&[leaf.der().clone()]).unwrap(),
+            key,
+            point: pair.public_key_raw().to_vec(),
+            workload,
+            now: System.now(),
+        }
+    }
+
+    fn token(&self) -> String {
+        let iat = self.now.unix_seconds();
+        let claims = Claims {
+            iss: "https://edge".into(),
+            aud: vec!["https://lb".into()],
+            sub: ID.into(),
+            iat,
+            exp: iat + 60,
+            jti: Id::random().as_str().to_owned().into(),
+            htm: "GET".into(),
+            hta: "h500.example.com".into(),
+            htt: "/orders/7?page=2&sort=%2Ftime".into(),
+            cnf: Confirmation { x5t_s256: self.peer.thumbprint().to_string().into() },
+            rid: Some(Id::random().as_str().to_owned().into()),
+            cip: None,
+            ohost: None,
+        };
+        self.key.sign(&Kid::parse("w-1").unwrap(), &claims).unwrap()
+    }
+
+    fn door(&self) -> Door {
+        let rule = (self.workload.name.clone(), RuleId::new("routes.orders.allow.checkout"));
+        Door {
+            route: RouteName::parse("orders").unwrap(),
+            demands: None,
+            access: Arc::new(Access::Listed(AllowList { workloads: HashMap::from([rule]), roles: HashMap::new() })),
+            pool: PoolName::parse("orders").unwrap(),
+        }
+    }
+}
+
+fn thousand_routes() -> Table<usize> {
+    Table::new((0..1000).map(|number| {
+        let host = HostPattern::parse(&format!("h{number}.example.com")).unwrap();
+        (Pattern { host, path: PathPattern::parse("/orders/**").unwrap(), methods: None }, number)
+    }))
+}
+
+fn head_and_route(c: &mut Criterion) {
+    c.bench_function("read a head", |b| b.iter(|| Facts::read(black_box(&HEAD))));
+    let (table, facts) = (thousand_routes(), Facts::read(&HEAD).unwrap());
+    c.bench_function("find one of 1,000 routes", |b| b.iter(|| table.find(black_box(&facts))));
+}
+
+fn identity_and_policy(c: &mut Criterion) {
+    let caller = Caller::new();
+    let facts = Facts::read(&HEAD).unwrap();
+    let token = caller.token();
+    let tokens = [Some(token.as_bytes()), None];
+    let evidence = Evidence { facts: &facts, peer: Some(&caller.peer), tokens };
+    let check =
+        |profile| authenticate(profile, &evidence, Some(&caller.authorities), &caller.trust, caller.now).unwrap();
+    c.bench_function("authenticate by certificate", |b| b.iter(|| check(Profile::Mtls)));
+    c.bench_function("authenticate by certificate and token", |b| b.iter(|| check(Profile::MtlsJwt)));
+    let signed = token.rsplit_once('.').unwrap();
+    let algorithm = &aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED;
+    let key = aws_lc_rs::signature::UnparsedPublicKey::new(algorithm, &caller.point);
+    let signature = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, signed.1).unwrap();
+    c.bench_function("  of which the ES256 signature itself", |b| {
+        b.iter(|| key.verify(black_box(signed.0.as_bytes()), &signature).unwrap());
+    });
+
+    let (door, id) = (caller.door(), Id::random());
+    let case = Case {
+        id: &id,
+        method: &Method::GET,
+        listener: Profile::MtlsJwt,
+        generation: Generation::new(1),
+        now: caller.now,
+    };
+    let store = ReplayStore::new(ReplayStore::CAPACITY, Timestamp::from_unix_seconds(0));
+    let fresh = || {
+        let token = caller.token();
+        let evidence = Evidence { tokens: [Some(token.as_bytes()), None], ..evidence };
+        authenticate(Profile::MtlsJwt, &evidence, Some(&caller.authorities), &caller.trust, caller.now).unwrap()
+    };
+    c.bench_function("decide, with the replay store", |b| {
+        b.iter_batched(
+            fresh,
+            |verified| decide(&verified, &door, &case, (Replay::Tolerant, &store)).unwrap(),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn pick_and_record(c: &mut Criterion) {
+    let balance = RoundRobin::default();
+    c.bench_function("pick one of 10 servers", |b| b.iter(|| balance.pick(black_box(10), |_| true)));
+    let record = Record::Decision(Box::new(Decision {
+        time: System.now(),
+        request_id: Id::random(),
+        source: Source {
+            listener: ListenerName::parse("edge").unwrap(),
+            address: Some((std::net::Ipv4Addr::LOCALHOST.into(), 1234)),
+            tls_version: Some("1.3"),
+            certificate: None,
+        },
+        subject: Some(Subject {
+            method: Method::GET,
+            host: "h500.example.com".into(),
+            path: "/orders/7".into(),
+            protocol: Protocol::Http1,
+        }),
+        cf_ray: Some("8e5fa1b2c3d4e5f6-FRA".into()),
+        traceparent: None,
+        route: Some(RouteName::parse("orders").unwrap()),
+        profile: Some(Profile::MtlsJwt),
+        workload: Some(WorkloadName::parse("checkout").unwrap()),
+        kid: None,
+        token: None,
+        verdict: Ok(RuleId::new("routes.orders.allow.checkout")),
+        judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
+        took: Duration::from_micros(60),
+    }));
+    let mut sealer = Sealer::new(NodeName::parse("bench").unwrap(), Id::random());
+    let mut lines = Vec::new();
+    c.bench_function("write a record (on the audit thread)", |b| {
+        b.iter(|| {
+            lines.clear();
+            sealer.seal(&record, &mut lines).unwrap();
+        });
+    });
+}
+
+criterion_group!(stages, head_and_route, identity_and_policy, pick_and_record);
+criterion_main!(stages);
