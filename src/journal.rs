@@ -161,16 +161,14 @@ impl<W: Write> Writer<W> {
                     Err(_all_gone) => return,
                 }
                 self.take_waiting(queue, &mut asked);
-            } else if self.closing.load(Ordering::Relaxed) {
-                self.write();
-                if !self.is_well() {
-                    return self.give_up(queue);
-                }
             } else {
                 // The queue is left to fill up while the disk fails, so that what waits stays bounded.
                 std::thread::sleep(RETRY_EVERY);
             }
             self.write();
+            if !self.is_well() && self.closing.load(Ordering::Relaxed) {
+                return self.give_up(queue);
+            }
             if self.is_well() {
                 // Who asked may have stopped waiting.
                 asked.iter().for_each(|asked| asked.try_send(()).unwrap_or_default());

@@ -77,7 +77,7 @@ refusals! {
         "The client certificate is not accepted.", "A certificate of the chain is expired or not valid yet.";
     CertificateUnknown = 401 "identity" "certificate_unknown", Some("certificate"),
         "The client certificate is not accepted.", "No workload of the config has the certificate's URI SAN as its id.";
-    TokenMissing = 401 "identity" "token_missing", Some("token"),
+    TokenMissing = 401 "identity" "token_missing", Some("missing"),
         "An Edge-Identity token is required.", "The route demands a token and the request carries none.";
     TokenRepeated = 400 "identity" "token_repeated", None,
         "There must be one Edge-Identity token.", "The Edge-Identity header is there more than once.";

@@ -36,17 +36,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve.
     Run(run::Args),
-    /// Say what is wrong with a config and the files that it names.
     Check(check::Args),
-    /// Show the routes in the order in which they are tried.
     Routes(routes::Args),
-    /// Mint a token as a Worker would, to try a route by hand.
     Token(token::Args),
-    /// Print the JSON Schema of the config, for editors.
     Schema(schema::Args),
-    /// Run a load balancer with Workers' keys and two small origins in a temporary folder, and print what to try.
     Demo(demo::Args),
 }
 

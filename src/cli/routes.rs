@@ -65,10 +65,12 @@ fn row(route: &config::Route, config: &Config) -> Row {
     }
 }
 
+/// What who is allowed may have to prove. A listener that asks for nothing lets none of them in.
 fn demanded(route: &config::Route, config: &Config) -> Vec<String> {
-    let of_listeners = || config.listeners.iter().map(|listener| listener.identity).collect::<Vec<Profile>>();
-    let mut names: Vec<_> =
-        route.identity.map_or_else(of_listeners, |profile| vec![profile]).into_iter().map(|p| p.to_string()).collect();
+    let of_listeners = || config.listeners.iter().map(|listener| listener.identity).collect::<Vec<_>>();
+    let profiles = route.identity.map_or_else(of_listeners, |profile| vec![profile]);
+    let proving = profiles.iter().filter(|profile| **profile != Profile::None);
+    let mut names: Vec<_> = proving.map(ToString::to_string).collect();
     names.sort();
     names.dedup();
     names

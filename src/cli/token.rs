@@ -4,7 +4,7 @@ use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit, run};
 use crate::clock::{self, Clock, UnixSeconds};
 use crate::config::Finding;
-use crate::identity::{Claims, Confirmation, Kid, SigningKey, Thumbprint};
+use crate::identity::{Claims, Confirmation, Kid, Peer, SigningKey};
 use crate::keys::Files;
 use crate::request::Id;
 use http::{Method, Uri};
@@ -24,7 +24,8 @@ use std::{
     curl --cert checkout.pem --key checkout.key \\\n    \
     -H \"Edge-Identity: $(belay token --as checkout --key token.key --cert checkout.pem GET $URL)\" $URL")]
 pub(super) struct Args {
-    /// The method of the request.
+    /// The method of the request, in upper case as it is sent.
+    #[arg(value_parser = method)]
     method: Method,
     /// The URL of the request, byte for byte as it will be sent.
     url: String,
@@ -114,6 +115,8 @@ enum Error {
     Edge { config: PathBuf },
     #[error("this is not a key of workload `{name}`: {config} lists none with that public half")]
     Stranger { config: PathBuf, name: String },
+    #[error("{file} is not the certificate of `{name}`: its one URI SAN is not {id}, or it is not for clients")]
+    Certificate { file: PathBuf, name: String, id: String },
     #[error("the token cannot be signed")]
     Sign(#[source] crate::identity::BadKey),
 }
@@ -135,6 +138,12 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
         }
     }
     Exit::Ok
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    let upper = text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+    let method = text.parse().ok().filter(|_| upper);
+    method.ok_or_else(|| format!("methods are sent in upper case: {}", text.to_ascii_uppercase()))
 }
 
 fn mint(args: &Args, signer: &Signer) -> Result<Minted, Error> {
@@ -211,14 +220,17 @@ fn signer(
         let public = files.public_key(&listed.file).map_err(Error::File)?;
         kid = kid.or_else(|| (public == *signing.public()).then(|| listed.kid.clone()));
     }
-    let leaf = files.certificates(cert).map_err(Error::File)?.into_iter().next();
+    let id = workload.workload.id.as_str();
+    let peer = Peer::new(&files.certificates(cert).map_err(Error::File)?);
+    let peer = peer.filter(|peer| peer.claims() == Some(id));
+    let stranger = || Error::Certificate { file: cert.to_owned(), name: name.clone(), id: id.to_owned() };
     Ok(Signer {
         key: signing,
         kid: kid.ok_or_else(|| Error::Stranger { config: file(), name: name.clone() })?,
         issuer: edge.issuer.to_string(),
         audience: edge.audience.to_string(),
-        subject: workload.workload.id.to_string(),
-        thumbprint: leaf.map(|leaf| Thumbprint::of(&leaf).to_string()).unwrap_or_default(),
+        subject: id.to_owned(),
+        thumbprint: peer.ok_or_else(stranger)?.thumbprint().to_string(),
     })
 }
 

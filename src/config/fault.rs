@@ -142,6 +142,9 @@ impl Finding {
         let Some((text, width)) = &self.snippet else {
             let line = if self.line > 0 { format!(":{}", self.line) } else { String::new() };
             let hint = self.hint.as_ref().map_or(String::new(), |hint| format!("\n   = {hint}"));
+            if self.file.as_os_str().is_empty() {
+                return format!("{head}{hint}");
+            }
             return format!("{head}\n  {} {file}{line}{hint}", paint(Part::Frame, "-->"));
         };
         let number = self.line.to_string();

@@ -81,6 +81,12 @@ impl Peer {
         self.thumbprint
     }
 
+    /// The leaf's one URI SAN, if it is for clients. It claims that; whether anybody vouches for it is another question.
+    #[must_use]
+    pub fn claims(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
     /// The leaf's URI SAN, if the whole chain is good now.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ pub struct Exchange {
     permit: Option<Permit>,
     picked: Option<Picked>,
     refusal: Option<Refusal>,
+    /// Our own answer was sent, whole.
+    answered: bool,
     decided: bool,
     ended: bool,
 }
@@ -64,6 +66,7 @@ impl Exchange {
             permit: None,
             picked: None,
             refusal: None,
+            answered: false,
             decided: false,
             ended: false,
         }
@@ -178,7 +181,11 @@ impl Exchange {
     pub(super) fn end(&mut self, session: &Session, complete: bool) {
         let status = session.response_written().map(|response| response.status.as_u16());
         let bytes = (session.body_bytes_read(), session.body_bytes_sent());
-        self.record_outcome(status, bytes, complete);
+        self.record_outcome(status, bytes, complete || self.answered);
+    }
+
+    pub(super) const fn answered(&mut self) {
+        self.answered = true;
     }
 
     fn record_outcome(&mut self, status: Option<u16>, (received, sent): (usize, usize), complete: bool) {

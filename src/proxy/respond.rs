@@ -28,7 +28,7 @@ struct Problem<'a> {
 ///
 /// # Errors
 /// If the answer cannot be sent.
-pub(super) async fn refuse(session: &mut Session, exchange: &Exchange, refusal: Refusal) -> pingora::Result<()> {
+pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> pingora::Result<()> {
     let facts = refusal.facts();
     let request_id = exchange.request_id().as_str();
     // Why is told only to a peer who has proved something.
@@ -52,7 +52,11 @@ pub(super) async fn refuse(session: &mut Session, exchange: &Exchange, refusal: 
     }
     let bodiless = session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(response), bodiless).await?;
-    if bodiless { Ok(()) } else { session.write_response_body(Some(body), true).await }
+    if !bodiless {
+        session.write_response_body(Some(body), true).await?;
+    }
+    exchange.answered();
+    Ok(())
 }
 
 fn challenge(detail: Option<&str>) -> String {

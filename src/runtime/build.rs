@@ -30,7 +30,8 @@ pub fn build(
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
-    build.writable(&config.audit_file);
+    build.has_folder(&config.audit_file, config.audit_file.parent());
+    config.history_dir.iter().for_each(|folder| build.has_folder(folder, Some(folder)));
     if !build.findings.is_empty() {
         return Err(build.findings);
     }
@@ -129,11 +130,11 @@ impl Build {
         Some(Arc::new(Route { door, filters, metrics: metrics.route(Some(&route.name)) }))
     }
 
-    /// Whether the folder of the audit log is there; the file itself is opened, once, by its writer.
-    fn writable(&mut self, path: &Path) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    /// Notes a folder that is not there; what is written into it is opened, once, by its writer.
+    fn has_folder(&mut self, path: &Path, folder: Option<&Path>) {
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         if !fs::metadata(folder).is_ok_and(|found| found.is_dir()) {
-            let hint = format!("make the folder {}", folder.display());
+            let hint = format!("make it: mkdir -p {}", folder.display());
             self.findings.push(Finding::of_file(path, "cannot be written: its folder is not there", Some(hint)));
         }
     }

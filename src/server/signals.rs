@@ -18,11 +18,15 @@ pub(super) struct Received {
     term: Signal,
     quit: Signal,
     int: Signal,
+    usr1: Signal,
+    usr2: Signal,
 }
 
 enum Told {
     Reload,
     Stop(&'static str),
+    /// What other servers do something at, and what would end this process if nobody listened.
+    Unknown(&'static str),
 }
 
 impl Received {
@@ -32,6 +36,8 @@ impl Received {
             term: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
             int: signal(SignalKind::interrupt())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -41,6 +47,8 @@ impl Received {
             _ = self.term.recv() => Told::Stop("TERM"),
             _ = self.quit.recv() => Told::Stop("QUIT"),
             _ = self.int.recv() => Told::Stop("INT"),
+            _ = self.usr1.recv() => Told::Unknown("USR1"),
+            _ = self.usr2.recv() => Told::Unknown("USR2"),
         }
     }
 }
@@ -50,6 +58,7 @@ pub(super) async fn obey(mut received: Received, live: Arc<Live>, options: Optio
     loop {
         match received.next().await {
             Told::Reload => reload(&live, options.config_file.clone()).await,
+            Told::Unknown(name) => log::warn!("{name} does nothing yet"),
             Told::Stop(name) => {
                 log::info!("{name}: no new connections; waiting for requests in flight");
                 return drain(&mut received, trigger, options.grace).await;

@@ -70,10 +70,19 @@ async fn watch(server: Arc<ServerState>, check: HealthCheck) {
         let result = time::timeout(check.timeout, probe.check(&backend)).await;
         let failure = match &result {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
+            Ok(Err(error)) => Some(said(error)),
             Err(_elapsed) => Some(format!("nothing within {:?}", check.timeout)),
         };
         observe(&server, &mut streak, failure);
+    }
+}
+
+/// Pingora's error in a word: its text repeats its causes.
+fn said(error: &pingora::Error) -> String {
+    if let pingora::ErrorType::CustomCode(what, code) = error.etype() {
+        format!("{what} {code}")
+    } else {
+        error.root_etype().as_str().to_owned()
     }
 }
 

@@ -81,6 +81,7 @@ fn people_read_the_same_steps() {
     settings.add_filter(r"belay-demo-[0-9a-f]{8}", "belay-demo-XXXXXXXX");
     settings.add_filter(&regex_of(&std::env::temp_dir()), "/tmp");
     settings.add_filter(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT");
+    settings.add_filter(r"kill -HUP \d+", "kill -HUP PID");
     settings.add_filter(r"example\.com:\d+", "example.com:PORT");
     settings.bind(|| insta::assert_snapshot!(text));
 }

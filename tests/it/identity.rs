@@ -87,7 +87,7 @@ fn denied() -> Vec<Row> {
             "identity.certificate_malformed",
             None,
         ),
-        row("no token", by(Some("checkout"), None, "/orders/7"), 401, "identity.token_missing", Some("token")),
+        row("no token", by(Some("checkout"), None, "/orders/7"), 401, "identity.token_missing", Some("missing")),
         row(
             "another key under the same kid",
             by(Some("checkout"), Some("forger"), "/orders/7"),

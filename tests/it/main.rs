@@ -1,7 +1,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failing test may panic")]
 #![expect(clippy::indexing_slicing, reason = "a missing field is a failing test")]
 #![expect(clippy::disallowed_methods, reason = "tests read the environment and the clock")]
-#![expect(clippy::print_stderr, reason = "a skipped test says so")]
 #![expect(unreachable_pub, reason = "what the tests share is public to them")]
 #![expect(clippy::needless_pass_by_value, reason = "rows of tables are values")]
 //! Belay from outside: in process over a duplex, and the real binary.
@@ -14,6 +13,7 @@ mod examples;
 mod identity;
 mod keys;
 mod proxying;
+mod readme;
 mod reload;
 mod support;
 mod worker;

@@ -230,6 +230,7 @@ async fn a_bad_origin_has_its_reason() {
         let outcome = world.records_of("outcome").pop().unwrap();
         assert_eq!(outcome["event"]["reason"], reason);
         assert_eq!(outcome["belay"]["server"], "a");
+        assert_eq!(outcome["belay"]["complete"], true, "our answer was sent whole");
         assert!(
             world.metrics().contains("belay_server_active_requests{pool=\"shop\",server=\"a\"} 0"),
             "nothing is kept"

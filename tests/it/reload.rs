@@ -68,10 +68,12 @@ async fn it_listens_where_it_is_told() {
     assert_eq!(running.admin("/livez"), (200, "ok\n".into()));
     assert_eq!(running.admin("/readyz"), (200, "ok\n".into()));
     assert_eq!(running.admin("/").0, 404);
+    running.belay.signal("USR1");
+    running.belay.signal("USR2");
     assert!(running.admin("/metrics").1.contains("belay_connections_total{listener=\"edge\"} 3"));
     let (code, said) = running.belay.stop();
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("TERM: no new connections"), "{said}");
+    assert!(said.contains("USR2 does nothing yet") && said.contains("TERM: no new connections"), "{said}");
     let log = std::fs::read_to_string(running.site.folder.path().join("audit.jsonl")).unwrap();
     assert!(
         log.lines().next().unwrap().contains("\"action\":\"start\"")

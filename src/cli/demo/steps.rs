@@ -205,11 +205,16 @@ impl Demo {
             }
         }
         line(&format!("\n{}\n", title("And look around:")));
-        line("  ./belay routes                      # the routes, in order");
-        line("  ./belay check                       # change belay.yaml, check it, and kill -HUP the demo");
-        line("  tail -f audit.jsonl                 # two records a request: decision and outcome");
-        line(&format!("  curl -s {}/metrics   # for Prometheus", self.admin()));
-        line("\nCtrl-C stops it and removes the folder.");
+        let around = [
+            ("the routes, in the order in which they are tried", "./belay routes".to_owned()),
+            ("change belay.yaml, check it, and apply it", format!("./belay check && kill -HUP {}", std::process::id())),
+            ("two records a request: the decision and the outcome", "tail -f audit.jsonl".to_owned()),
+            ("for Prometheus", format!("curl -s {}/metrics", self.admin())),
+        ];
+        for (what, command) in around {
+            line(&format!("  {}\n  {command}\n", terminal.dim(&format!("# {what}"))));
+        }
+        line("Ctrl-C stops it and removes the folder.");
         text
     }
 }

@@ -1,6 +1,7 @@
 //! Waiting for facts, and parts that a machine may lack.
 
 use std::{
+    io::Write,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -24,15 +25,21 @@ pub struct Needs;
 impl Needs {
     /// Whether the program runs. Without it the test is skipped, loudly; with `BELAY_TEST_ALL=1` that is a failure.
     pub fn program(name: &str, hint: &str) -> bool {
-        let run = Command::new(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        Self::met(run.is_ok_and(|status| status.success()), name, hint)
+        let says = |word: &str| {
+            let run = Command::new(name).arg(word).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            run.is_ok_and(|status| status.success())
+        };
+        // openssl 3.0 knows the second word only.
+        Self::met(says("--version") || says("version"), name, hint)
     }
 
     pub fn met(there: bool, what: &str, hint: &str) -> bool {
         let all = std::env::var("BELAY_TEST_ALL").is_ok_and(|value| value == "1");
         assert!(there || !all, "{what} is needed, as BELAY_TEST_ALL=1 says: {hint}");
         if !there {
-            eprintln!("SKIPPED: {what} is not there ({hint})");
+            // Straight to the descriptor: the test harness keeps what a passing test prints to itself.
+            let said = format!("SKIPPED: {what} is not there ({hint})\n");
+            std::io::stderr().write_all(said.as_bytes()).unwrap();
         }
         there
     }
