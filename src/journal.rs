@@ -24,6 +24,9 @@ use std::{
 const QUEUE_MAX: usize = 65_536;
 /// Bytes written at once, at most about.
 const BATCH_MAX: usize = 256 * 1024;
+/// How long records gather before they are written together. A writer that slept for each would be woken for each,
+/// which costs the event loops more than the records themselves.
+const GATHER_FOR: Duration = Duration::from_millis(1);
 /// The time between two attempts to write what could not be written.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
@@ -159,6 +162,9 @@ impl<W: Write> Writer<W> {
                 match queue.recv() {
                     Ok(message) => self.take(message, &mut asked),
                     Err(_all_gone) => return,
+                }
+                if asked.is_empty() {
+                    std::thread::sleep(GATHER_FOR);
                 }
                 self.take_waiting(queue, &mut asked);
             } else {
