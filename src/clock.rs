@@ -11,22 +11,10 @@ pub type UnixSeconds = i64;
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The moment that many nanoseconds after 1970-01-01T00:00:00Z.
-    #[must_use]
-    pub const fn from_unix_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
     /// The moment that many seconds after 1970-01-01T00:00:00Z; moments before count as that one.
     #[must_use]
     pub fn from_unix_seconds(seconds: UnixSeconds) -> Self {
         Self(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000))
-    }
-
-    /// Nanoseconds since 1970-01-01T00:00:00Z.
-    #[must_use]
-    pub const fn unix_nanos(self) -> u64 {
-        self.0
     }
 
     /// Whole seconds since 1970-01-01T00:00:00Z.

@@ -160,13 +160,9 @@ impl<W: Write> Writer<W> {
             let mut asked = Vec::new();
             if self.is_well() {
                 match queue.recv() {
-                    Ok(message) => self.take(message, &mut asked),
+                    Ok(message) => self.gather(message, queue, &mut asked),
                     Err(_all_gone) => return,
                 }
-                if asked.is_empty() {
-                    std::thread::sleep(GATHER_FOR);
-                }
-                self.take_waiting(queue, &mut asked);
             } else {
                 // The queue is left to fill up while the disk fails, so that what waits stays bounded.
                 std::thread::sleep(RETRY_EVERY);
@@ -180,6 +176,14 @@ impl<W: Write> Writer<W> {
                 asked.iter().for_each(|asked| asked.try_send(()).unwrap_or_default());
             }
         }
+    }
+
+    fn gather(&mut self, first: Message, queue: &Receiver<Message>, asked: &mut Vec<SyncSender<()>>) {
+        self.take(first, asked);
+        if asked.is_empty() {
+            std::thread::sleep(GATHER_FOR);
+        }
+        self.take_waiting(queue, asked);
     }
 
     fn take_waiting(&mut self, queue: &Receiver<Message>, asked: &mut Vec<SyncSender<()>>) {

@@ -83,13 +83,34 @@ struct Event<'a> {
     category: [&'static str; 1],
     #[serde(rename = "type")]
     types: [&'static str; 1],
-    action: &'static str,
+    action: &'a str,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Cow<'a, str>>,
     /// Nanoseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     duration: Option<u64>,
+}
+
+impl<'a> Event<'a> {
+    /// An event that the sealer has not numbered yet.
+    fn new(action: &'a str, [category, kind]: [&'static str; 2], reason: Option<Cow<'a, str>>) -> Self {
+        Self {
+            id: String::new(),
+            sequence: 0,
+            kind: "event",
+            category: [category],
+            types: [kind],
+            action,
+            outcome: if reason.is_some() { "failure" } else { "success" },
+            reason,
+            duration: None,
+        }
+    }
+
+    fn took(self, duration: Duration) -> Self {
+        Self { duration: Some(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)), ..self }
+    }
 }
 
 #[derive(Serialize)]
@@ -184,10 +205,6 @@ impl<'a> Belay<'a> {
     }
 }
 
-fn nanos(took: Duration) -> Option<u64> {
-    Some(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
-}
-
 fn code(refusal: Refusal) -> Cow<'static, str> {
     refusal.facts().code.into()
 }
@@ -232,19 +249,10 @@ impl<'a> Line<'a> {
             HttpRequest { id: Some(&record.request_id), method: None, body: Some(Body { bytes: record.received }) };
         let response = HttpResponse { status_code: record.status, body: Body { bytes: record.sent } };
         let server = record.server.as_ref();
+        let event = Event::new("outcome", ["web", "end"], record.refusal.map(code));
         Self {
             timestamp: record.time,
-            event: Event {
-                kind: "event",
-                category: ["web"],
-                types: ["end"],
-                action: "outcome",
-                outcome: if failed { "failure" } else { "success" },
-                reason: record.refusal.map(code),
-                duration: nanos(record.took),
-                id: String::new(),
-                sequence: 0,
-            },
+            event: Event { outcome: if failed { "failure" } else { "success" }, ..event.took(record.took) },
             source: None,
             http: Some(Http { version: None, request, response: Some(response) }),
             url: None,
@@ -264,17 +272,7 @@ impl<'a> Line<'a> {
     fn of_act(record: &'a Act) -> Self {
         Self {
             timestamp: record.time,
-            event: Event {
-                kind: "event",
-                category: ["configuration"],
-                types: ["change"],
-                action: record.action,
-                outcome: if record.failure.is_some() { "failure" } else { "success" },
-                reason: record.failure.as_deref().map(Into::into),
-                duration: None,
-                id: String::new(),
-                sequence: 0,
-            },
+            event: Event::new(record.action, ["configuration", "change"], record.failure.as_deref().map(Into::into)),
             source: None,
             http: None,
             url: None,
@@ -285,20 +283,9 @@ impl<'a> Line<'a> {
 }
 
 fn decided(record: &Decision) -> (Event<'_>, &'static str, Option<&RuleId>) {
-    let (types, decision, outcome, rule, reason) = match &record.verdict {
-        Ok(rule) => (["allowed"], "allow", "success", Some(rule), None),
-        Err(refusal) => (["denied"], "deny", "failure", None, Some(code(*refusal))),
+    let (kind, decision, rule, reason) = match &record.verdict {
+        Ok(rule) => ("allowed", "allow", Some(rule), None),
+        Err(refusal) => ("denied", "deny", None, Some(code(*refusal))),
     };
-    let event = Event {
-        kind: "event",
-        category: ["web"],
-        types,
-        action: "decision",
-        outcome,
-        reason,
-        duration: nanos(record.took),
-        id: String::new(),
-        sequence: 0,
-    };
-    (event, decision, rule)
+    (Event::new("decision", ["web", kind], reason).took(record.took), decision, rule)
 }

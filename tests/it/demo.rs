@@ -78,7 +78,7 @@ fn people_read_the_same_steps() {
     let folder = text.lines().find_map(|line| line.strip_prefix("  cd ")).unwrap().to_owned();
     std::fs::remove_dir_all(&folder).unwrap();
     let mut settings = insta::Settings::clone_current();
-    settings.add_filter(r"belay-demo-[0-9a-f]{8}", "belay-demo-XXXXXXXX");
+    settings.add_filter(r"belay-demo-[0-9a-f]{8}", "belay-demo-NEW");
     settings.add_filter(&regex_of(&std::env::temp_dir()), "/tmp");
     settings.add_filter(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT");
     settings.add_filter(r"kill -HUP \d+", "kill -HUP PID");
