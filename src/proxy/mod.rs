@@ -1,6 +1,6 @@
 //! The only `ProxyHttp`: the way of a request, step by step.
 //!
-//! [`Gate::judge`] is the list to read. Each step returns what the next one demands, so none can be left out.
+//! `Gate::judge` is the list to read. Each step returns what the next one demands, so none can be left out.
 
 mod exchange;
 mod failure;

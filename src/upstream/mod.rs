@@ -1,6 +1,6 @@
 //! The way to servers: pools, who is well, and the one who is asked.
 //!
-//! [`Pools::pick`] demands a [`Permit`] and looks nowhere but in the permit's own pool.
+//! [`Pools::pick`] demands a [`Permit`](crate::policy::Permit) and looks nowhere but in the permit's own pool.
 
 mod health;
 mod pool;
