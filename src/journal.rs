@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -22,6 +22,8 @@ use std::{
 
 /// Records that may wait for the writer.
 const QUEUE_MAX: usize = 65_536;
+/// Of these, those of peers who have proved nothing, so that their refusals never push out what must be recorded.
+const STRANGERS_MAX: usize = QUEUE_MAX / 4;
 /// Bytes written at once, at most about.
 const BATCH_MAX: usize = 256 * 1024;
 /// How long records gather before they are written together. A writer that slept for each would be woken for each,
@@ -35,6 +37,8 @@ const FLUSH_MAX: Duration = Duration::from_secs(5);
 
 enum Message {
     Record(Record),
+    /// Of a peer who has proved nothing.
+    Stranger(Record),
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
 }
@@ -45,6 +49,7 @@ pub struct Journal {
     queue: Option<SyncSender<Message>>,
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
+    strangers: Arc<AtomicUsize>,
     metrics: metrics::Audit,
     writer: Option<JoinHandle<()>>,
 }
@@ -67,6 +72,7 @@ impl Journal {
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let failing = Arc::new(AtomicBool::new(false));
         let closing = Arc::new(AtomicBool::new(false));
+        let strangers = Arc::new(AtomicUsize::new(0));
         let writer = Writer {
             path: path.to_owned(),
             file,
@@ -76,10 +82,11 @@ impl Journal {
             records: 0,
             failing: Arc::clone(&failing),
             closing: Arc::clone(&closing),
+            strangers: Arc::clone(&strangers),
             metrics: metrics.clone(),
         };
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { queue: Some(sender), failing, closing, metrics, writer: Some(writer) })
+        Ok(Self { queue: Some(sender), failing, closing, strangers, metrics, writer: Some(writer) })
     }
 
     /// Takes the record of a decision that lets a request pass.
@@ -105,6 +112,21 @@ impl Journal {
     pub fn note(&self, record: Record) {
         let queued = self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Record(record)).is_ok());
         if !queued {
+            self.lost();
+        }
+    }
+
+    /// The same for a peer who has proved nothing. Strangers share a quarter of the queue; beyond it their records are
+    /// lost, and counted.
+    pub fn note_of_stranger(&self, record: Record) {
+        if self.strangers.fetch_add(1, Ordering::Relaxed) >= STRANGERS_MAX {
+            self.strangers.fetch_sub(1, Ordering::Relaxed);
+            self.lost();
+            return;
+        }
+        let queued = self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Stranger(record)).is_ok());
+        if !queued {
+            self.strangers.fetch_sub(1, Ordering::Relaxed);
             self.lost();
         }
     }
@@ -151,6 +173,7 @@ struct Writer<W> {
     records: u64,
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
+    strangers: Arc<AtomicUsize>,
     metrics: metrics::Audit,
 }
 
@@ -196,13 +219,17 @@ impl<W: Write> Writer<W> {
     fn take(&mut self, message: Message, asked: &mut Vec<SyncSender<()>>) {
         match message {
             Message::Record(record) => self.seal(&record),
+            Message::Stranger(record) => {
+                self.strangers.fetch_sub(1, Ordering::Relaxed);
+                self.seal(&record);
+            }
             Message::Flush(done) => asked.push(done),
         }
     }
 
     /// The last attempt was made; what is left is lost, and counted.
     fn give_up(&self, queue: &Receiver<Message>) {
-        let waiting = queue.try_iter().filter(|message| matches!(message, Message::Record(_))).count();
+        let waiting = queue.try_iter().filter(|message| !matches!(message, Message::Flush(_))).count();
         let lost = self.records.saturating_add(waiting as u64);
         self.metrics.lost.inc_by(lost);
         log::error!("audit: {lost} records could not be written to {}", self.path.display());
@@ -339,6 +366,21 @@ mod tests {
         drop(journal);
         assert_eq!(lost.get(), QUEUE_MAX as u64 + 11, "and so is what waited, when there is no more waiting");
         assert_eq!(sequence(&disk), [0; 0]);
+    }
+
+    #[test]
+    fn strangers_leave_room_for_others() {
+        let disk = Disk::default();
+        disk.full.store(true, Ordering::SeqCst);
+        let journal = journal(&disk);
+        journal.note(act("start"));
+        wait_until(|| !journal.is_writing());
+        for _ in 0..STRANGERS_MAX + 10 {
+            journal.note_of_stranger(act("reload"));
+        }
+        assert_eq!(journal.metrics.lost.get(), 10);
+        journal.note(act("reload"));
+        assert_eq!(journal.metrics.lost.get(), 10, "there is room");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use rustls::pki_types::{
     pem::{self, PemObject},
 };
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Read,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -23,18 +24,55 @@ const FILE_MAX: u64 = 1024 * 1024;
 pub struct Files {
     folder: PathBuf,
     read: Vec<(PathBuf, Secret)>,
+    seen: Vec<Seen>,
+}
+
+/// A file as it was when it was looked at: device, inode, size, and the time of its last change. What is compared
+/// later must have been taken before the content was read, or a change in between would never be seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    path: PathBuf,
+    stamp: Option<(u64, u64, u64, i64, i64)>,
+}
+
+impl Seen {
+    /// Looks at a file.
+    #[must_use]
+    pub fn look(path: &Path) -> Self {
+        let stamp = |found: fs::Metadata| (found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec());
+        Self { path: path.to_owned(), stamp: fs::metadata(path).ok().map(stamp) }
+    }
+
+    /// Which file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at the same file again.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::look(&self.path)
+    }
+
+    /// Whether the file is different now.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.again() != *self
+    }
 }
 
 impl Files {
     /// None read yet. The digest names files by their way from this folder, so that it is the same on every node.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), read: Vec::new() }
+        Self { folder: folder.to_owned(), read: Vec::new(), seen: Vec::new() }
     }
 
-    /// The files read so far.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.read.iter().map(|(path, _)| path.as_path())
+    /// The files that were asked for so far, as they were before they were read.
+    #[must_use]
+    pub fn seen(&self) -> &[Seen] {
+        &self.seen
     }
 
     /// The digest of a config and of all files read so far.
@@ -92,6 +130,11 @@ impl Files {
 
     fn text(&mut self, path: &Path) -> Result<Secret, Finding> {
         let fault = |message: String| Finding::of_file(path, message, None);
+        self.seen.push(Seen::look(path));
+        // A pipe or a device could keep us waiting for ever.
+        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            return Err(fault("is no file".into()));
+        }
         let file = File::open(path).map_err(|error| fault(format!("cannot be opened: {error}")))?;
         let mut content = Vec::new();
         let length = file.take(FILE_MAX.saturating_add(1)).read_to_end(&mut content);
@@ -129,7 +172,6 @@ fn broken(path: &Path, text: &Secret, number: usize, message: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use test_case::test_case;
 
     struct Folder(PathBuf);
@@ -168,7 +210,10 @@ mod tests {
         let path = folder.file(format!("# two\n{}{}", certificate(), certificate()).as_bytes());
         let mut files = Files::new(&folder.0);
         assert_eq!(files.certificates(&path).unwrap().len(), 2);
-        assert_eq!(files.paths().collect::<Vec<_>>(), [path]);
+        let [seen] = files.seen() else { panic!("one file was read") };
+        assert!(!seen.has_changed());
+        fs::write(&path, "").unwrap();
+        assert!(seen.has_changed());
     }
 
     #[test_case("", "0:holds no certificate"; "empty")]
@@ -212,7 +257,8 @@ mod tests {
         let folder = Folder::new("unread");
         let finding = Files::new(&folder.0).private_key(&folder.0.join("none.pem")).unwrap_err();
         assert!(finding.to_string().contains("none.pem") && finding.message.starts_with("cannot be opened"));
-        assert!(Files::new(&folder.0).private_key(&folder.0).unwrap_err().message.starts_with("cannot be read"));
+        assert_eq!(Files::new(&folder.0).private_key(&folder.0).unwrap_err().message, "is no file");
+        assert_eq!(Files::new(&folder.0).private_key(Path::new("/dev/zero")).unwrap_err().message, "is no file");
         let large = folder.file(&vec![b'a'; 1024 * 1024 + 1]);
         assert!(Files::new(&folder.0).private_key(&large).unwrap_err().message.starts_with("is over 1 MiB"));
     }

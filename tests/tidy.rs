@@ -25,6 +25,8 @@ type Allowed = fn(&str) -> bool;
 const RESERVED: &[(&str, Allowed)] = &[
     ("pingora", |module| ["tls", "upstream", "proxy", "admin", "origin", "server"].contains(&module)),
     ("tokio::", |module| module == "drain" || rank(module).is_none_or(|rank| rank > 4)),
+    ("serde_yaml", |module| module == "config"),
+    ("serde_saphyr", |module| module == "config"),
     ("env::var", |module| module == "cli"),
     ("env::current_exe", |module| module == "cli"),
     ("env::temp_dir", |module| module == "cli"),

@@ -20,8 +20,10 @@ pub(super) fn install(terminal: &Terminal) {
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = metadata.target().starts_with("belay");
-        metadata.level() <= if ours { Level::Info } else { Level::Error }
+        let target = metadata.target();
+        // What Pingora says of single connections is for whoever connects to cause; the audit log and the metrics have it.
+        !target.starts_with("pingora")
+            && metadata.level() <= if target.starts_with("belay") { Level::Info } else { Level::Error }
     }
 
     fn log(&self, record: &Record<'_>) {

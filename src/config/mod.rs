@@ -84,10 +84,7 @@ fn understand(
         return None;
     }
     match root.to::<Document>() {
-        Ok(document) => {
-            let folder = file.parent().unwrap_or_else(|| Path::new(""));
-            check::check(&document, root, &check::Context { text, folder, filters }, faults)
-        }
+        Ok(document) => check::check(&document, root, &check::Context { text, file, filters }, faults),
         Err(error) => {
             faults.push(Fault::new(&Place::root(), error.to_string()));
             None
@@ -107,10 +104,15 @@ fn not_yaml(file: &Path, text: &str, error: &serde_saphyr::Error) -> Finding {
 /// Writes a document as YAML.
 ///
 /// # Errors
-/// If the document cannot be written.
-pub fn write(document: &Document) -> Result<String, serde_yaml::Error> {
-    serde_yaml::to_string(document)
+/// [`Unwritable`], which a document that was checked never is.
+pub fn write(document: &Document) -> Result<String, Unwritable> {
+    serde_yaml::to_string(document).map_err(Unwritable)
 }
+
+/// Why a document cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the config cannot be written as YAML")]
+pub struct Unwritable(#[source] serde_yaml::Error);
 
 #[cfg(test)]
 mod tests;

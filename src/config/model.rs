@@ -14,8 +14,8 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::
 pub struct Config {
     /// SHA-256 of the text.
     pub text_digest: Digest,
-    /// The folder of the config's file, where relative paths start.
-    pub folder: PathBuf,
+    /// The config's file.
+    pub file: PathBuf,
     /// This node.
     pub node: NodeName,
     /// Where connections come in.

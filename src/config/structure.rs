@@ -121,7 +121,9 @@ impl<'a> Walk<'a> {
             if found.is_empty() {
                 return;
             }
-            let same_kind = branch.get("type").and_then(Json::as_str).is_some_and(|wanted| fits(node, wanted));
+            let is_word = branch.contains_key("const");
+            let same_kind =
+                !is_word && branch.get("type").and_then(Json::as_str).is_some_and(|wanted| fits(node, wanted));
             own_kind = own_kind.or_else(|| same_kind.then_some(found));
         }
         let names: Vec<_> = branches.iter().filter_map(|branch| branch.get("const").and_then(Json::as_str)).collect();

@@ -92,6 +92,8 @@ fn another_version_is_refused() {
 #[test_case("methods: [GET]", "limits: 1", &["`limits` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
 #[test_case("methods: [GET]", "methods: GET", &["this is a text, and a list is expected"]; "no list")]
 #[test_case("allow: public", "allow: private", &["this is `private`, and `public` or a list is expected"]; "no such word")]
+#[test_case("name: status", "name: status\n    identity: mtls+jtw", &["this is `mtls+jtw`, and `none` or `mtls` or `mtls+jwt` is expected (did you mean `mtls+jwt`?)"]; "slip in a word")]
+#[test_case("audience: 'https://lb'", "audience: 'https://lb', token: { replay: stric }", &["this is `stric`, and `tolerant` or `strict` is expected (did you mean `strict`?)"]; "slip in a mode")]
 #[test_case("allow: public", "allow: 5", &["this is a number, and `public` or a list is expected"]; "a number")]
 #[test_case("allow: public", "allow: { public: yes }", &["this is a map, and `public` or a list is expected"]; "a map")]
 #[test_case("allow: public", "allow:", &["this is nothing, and `public` or a list is expected"]; "nothing")]
@@ -134,6 +136,8 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("      client_auth: { ca: [ca.pem] }\n", "", "its identity is mtls+jwt, but it trusts no client certificate (add tls with client_auth, or write `identity: none`)"; "nobody vouches")]
 #[test_case("edge: { issuer: 'https://edge', audience: 'https://lb' }\n", "", "it demands mtls+jwt, but `edge` says neither issuer nor audience of tokens (add `edge: { issuer: …, audience: … }`)"; "no edge")]
 #[test_case("allow: [checkout]", "allow: [reports]", "`reports` has no key, so it cannot prove mtls+jwt (add `keys` to workloads.reports, or demand `identity: mtls`)"; "cannot prove")]
+#[test_case("allow: [checkout]", "allow: [reader]", "no workload of the role `reader` has a key, so none can prove mtls+jwt (add `keys` to one of them, or demand `identity: mtls`)"; "role that cannot prove")]
+#[test_case("audit: {", "admin: { http: '127.0.0.1:8443' }\naudit: {", "this address stands at listeners.edge.bind[0] too"; "admin at a listener")]
 #[test_case("allow: [checkout]", "identity: none\n    allow: [checkout]", "nobody proves who he is here, so nobody can be allowed (demand an `identity`, or write `allow: public`)"; "nobody proves")]
 #[test_case("audit: {", "admin: { http: '0.0.0.0:9900' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900)"; "admin for everybody")]
 #[test_case("audit: {", "admin: { http: '10.0.0.1:80' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900)"; "admin elsewhere")]
@@ -144,11 +148,12 @@ fn meaning(from: &str, to: &str, expected: &str) {
     assert!(read_text(&edited(from, to)).config.is_none());
 }
 
-#[test]
-fn our_own_admin_address_is_no_server() {
-    let text =
-        edited("audit: {", "admin: { http: '127.0.0.1:9900' }\naudit: {").replace("10.0.0.1:80", "127.0.0.1:9900");
-    assert_eq!(findings(&text), ["25:35 this is Belay's own admin address"]);
+#[test_case("127.0.0.1:9900", "admin address")]
+#[test_case("[::ffff:127.0.0.1]:9900", "admin address"; "admin in another dress")]
+#[test_case("127.0.0.1:8443", "listener")]
+fn we_are_no_server_of_our_own(address: &str, whose: &str) {
+    let text = edited("audit: {", "admin: { http: '127.0.0.1:9900' }\naudit: {").replace("10.0.0.1:80", address);
+    assert_eq!(findings(&text), [format!("25:35 this is Belay's own {whose}")]);
 }
 
 #[test_case("path: /status", "path: /orders/7", "`status` is never reached"; "not hidden yet")]

@@ -9,31 +9,52 @@ use crate::clock::{Timestamp, UnixSeconds};
 use crate::refusal::Refusal;
 use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// The CAs that vouch for workloads at one listener.
 #[derive(Debug)]
 pub struct Authorities {
-    anchors: Box<[TrustAnchor<'static>]>,
+    anchors: Box<[Anchor]>,
     digest: [u8; 32],
+}
+
+#[derive(Debug)]
+struct Anchor {
+    trusted: TrustAnchor<'static>,
+    valid: Range<UnixSeconds>,
 }
 
 impl Authorities {
     /// Takes CA certificates.
     ///
     /// # Errors
-    /// The index of the first one that cannot be a trust anchor.
+    /// The index of the first one that is no certificate of a CA.
     pub fn new(certificates: &[CertificateDer<'static>]) -> Result<Self, usize> {
-        let anchor = |(index, der)| match webpki::anchor_from_trusted_cert(der) {
-            Ok(anchor) => Ok(anchor.to_owned()),
-            Err(_unusable) => Err(index),
-        };
+        let anchor = |(index, der)| Anchor::new(der).ok_or(index);
         let anchors = certificates.iter().enumerate().map(anchor).collect::<Result<_, _>>()?;
         let digest = sha256(&certificates.iter().flat_map(|der| sha256(der)).collect::<Vec<_>>());
         Ok(Self { anchors, digest })
     }
+}
+
+impl Anchor {
+    /// RFC 5280 § 4.2.1.9 and § 4.2.1.3: who signs certificates says so. A root is otherwise taken at its word, so
+    /// somebody's leaf among the CAs would vouch for whomever it likes.
+    fn new(der: &CertificateDer<'static>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let is_ca = parsed.basic_constraints().ok()?.is_some_and(|constraints| constraints.value.ca);
+        let may_sign = parsed.key_usage().ok()?.is_none_or(|usage| usage.value.key_cert_sign());
+        let trusted = webpki::anchor_from_trusted_cert(der).ok()?.to_owned();
+        (is_ca && may_sign).then(|| Self { trusted, valid: validity(&parsed) })
+    }
+}
+
+/// From the first second of a certificate to the one after its last.
+fn validity(certificate: &X509Certificate<'_>) -> Range<UnixSeconds> {
+    let validity = certificate.validity();
+    validity.not_before.timestamp()..validity.not_after.timestamp().saturating_add(1)
 }
 
 /// The other end of a TLS connection that showed a certificate.
@@ -62,14 +83,14 @@ impl Peer {
     pub fn new(chain: &[CertificateDer<'static>]) -> Option<Self> {
         let leaf = chain.first()?;
         let parsed: Vec<_> = chain.iter().filter_map(|der| X509Certificate::from_der(der).ok()).collect();
-        let validity = |certificate: &(&[u8], X509Certificate<'_>)| {
-            let validity = certificate.1.validity();
-            [validity.not_before.timestamp(), validity.not_after.timestamp().saturating_add(1)]
+        let ends = |(_, certificate): &(&[u8], X509Certificate<'_>)| {
+            let valid = validity(certificate);
+            [valid.start, valid.end]
         };
         Some(Self {
             thumbprint: Thumbprint::of(leaf),
             identity: X509Certificate::from_der(leaf).ok().and_then(|(_, leaf)| acceptable_identity(&leaf)),
-            boundaries: parsed.iter().flat_map(validity).collect(),
+            boundaries: parsed.iter().flat_map(ends).collect(),
             chain: chain.into(),
             last: Mutex::new(None),
         })
@@ -104,8 +125,10 @@ impl Peer {
     }
 
     fn judge_anew(&self, authorities: &Authorities, now: UnixSeconds) -> Judgement {
-        let earlier = self.boundaries.iter().copied().filter(|boundary| *boundary <= now);
-        let later = self.boundaries.iter().copied().filter(|boundary| *boundary > now);
+        let anchors = authorities.anchors.iter().flat_map(|anchor| [anchor.valid.start, anchor.valid.end]);
+        let boundaries = || self.boundaries.iter().copied().chain(anchors.clone());
+        let earlier = boundaries().filter(|boundary| *boundary <= now);
+        let later = boundaries().filter(|boundary| *boundary > now);
         Judgement {
             authorities: authorities.digest,
             holds_from: earlier.max().unwrap_or(0),
@@ -117,10 +140,12 @@ impl Peer {
     fn verify_chain(&self, authorities: &Authorities, now: UnixSeconds) -> Result<(), Refusal> {
         let (leaf, intermediates) = self.chain.split_first().ok_or(Refusal::CertificateMissing)?;
         let leaf = EndEntityCert::try_from(leaf).map_err(|_unusable| Refusal::CertificateMalformed)?;
+        let valid = authorities.anchors.iter().filter(|anchor| anchor.valid.contains(&now));
+        let anchors: Vec<_> = valid.map(|anchor| anchor.trusted.clone()).collect();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or(0)));
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
         let usage = KeyUsage::client_auth();
-        leaf.verify_for_usage(algorithms, &authorities.anchors, intermediates, now, usage, None, None)
+        leaf.verify_for_usage(algorithms, &anchors, intermediates, now, usage, None, None)
             .map(drop)
             .map_err(|fault| refusal_of(&fault))
     }
@@ -236,9 +261,24 @@ mod tests {
     }
 
     #[test]
+    fn a_ca_that_has_expired_vouches_for_nobody() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = moment(5);
+        let key = KeyPair::generate().unwrap();
+        let root = params.self_signed(&key).unwrap().der().clone();
+        let peer = peer(&good(), &Issuer::new(params, key));
+        let authorities = Authorities::new(&[root]).unwrap();
+        assert_eq!(judge(&peer, &authorities, 5), Ok(()));
+        assert_eq!(judge(&peer, &authorities, 6), Err(Refusal::CertificateUntrusted));
+    }
+
+    #[test]
     fn garbage_is_no_authority_and_no_identity() {
         let garbage = CertificateDer::from(vec![1, 2, 3]);
         assert_eq!(Authorities::new(std::slice::from_ref(&garbage)).err(), Some(0));
+        let leaf = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap().cert.der().clone();
+        assert_eq!(Authorities::new(&[ca().0, leaf]).err(), Some(1), "a leaf vouches for nobody");
         let (root, _) = ca();
         let peer = Peer::new(&[garbage]).unwrap();
         assert_eq!(judge(&peer, &Authorities::new(&[root]).unwrap(), 0), Err(Refusal::CertificateMalformed));

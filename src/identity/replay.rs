@@ -43,6 +43,8 @@ struct Shard {
     uses: HashMap<Box<str>, Use>,
     by_expiry: BTreeMap<UnixSeconds, Vec<Box<str>>>,
     shares: HashMap<WorkloadName, usize>,
+    /// What was acceptable until then is forgotten.
+    swept_until: UnixSeconds,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,12 @@ impl Use {
 
 impl Shard {
     fn enter(&mut self, token: &Sighting, who: &WorkloadName, max: usize, now: Timestamp) -> Result<(), Refusal> {
+        let until = acceptable_until(token.exp);
+        // Requests do not come in the order of their times, and clocks are set back: what may have been forgotten
+        // already counts as used.
+        if until <= self.swept_until {
+            return Err(Refusal::TokenReplayed);
+        }
         let share = self.shares.get(who).copied().unwrap_or(0);
         if self.uses.len() >= max {
             return Err(Refusal::ReplayStoreFull);
@@ -135,7 +143,7 @@ impl Shard {
             return Err(Refusal::ReplayShareFull);
         }
         self.shares.insert(who.clone(), share.saturating_add(1));
-        self.by_expiry.entry(acceptable_until(token.exp)).or_default().push(token.jti.clone());
+        self.by_expiry.entry(until).or_default().push(token.jti.clone());
         let known = Use { digest: token.digest, workload: who.clone(), first: now, count: 1 };
         self.uses.insert(token.jti.clone(), known);
         Ok(())
@@ -143,6 +151,7 @@ impl Shard {
 
     /// Forgets what can no longer be accepted anyway.
     fn sweep(&mut self, now: UnixSeconds) {
+        self.swept_until = self.swept_until.max(now);
         while let Some(oldest) = self.by_expiry.first_entry().filter(|oldest| *oldest.key() <= now) {
             oldest.remove().iter().for_each(|jti| self.forget(jti));
         }
@@ -233,11 +242,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_forgotten_stays_used() {
+        let store = store(100);
+        let spend = |jti: &str, offset: i64| {
+            store.spend(&token(jti, 1), &worker("checkout"), (Replay::Strict, &Method::POST), at(offset))
+        };
+        assert_eq!(spend("0123456789abcdef", 0), Ok(()));
+        for shard in &store.shards {
+            shard.lock().sweep(START + 200);
+        }
+        assert!(store.is_empty());
+        assert_eq!(spend("0123456789abcdef", 0), Err(Refusal::TokenReplayed), "judged by an older time");
+    }
+
+    #[test]
     fn full_refuses_and_forgets_only_the_expired() {
         let store = store(SHARDS * 2);
         let spend = |who: &str, number: usize, offset: i64| {
-            let jti = format!("{number:016}");
-            store.spend(&token(&jti, 1), &worker(who), (Replay::Strict, &Method::GET), at(offset))
+            let token = Sighting { exp: START + 70 + offset, ..token(&format!("{number:016}"), 1) };
+            store.spend(&token, &worker(who), (Replay::Strict, &Method::GET), at(offset))
         };
         let greedy: Vec<_> = (0..1000).map(|number| spend("greedy", number, 0)).collect();
         assert_eq!(greedy.iter().filter(|spent| spent.is_ok()).count(), SHARDS, "half of each shard");

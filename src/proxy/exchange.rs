@@ -13,11 +13,14 @@ use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::upstream::Picked;
+use once_cell::sync::OnceCell;
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 use std::{borrow::Cow, sync::Arc};
 
+/// The longest path that is taken into a record, in bytes.
+const PATH_MAX: usize = 2048;
 /// The longest header that is taken into a record, in bytes.
 const NOTED_MAX: usize = 256;
 
@@ -29,7 +32,7 @@ pub struct Exchange {
     snapshot: Arc<Snapshot>,
     started: Timestamp,
     source: Source,
-    request_id: Id,
+    request_id: OnceCell<Id>,
     subject: Option<Subject>,
     authority: Box<str>,
     cf_ray: Option<Box<str>>,
@@ -54,7 +57,7 @@ impl Exchange {
             started: live.state().clock.now(),
             live: Arc::clone(live),
             source: Source { listener, address: None, tls_version: None, certificate: None },
-            request_id: Id::random(),
+            request_id: OnceCell::new(),
             subject: None,
             authority: Box::default(),
             cf_ray: None,
@@ -85,7 +88,7 @@ impl Exchange {
         self.subject = Some(Subject {
             method: facts.method.clone(),
             host: facts.host.clone(),
-            path: facts.path.as_str().into(),
+            path: recorded(facts.path.as_str()),
             protocol: facts.protocol,
         });
         let noted = |name: &str| head.headers.get(name)?.to_str().ok().filter(|text| text.len() <= NOTED_MAX);
@@ -106,7 +109,7 @@ impl Exchange {
         self.workload = verified.principal().workload().map(|workload| workload.name.clone());
         self.token = verified.token().cloned();
         if let Some(rid) = verified.token().and_then(|token| token.rid.clone()) {
-            self.request_id = rid;
+            self.request_id = OnceCell::with_value(rid);
         }
     }
 
@@ -115,7 +118,7 @@ impl Exchange {
         self.workload = self.workload.take().or_else(|| denied.workload.clone());
         let mut decision = self.decision(Err(denied.refusal));
         decision.kid.clone_from(&denied.kid);
-        self.live.state().journal.note(Record::Decision(decision));
+        self.note(Record::Decision(decision));
         self.metrics().denied.inc();
         self.refusal = Some(denied.refusal);
         denied.refusal
@@ -141,7 +144,7 @@ impl Exchange {
         let now = self.live.state().clock.now();
         Box::new(Decision {
             time: now,
-            request_id: self.request_id.clone(),
+            request_id: self.request_id().clone(),
             source: self.source.clone(),
             subject: self.subject.take(),
             cf_ray: self.cf_ray.take(),
@@ -198,9 +201,9 @@ impl Exchange {
             entrance.metrics.refused(refusal);
         }
         let server = self.picked.as_ref().map(Picked::server);
-        self.live.state().journal.note(Record::Outcome(Box::new(Outcome {
+        self.note(Record::Outcome(Box::new(Outcome {
             time: now,
-            request_id: self.request_id.clone(),
+            request_id: self.request_id().clone(),
             listener: self.source.listener.clone(),
             route: self.route.as_ref().map(|route| route.door.route.clone()),
             workload: self.workload.clone(),
@@ -215,6 +218,12 @@ impl Exchange {
         })));
     }
 
+    /// Records what has happened. Who has proved nothing may fill only a part of the queue.
+    fn note(&self, record: Record) {
+        let journal = &self.live.state().journal;
+        if self.is_proven() || self.permit.is_some() { journal.note(record) } else { journal.note_of_stranger(record) }
+    }
+
     fn metrics(&self) -> &metrics::Route {
         self.route.as_ref().map_or(&self.snapshot.nowhere, |route| &route.metrics)
     }
@@ -227,8 +236,9 @@ impl Exchange {
         self.started
     }
 
-    pub(super) const fn request_id(&self) -> &Id {
-        &self.request_id
+    /// The edge's id for the request; where it signed none, one of ours, made when it is first asked for.
+    pub(super) fn request_id(&self) -> &Id {
+        self.request_id.get_or_init(Id::random)
     }
 
     pub(super) fn authority(&self) -> &str {
@@ -259,6 +269,16 @@ impl Drop for Exchange {
             self.record_outcome(None, (0, 0), false);
         }
     }
+}
+
+/// A path as it is recorded. One that is too long for a record ends with how long it was, after a sign that no path
+/// as judged can hold.
+fn recorded(path: &str) -> Box<str> {
+    if path.len() <= PATH_MAX {
+        return path.into();
+    }
+    let start: String = path.chars().take(PATH_MAX / 4).collect();
+    format!("{start}?[{} bytes]", path.len()).into()
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zero (W3C Trace Context § 3.2).

@@ -21,6 +21,8 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     };
     exchange.refuse(refusal);
+    // Pingora ends the connection after a failure; the answer must not promise anything else.
+    session.as_downstream_mut().set_keepalive(None);
     // Who cannot be answered has gone; the outcome says so.
     if respond::refuse(session, exchange, refusal).await.is_err() {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };

@@ -1,20 +1,41 @@
 //! The head of a request: read into facts, and cleaned of what is not the client's to say.
 
 use crate::refusal::Refusal;
-use crate::request::headers::{EDGE_IDENTITY, is_ours};
+use crate::request::headers::{EDGE_IDENTITY, is_framing, is_ours};
 use crate::request::{Facts, Head, Malformed, Protocol};
 use crate::tls::Client;
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderName, Version};
 use pingora_proxy::Session;
 
-/// Reads the facts.
+/// A head that has one reading.
+pub(super) struct Clear {
+    /// What decisions read.
+    pub(super) facts: Facts,
+    connection: Connection,
+}
+
+/// What `Connection` says, sorted.
+#[derive(Default)]
+struct Connection {
+    /// What is about the connection itself: `close`, `keep-alive`, `upgrade`.
+    options: Vec<String>,
+    /// Headers that end here.
+    named: Vec<String>,
+}
+
+/// Reads a head. Nothing of it is changed, and everything that could be refused later is refused here, before the
+/// decision is recorded.
 ///
 /// # Errors
 /// What is malformed.
-pub(super) fn read(session: &Session) -> Result<Facts, Refusal> {
+pub(super) fn read(session: &Session) -> Result<Clear, Refusal> {
     let request = session.req_header();
     let is_h2 = request.version == Version::HTTP_2;
+    // RFC 9113 § 8.3.1: HTTP/2 comes over TLS only here, so no other scheme can be meant.
+    if is_h2 && request.uri.scheme_str().is_some_and(|scheme| scheme != "https") {
+        return Err(Refusal::MalformedTarget);
+    }
     let head = Head {
         method: &request.method,
         target: request.raw_path(),
@@ -22,12 +43,46 @@ pub(super) fn read(session: &Session) -> Result<Facts, Refusal> {
         hosts: first_two(&request.headers, &HOST),
         protocol: if is_h2 { Protocol::Http2 } else { Protocol::Http1 },
     };
-    Facts::read(&head).map_err(|malformed| match malformed {
+    let facts = Facts::read(&head).map_err(|malformed| match malformed {
         Malformed::Authority => Refusal::MalformedAuthority,
         Malformed::AuthorityMismatch => Refusal::AuthorityMismatch,
         Malformed::Target => Refusal::MalformedTarget,
         Malformed::AmbiguousPath => Refusal::AmbiguousPath,
-    })
+    })?;
+    if !is_framed_once(&request.headers) {
+        return Err(Refusal::MalformedRequest);
+    }
+    Ok(Clear { facts, connection: connection(&request.headers)? })
+}
+
+/// RFC 9112 § 6.3: one length, once. `Content_Length` and its like are read as framing by servers that turn `_` to `-`.
+fn is_framed_once(headers: &HeaderMap) -> bool {
+    let lengths = first_two(headers, &CONTENT_LENGTH);
+    let one_length = match lengths {
+        [None, _] => true,
+        [Some(length), None] => !length.is_empty() && length.iter().all(u8::is_ascii_digit),
+        [Some(_), Some(_)] => false,
+    };
+    let in_disguise = |name: &HeaderName| name.as_str().contains('_') && is_framing(&name.as_str().replace('_', "-"));
+    one_length && !headers.keys().any(in_disguise)
+}
+
+/// RFC 9110 § 7.6.1: `Connection` names headers of this connection. One that frames the message or names the host
+/// cannot end here, and must not: Pingora reads the framing from the head only when it comes to the body.
+fn connection(headers: &HeaderMap) -> Result<Connection, Refusal> {
+    let mut connection = Connection::default();
+    for value in headers.get_all(CONNECTION) {
+        let value = value.to_str().map_err(|_not_text| Refusal::MalformedRequest)?;
+        for option in value.split(',').map(|option| option.trim().to_ascii_lowercase()) {
+            match option.as_str() {
+                "" => {}
+                "close" | "keep-alive" | "upgrade" | "te" | "http2-settings" => connection.options.push(option),
+                name if is_framing(name) => return Err(Refusal::MalformedRequest),
+                _ => connection.named.push(option),
+            }
+        }
+    }
+    Ok(connection)
 }
 
 /// The first two tokens; two are one too many.
@@ -45,35 +100,28 @@ fn first_two<'a>(headers: &'a HeaderMap, name: &HeaderName) -> [Option<&'a [u8]>
     [values.next(), values.next()]
 }
 
-/// Takes out the headers that only we set and those that `Connection` names, and leaves in `Connection` only what is
-/// about the connection, so that it cannot take out what filters set later.
+/// Takes out the headers that only we set and those that `Connection` names, leaves in `Connection` only what is about
+/// the connection, so that it cannot take out what filters set later, and leaves of the target what was judged.
 ///
 /// # Errors
-/// [`Refusal::MalformedRequest`] if `Connection` is no list of names.
-pub(super) fn clean(session: &mut Session) -> Result<(), Refusal> {
+/// [`Refusal::Internal`] if a header that was there cannot be set again.
+pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal> {
     let request = session.req_header_mut();
-    let mut connection = Vec::new();
-    let mut named = Vec::new();
-    for value in request.headers.get_all(CONNECTION) {
-        let value = value.to_str().map_err(|_not_text| Refusal::MalformedRequest)?;
-        for option in value.split(',').map(str::trim).filter(|option| !option.is_empty()) {
-            let about_it = ["close", "keep-alive", "upgrade"].iter().any(|known| option.eq_ignore_ascii_case(known));
-            if about_it { &mut connection } else { &mut named }.push(option.to_ascii_lowercase());
-        }
-    }
-    if named.iter().any(|name| name == HOST.as_str()) {
-        return Err(Refusal::MalformedRequest);
-    }
     let ours = request.headers.keys().filter(|name| is_ours(name.as_str())).map(|name| name.as_str().to_owned());
-    let unwanted: Vec<_> = ours.chain(named.iter().cloned()).collect();
+    let unwanted: Vec<_> = ours.chain(clear.connection.named.iter().cloned()).collect();
     for name in &unwanted {
         request.remove_header(name.as_str());
     }
-    if !named.is_empty() {
+    if !clear.connection.named.is_empty() {
         request.remove_header(&CONNECTION);
-        if !connection.is_empty() {
-            request.insert_header(CONNECTION, connection.join(", ")).map_err(|_unfit| Refusal::MalformedRequest)?;
+        if !clear.connection.options.is_empty() {
+            let options = clear.connection.options.join(", ");
+            request.insert_header(CONNECTION, options).map_err(|_unfit| Refusal::Internal)?;
         }
     }
-    Ok(())
+    if request.raw_path() == clear.facts.target.as_bytes() {
+        return Ok(());
+    }
+    // An absolute target was judged by its path, and goes on as that.
+    request.set_raw_path(clear.facts.target.as_bytes()).map_err(|_unfit| Refusal::Internal)
 }

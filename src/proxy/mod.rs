@@ -45,11 +45,11 @@ impl Gate {
 
     /// The way of a request, up to its permit and through its filters.
     fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
-        let facts = head::read(session).map_err(|refusal| exchange.deny(&refusal.into()))?;
-        exchange.concerns(&facts, session.req_header());
-        let admitted = self.admit(session, exchange, &facts).map_err(|denied| exchange.deny(&denied))?;
+        let clear = head::read(session).map_err(|refusal| exchange.deny(&refusal.into()))?;
+        exchange.concerns(&clear.facts, session.req_header());
+        let admitted = self.admit(session, exchange, &clear.facts).map_err(|denied| exchange.deny(&denied))?;
         exchange.allow(admitted.permit)?;
-        head::clean(session)?;
+        head::clean(session, &clear)?;
         let mut headers = outbound::Request(session.req_header_mut());
         admitted.route.filters.request(&mut headers)
     }

@@ -67,25 +67,27 @@ fn challenge(detail: Option<&str>) -> String {
     }
 }
 
-/// Runs the filters on the origin's response, takes out a challenge that only we may make (the Worker would sign again
-/// for it), and adds the request's id.
+/// Runs the filters on the origin's response, takes out challenges that only we may make (the Worker would sign again
+/// for one), and adds the request's id.
 ///
 /// # Errors
 /// If a filter refuses or a header cannot be set.
 pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> pingora::Result<()> {
-    let is_ours = |value: &HeaderValue| {
-        value.as_bytes().get(..CHALLENGE.len()).is_some_and(|start| start.eq_ignore_ascii_case(CHALLENGE.as_bytes()))
-    };
-    let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
-    if challenges.iter().any(is_ours) {
-        response.remove_header(&WWW_AUTHENTICATE);
-        for other in challenges.into_iter().filter(|value| !is_ours(value)) {
-            response.append_header(WWW_AUTHENTICATE, other)?;
-        }
-    }
     if let Err(refusal) = exchange.filter_response(&mut outbound::Response(response)) {
         exchange.refuse(refusal);
         return Err(outbound::error(refusal));
     }
+    let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+    if challenges.iter().any(is_like_ours) {
+        response.remove_header(&WWW_AUTHENTICATE);
+        for other in challenges.into_iter().filter(|value| !is_like_ours(value)) {
+            response.append_header(WWW_AUTHENTICATE, other)?;
+        }
+    }
     response.insert_header(REQUEST_ID, exchange.request_id().as_str())
+}
+
+/// Whether a value holds our scheme anywhere: several challenges may stand in one value.
+fn is_like_ours(value: &HeaderValue) -> bool {
+    value.as_bytes().windows(CHALLENGE.len()).any(|part| part.eq_ignore_ascii_case(CHALLENGE.as_bytes()))
 }

@@ -112,7 +112,7 @@ fn authority<'a>(head: &Head<'a>) -> Result<&'a str, Malformed> {
 /// The host of `host[:port]`. User information, a trailing dot and anything that is no host is refused.
 fn host_of(authority: &str) -> Result<&str, Malformed> {
     let host = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => host,
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => host,
         Some((_, tail)) if !tail.ends_with(']') => return Err(Malformed::Authority),
         Some(_) | None => authority,
     };
@@ -173,6 +173,8 @@ mod tests {
     #[test_case("a:", Err(Malformed::Authority); "empty port")]
     #[test_case("a:x", Err(Malformed::Authority); "no number")]
     #[test_case("a:123456", Err(Malformed::Authority); "long port")]
+    #[test_case("a:65536", Err(Malformed::Authority); "no such port")]
+    #[test_case("a:+80", Err(Malformed::Authority); "signed port")]
     #[test_case("::1", Err(Malformed::Authority); "bare v6")]
     #[test_case("[zz]", Err(Malformed::Authority); "no address")]
     #[test_case("a/b", Err(Malformed::Authority); "slash")]

@@ -26,11 +26,13 @@ pub fn build(
     generation: Generation,
     (metrics, servers): (&Metrics, &Servers),
 ) -> Result<Snapshot, Vec<Finding>> {
-    let mut build = Build { files: Files::new(&config.folder), findings: Vec::new() };
+    let mut build =
+        Build { files: Files::new(config.file.parent().unwrap_or_else(|| Path::new(""))), findings: Vec::new() };
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
     build.has_folder(&config.audit_file, config.audit_file.parent());
+    build.is_its_own(&config.audit_file, &config.file);
     config.history_dir.iter().for_each(|folder| build.has_folder(folder, Some(folder)));
     if !build.findings.is_empty() {
         return Err(build.findings);
@@ -45,7 +47,7 @@ pub fn build(
         routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
         nowhere: metrics.route(None),
         pools: Pools::build(&config.pools, servers, metrics),
-        files: build.files.paths().map(Path::to_owned).collect(),
+        files: build.files.seen().into(),
     })
 }
 
@@ -100,7 +102,11 @@ impl Build {
         let ders: Vec<_> = certificates.iter().map(|(_, certificate)| certificate.clone()).collect();
         let authorities = Authorities::new(&ders).map_err(|index| {
             let path = certificates.get(index).map_or_else(PathBuf::new, |(path, _)| (*path).clone());
-            Finding::of_file(path, "holds a certificate that cannot be a CA", None)
+            Finding::of_file(
+                path,
+                "holds a certificate that is no CA's",
+                Some("a CA says basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage".into()),
+            )
         });
         self.take(authorities)
     }
@@ -128,6 +134,18 @@ impl Build {
             pool: route.pool.clone(),
         };
         Some(Arc::new(Route { door, filters, metrics: metrics.route(Some(&route.name)) }))
+    }
+
+    /// Notes an audit log that is a folder, or a file that the config is read from.
+    fn is_its_own(&mut self, audit: &Path, config: &Path) {
+        let same =
+            |path: &Path| matches!((path.canonicalize(), audit.canonicalize()), (Ok(one), Ok(other)) if one == other);
+        if audit.is_dir() {
+            self.findings.push(Finding::of_file(audit, "is a folder, and the audit log is a file", None));
+        } else if same(config) || self.files.seen().iter().any(|seen| same(seen.path())) {
+            let message = "is a file that Belay reads, and the audit log would be written into it";
+            self.findings.push(Finding::of_file(audit, message, None));
+        }
     }
 
     /// Notes a folder that is not there; what is written into it is opened, once, by its writer.

@@ -111,7 +111,10 @@ impl Live {
 
     fn make(&self, making: &mut Making, config: Arc<Config>) -> Result<Change, Vec<Finding>> {
         let snapshot = build(&config, making.history.next(), (&self.state.metrics, &self.state.servers))?;
-        if snapshot.digest == self.snapshot.load().digest {
+        let live = self.snapshot.load_full();
+        if snapshot.digest == live.digest {
+            // The same content in files that look different: the live generation takes note of their looks.
+            self.snapshot.store(Arc::new(Snapshot { generation: live.generation, ..snapshot }));
             return Ok(Change::Nothing);
         }
         let (generation, digest) = (snapshot.generation, snapshot.digest);

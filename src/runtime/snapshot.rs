@@ -4,13 +4,14 @@ use crate::audit::Judged;
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
+use crate::keys::Seen;
 use crate::metrics;
 use crate::name::ListenerName;
 use crate::policy::Door;
 use crate::route::Table;
 use crate::tls::Terminator;
 use crate::upstream::Pools;
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 /// Everything that judges and serves a request.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Snapshot {
     pub nowhere: metrics::Route,
     /// Where they go.
     pub pools: Pools,
-    /// The files that it was built from.
-    pub files: Box<[PathBuf]>,
+    /// The files that it was built from, as they were then.
+    pub files: Box<[Seen]>,
 }
 
 impl Snapshot {

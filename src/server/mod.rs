@@ -145,6 +145,8 @@ impl Service for Front {
 }
 
 async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
+    // From here on no generation is missed.
+    let generations = live.generations();
     let probes = Probes::new(tokio::runtime::Handle::current());
     probes.follow(&live.snapshot().pools);
     for accepting in parts.accepting {
@@ -155,7 +157,7 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     if let Some(admin) = parts.admin {
         tokio::spawn(admin.run(no_drain));
     }
-    let following = tokio::spawn(watch::follow(Arc::clone(&live), probes, parts.drain));
+    let following = tokio::spawn(watch::follow(Arc::clone(&live), probes, generations, parts.drain));
     (parts.ready)();
     signals::obey(received, live, parts.options, &parts.trigger).await;
     following.abort();

@@ -2,65 +2,54 @@
 //! The config's own text is not followed: a change of policy waits for SIGHUP.
 
 use crate::drain::Watch;
+use crate::generation::Generation;
+use crate::keys::Seen;
 use crate::runtime::Live;
 use crate::upstream::Probes;
-use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time;
 
 /// How often to look. Looking works on every file system, through symbolic links that are swapped, too.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// When a file was changed, as far as its folder knows: device, inode, size, seconds and nanoseconds.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
 /// Follows the files of each generation, and leads the checks of servers after it, until the drain starts.
-pub(super) async fn follow(live: Arc<Live>, probes: Probes, mut drain: Watch) {
-    let mut generations = live.generations();
-    let mut seen = stamps(&live).await;
+/// `generations` tells of every generation after the one that the checks follow already.
+pub(super) async fn follow(live: Arc<Live>, probes: Probes, mut generations: Receiver<Generation>, mut drain: Watch) {
+    // A change that was refused is not tried again before the files change again.
+    let mut refused = Vec::new();
     loop {
         tokio::select! {
             () = drain.wait() => return,
-            new = generations.changed() => {
-                if new.is_err() {
-                    return;
-                }
-                probes.follow(&live.snapshot().pools);
-                seen = stamps(&live).await;
-            }
-            () = time::sleep(LOOK_EVERY) => {
-                let now = stamps(&live).await;
-                if now != seen {
-                    seen = now;
-                    refresh(&live).await;
-                }
-            }
+            new = generations.changed() => match new {
+                Ok(()) => probes.follow(&live.snapshot().pools),
+                Err(_gone) => return,
+            },
+            () = time::sleep(LOOK_EVERY) => refused = look(Arc::clone(&live), refused).await,
         }
     }
 }
 
-async fn stamps(live: &Arc<Live>) -> Vec<(PathBuf, Stamp)> {
-    let snapshot = live.snapshot();
-    let look = move || snapshot.files.iter().map(|path| (path.clone(), stamp(path))).collect();
-    // Looking that ended by a fault has seen nothing, which is looked at again.
-    spawn_blocking(look).await.unwrap_or_default()
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
-}
-
-async fn refresh(live: &Arc<Live>) {
-    let live = Arc::clone(live);
-    // What came of it is logged and recorded where it is known.
-    if spawn_blocking(move || drop(live.refresh())).await.is_err() {
+/// Looks at the files, off the event loop, and reads them again if they are neither what the live generation was built
+/// from nor what was refused last. Returns what was refused.
+async fn look(live: Arc<Live>, refused: Vec<Seen>) -> Vec<Seen> {
+    let looking = spawn_blocking(move || {
+        let files = &live.snapshot().files;
+        let changed = files.iter().any(Seen::has_changed);
+        let is_new = refused.is_empty() || refused.iter().any(Seen::has_changed);
+        if !changed {
+            return Vec::new();
+        }
+        if !is_new {
+            return refused;
+        }
+        let now = files.iter().map(Seen::again).collect();
+        // What came of it is logged and recorded where it is known.
+        if live.refresh().is_ok() { Vec::new() } else { now }
+    });
+    looking.await.unwrap_or_else(|_fault| {
         log::error!("reading the files again ended by a fault; the old generation stays");
-    }
+        Vec::new()
+    })
 }

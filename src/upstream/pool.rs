@@ -28,7 +28,7 @@ pub struct ServerState {
 
 impl ServerState {
     /// A server that nobody checks counts as healthy.
-    pub(super) fn assume_up(&self) {
+    fn assume_up(&self) {
         self.health.assume_up();
         self.metrics.up.set(1);
     }
@@ -121,7 +121,11 @@ impl Memory {
                 health: Health::unknown(),
                 metrics: metrics.server(&config.name, &server.name),
             };
-            Arc::clone(self.servers.entry(key).or_insert_with(|| Arc::new(state())))
+            let server = self.servers.entry(key).or_insert_with(|| Arc::new(state()));
+            if config.health.is_none() {
+                server.assume_up();
+            }
+            Arc::clone(server)
         });
         Pool {
             health: config.health.clone(),

@@ -35,12 +35,9 @@ impl Probes {
     pub fn follow(&self, pools: &Pools) {
         let mut running = self.running.lock();
         let mut kept = Vec::new();
-        let servers = pools.iter().flat_map(|pool| pool.servers.iter().map(|server| (server, pool.health.as_ref())));
-        for (server, check) in servers {
-            let Some(check) = check else {
-                server.assume_up();
-                continue;
-            };
+        let checked = pools.iter().filter_map(|pool| pool.health.as_ref().map(|check| (pool, check)));
+        for (server, check) in checked.flat_map(|(pool, check)| pool.servers.iter().map(move |server| (server, check)))
+        {
             let same = |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check;
             match running.iter().position(same) {
                 Some(index) => kept.push(running.swap_remove(index)),

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+/// A port that only root could listen on, and nobody does.
+const NOBODY: &str = "127.0.0.1:1";
+
 #[tokio::test]
 async fn the_origin_is_told_who_asks() {
     let world = World::new().await;
@@ -75,8 +78,15 @@ async fn connection_cannot_take_out_what_we_set() {
     assert_eq!(headers["belay-workload"], "reports");
     assert_eq!(headers["x-tenant"], "shop");
     assert_eq!(headers["x-mine"], Value::Null, "what the client names is taken out");
-    let reply = world.ask(&Ask::get("/orders/7").header("Connection", "host")).await;
-    assert_eq!(reply.status, 400);
+    let forwarded = world.forwarded();
+    for framing in ["host", "content-length", "Transfer-Encoding", "close, trailer"] {
+        let reply =
+            world.ask(&Ask { method: "POST", body: "x", ..Ask::get("/orders/7").header("Connection", framing) }).await;
+        assert_eq!(reply.status, 400, "{framing}");
+        let decision = world.records_of("decision").pop().unwrap();
+        assert_eq!(decision["belay"]["decision"], "deny", "refused before it is allowed, not after");
+    }
+    assert_eq!(world.forwarded(), forwarded);
 }
 
 #[tokio::test]
@@ -216,9 +226,8 @@ async fn with_origin(address: &str) -> World {
 
 #[tokio::test]
 async fn a_bad_origin_has_its_reason() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let cases = [
-        (free, 502, "upstream.connect_failed"),
+        (NOBODY.to_owned(), 502, "upstream.connect_failed"),
         (bad_origin(b"", true).await, 504, "upstream.response_timeout"),
         (bad_origin(b"", false).await, 502, "upstream.response_broken"),
         (bad_origin(b"SSH-2.0-OpenSSH\r\n\r\n", false).await, 502, "upstream.response_broken"),
@@ -252,11 +261,10 @@ async fn a_response_that_breaks_off_never_looks_whole() {
 #[tokio::test]
 async fn a_pool_without_a_healthy_server_is_refused() {
     let world = World::new().await;
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let text = world.config_text();
     let (before, rest) = text.split_once("    servers:").unwrap();
     let rest = rest.split_once('\n').unwrap().1;
-    world.apply(&format!("{before}    servers: [{{ name: c, address: '{free}' }}]\n{rest}")).unwrap();
+    world.apply(&format!("{before}    servers: [{{ name: c, address: '{NOBODY}' }}]\n{rest}")).unwrap();
     let reply = world.ask(&Ask::get("/orders/7")).await;
     assert_eq!(reply.status, 503, "a new server is not healthy before its first check");
     assert_eq!(world.records_of("outcome").pop().unwrap()["event"]["reason"], "upstream.no_server");
@@ -264,7 +272,8 @@ async fn a_pool_without_a_healthy_server_is_refused() {
 
 #[tokio::test]
 async fn an_origin_cannot_make_our_challenge() {
-    let answer = b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: EdgeIdentity error_description=\"stale_token\"\r\n\
+    let answer =
+        b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer x, edgeidentity error_description=\"stale_token\"\r\n\
         www-authenticate: Basic realm=\"shop\"\r\ncontent-length: 0\r\n\r\n";
     let world = with_origin(&bad_origin(answer, false).await).await;
     let reply = world.ask(&Ask::get("/orders/7")).await;
@@ -301,6 +310,79 @@ async fn a_refused_body_is_not_read_as_the_next_request() {
     assert!(raw.starts_with("HTTP/1.1 401"), "{raw}");
     assert_eq!(raw.matches("HTTP/1.1").count(), 1, "{raw}");
     assert_eq!(world.forwarded(), 0);
+}
+
+/// A body that `Connection` makes us forget would be the next request on the connection.
+#[tokio::test]
+async fn a_body_cannot_be_disowned() {
+    let world = World::new().await;
+    let smuggled = "GET /mtls HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
+    let ask = Ask { method: "POST", ..Ask::get("/orders") };
+    for name in ["content-length", "Content-Length, close"] {
+        let mut stream = world.connect(ask.certificate, &[]).await;
+        let token = world.token("checkout", &ask);
+        let head = format!(
+            "POST /orders HTTP/1.1\r\nHost: shop.example.com\r\nEdge-Identity: {token}\r\nConnection: {name}\r\nContent-Length: {}\r\n\r\n",
+            smuggled.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(smuggled.as_bytes()).await.unwrap();
+        let mut raw = String::new();
+        stream.read_to_string(&mut raw).await.unwrap_or_default();
+        assert!(raw.starts_with("HTTP/1.1 400") && raw.matches("HTTP/1.1").count() == 1, "{raw}");
+    }
+    assert_eq!(world.forwarded(), 0);
+}
+
+#[tokio::test]
+async fn framing_that_two_servers_could_read_in_two_ways_is_refused() {
+    let world = World::new().await;
+    for (name, value) in [
+        ("Content-Length", "1, 1"),
+        ("Content-Length", "+1"),
+        ("Content_Length", "1"),
+        ("Transfer_Encoding", "chunked"),
+    ] {
+        let ask = Ask { signer: None, ..Ask::get("/mtls").header(name, value) };
+        assert_eq!(world.ask(&ask).await.status, 400, "{name}: {value}");
+    }
+    assert_eq!(world.forwarded(), 0);
+}
+
+#[tokio::test]
+async fn an_absolute_target_goes_on_as_the_path_that_was_judged() {
+    let world = World::new().await;
+    for (target, expected) in [
+        ("https://shop.example.com/mtls?a", Ok("/mtls?a")),
+        ("https://other.example.com/mtls", Err(400)),
+        ("http://shop.example.com/mtls", Err(400)),
+    ] {
+        let reply = world.ask(&Ask { signer: None, ..Ask::get(target) }).await;
+        match expected {
+            Ok(path) => assert_eq!(reply.echo()["path"], path),
+            Err(status) => assert_eq!(reply.status, status, "{target}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_path_is_recorded_in_short() {
+    let world = World::new().await;
+    let path: &'static str = Box::leak(format!("/orders/{}", "x".repeat(30_000)).into_boxed_str());
+    assert_eq!(world.ask(&Ask { certificate: None, signer: None, ..Ask::get(path) }).await.status, 401);
+    let record = world.records_of("decision").pop().unwrap();
+    let recorded = record["url"]["path"].as_str().unwrap();
+    assert!(recorded.len() < 2_100 && recorded.ends_with("?[30008 bytes]"), "{recorded}");
+}
+
+#[tokio::test]
+async fn alpn_http_1_1_is_http_1_1() {
+    let world = World::new().await;
+    let mut stream = world.connect(Some("checkout"), &[b"http/1.1"]).await;
+    stream.write_all(b"GET /mtls HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut raw = Vec::new();
+    stream.read_to_end(&mut raw).await.unwrap_or_default();
+    assert!(raw.starts_with(b"HTTP/1.1 200"));
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ fn the_first_protected_route_works_as_written() {
     fs::copy("conf/minimal.yaml", folder.path().join("belay.yaml")).unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_belay")).parent().unwrap();
     let script = format!(
-        "set -e\nexport PATH=\"{}:$PATH\"\nbelay schema > belay.schema.json\nmkdir certs keys\n{}\nkill %1 %2\n",
+        "set -e\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\nexport PATH=\"{}:$PATH\"\nbelay schema > belay.schema.json\nmkdir certs keys\n{}\nkill %1 %2\n",
         program.display(),
         rest.join("\n").replace("belay run &\n", "belay run &\nfor port in 8080 8443; do until (exec 3<>/dev/tcp/127.0.0.1/$port) 2>/dev/null; do sleep 0.05; done; done\n")
     );
@@ -49,10 +49,12 @@ fn the_first_protected_route_works_as_written() {
     }
 }
 
-/// The same text for ports that nobody uses.
+/// The same text for ports that nobody uses. They lie below those that the system gives to whoever asks for any, so
+/// that none is taken between here and there.
 fn on_free_ports(script: &str, config: &str) -> (String, String) {
-    let held: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let ports: Vec<_> = held.iter().map(|socket| socket.local_addr().unwrap().port().to_string()).collect();
+    let first = 20_000 + u16::try_from(std::process::id() % 5_000).unwrap() * 2;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let ports: Vec<_> = (first..32_000).filter(is_free).take(2).map(|port| port.to_string()).collect();
     let change = |text: &str| text.replace("8443", &ports[0]).replace("8080", &ports[1]);
     (change(script), change(config))
 }

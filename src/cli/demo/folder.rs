@@ -203,6 +203,6 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         balance: Balance::RoundRobin,
         servers: servers.into(),
         timeouts: Timeouts { connect: time("1s"), between_bytes: time("30s"), idle: time("60s") },
-        health: Some(Health { http, interval: time("1s"), timeout: time("500ms"), rise: 1, fall: 2 }),
+        health: Some(Health { http, interval: time("2s"), timeout: time("2s"), rise: 1, fall: 3 }),
     }
 }

@@ -50,8 +50,8 @@ enum Error {
     Write(PathBuf, #[source] io::Error),
     #[error("certificates cannot be made")]
     Certificates(#[from] rcgen::Error),
-    #[error("the config cannot be written")]
-    Config(#[from] serde_yaml::Error),
+    #[error(transparent)]
+    Config(#[from] crate::config::Unwritable),
     #[error("an origin cannot be started")]
     Origin(#[source] io::Error),
 }

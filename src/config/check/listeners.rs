@@ -9,7 +9,11 @@ use crate::identity::Profile;
 use crate::name::ListenerName;
 use std::{collections::BTreeMap, net::SocketAddr};
 
-pub(super) fn check(check: &mut Check<'_>, listeners: &BTreeMap<String, Listener>) -> Vec<model::Listener> {
+pub(super) fn check(
+    check: &mut Check<'_>,
+    listeners: &BTreeMap<String, Listener>,
+    admin: Option<SocketAddr>,
+) -> Vec<model::Listener> {
     let top = Place::root().key("listeners");
     let mut bound: Vec<(SocketAddr, Place)> = Vec::new();
     let mut checked = Vec::new();
@@ -26,6 +30,7 @@ pub(super) fn check(check: &mut Check<'_>, listeners: &BTreeMap<String, Listener
             identity: profile(listener.identity),
         }));
     }
+    bound.extend(admin.filter(|admin| admin.port() != 0).map(|admin| (admin, Place::root().key("admin").key("http"))));
     twice(bound, "address").into_iter().for_each(|fault| check.fault(fault));
     checked
 }

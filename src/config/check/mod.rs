@@ -25,10 +25,16 @@ use std::{
 pub(super) struct Context<'a> {
     /// The text that the document was read from.
     pub(super) text: &'a str,
-    /// Where relative paths start.
-    pub(super) folder: &'a Path,
+    /// Its file, in whose folder relative paths start.
+    pub(super) file: &'a Path,
     /// The filters that there are.
     pub(super) filters: &'a [&'a dyn FilterKind],
+}
+
+impl Context<'_> {
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or_else(|| Path::new(""))
+    }
 }
 
 /// Checks everything; none if something is missing, and the faults say what.
@@ -41,17 +47,17 @@ pub(super) fn check(
     let top = Place::root();
     let mut check = Check { context: *context, faults };
     let node = check.name(NodeName::parse, &document.node, &top.key("node"));
-    let listeners = listeners::check(&mut check, &document.listeners);
+    let admin_http = document.admin.as_ref().and_then(|admin| check.admin(&admin.http));
+    let listeners = listeners::check(&mut check, &document.listeners, admin_http);
     let (edge, replay) = access::edge(&mut check, document.edge.as_ref());
     let workloads = access::workloads(&mut check, document);
     let pools = pools::check(&mut check, &document.pools);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads };
     let routes = routes::check(&mut check, &world);
-    let admin_http = document.admin.as_ref().map(|admin| check.admin(&admin.http));
-    pools::not_our_own(&mut check, document, admin_http.flatten());
+    pools::not_our_own(&mut check, document, admin_http);
     Some(Config {
         text_digest: Digest::of(&[("config", context.text.as_bytes())]),
-        folder: context.folder.to_owned(),
+        file: context.file.to_owned(),
         node: node?,
         listeners,
         edge,
@@ -60,7 +66,7 @@ pub(super) fn check(
         routes,
         pools,
         audit_file: check.path(&document.audit.file),
-        admin_http: admin_http.flatten(),
+        admin_http,
         history_dir: document.history.as_ref().map(|history| check.path(&history.dir)),
     })
 }
@@ -114,12 +120,12 @@ impl Check<'_> {
     }
 
     fn path(&self, text: &str) -> PathBuf {
-        self.context.folder.join(text)
+        self.context.folder().join(text)
     }
 
     fn file_reference(&mut self, text: &str, place: &Place) -> Option<PathBuf> {
         match value::file_reference(text) {
-            Ok(path) => Some(self.context.folder.join(path)),
+            Ok(path) => Some(self.context.folder().join(path)),
             Err(BadReference::NotYet) => {
                 self.fault(Fault::new(place, "keys are read from files only, as yet").hint("write file:PATH"));
                 None

@@ -51,7 +51,8 @@ fn servers(check: &mut Check<'_>, pool: &Pool, place: &Place) -> Vec<model::Serv
 /// An address to connect to: with a port, and not "any address".
 fn dialled(check: &mut Check<'_>, text: &str, place: &Place) -> Option<SocketAddr> {
     let address = check.address(text, place)?;
-    if address.port() == 0 || address.ip().is_unspecified() || address.ip().is_multicast() {
+    let host = address.ip().to_canonical();
+    if address.port() == 0 || host.is_unspecified() || host.is_multicast() {
         check.fault(Fault::new(place, format!("nothing can be reached at {text}")));
         return None;
     }
@@ -99,15 +100,31 @@ fn health_check(check: &mut Check<'_>, health: &Health, place: &Place) -> Option
     })
 }
 
-/// A request must never be led to our own admin address.
+/// A request must never be led to ourselves: not to the admin address, and not round and round through a listener.
 pub(super) fn not_our_own(check: &mut Check<'_>, document: &Document, admin: Option<SocketAddr>) {
+    let bound = document.listeners.values().flat_map(|listener| &listener.bind);
+    let listeners: Vec<_> = bound.filter_map(|text| text.parse::<SocketAddr>().ok()).collect();
     let top = Place::root().key("pools");
-    let servers = document.pools.iter().flat_map(|(name, pool)| {
-        let place = top.key(name).key("servers");
-        pool.servers.iter().enumerate().map(move |(index, server)| (server, place.index(index).key("address")))
-    });
-    let own = |server: &str| admin.is_some_and(|admin| server.parse() == Ok(admin));
-    let faults = servers.filter(|(server, _)| own(&server.address));
-    let faults: Vec<_> = faults.map(|(_, place)| Fault::new(&place, "this is Belay's own admin address")).collect();
+    let mut faults = Vec::new();
+    for (name, pool) in &document.pools {
+        for (index, server) in pool.servers.iter().enumerate() {
+            let Ok(address) = server.address.parse() else { continue };
+            let whose = if admin.is_some_and(|admin| leads_to(address, admin)) {
+                "admin address"
+            } else if listeners.iter().any(|listener| leads_to(address, *listener)) {
+                "listener"
+            } else {
+                continue;
+            };
+            let place = top.key(name).key("servers").index(index).key("address");
+            faults.push(Fault::new(&place, format!("this is Belay's own {whose}")));
+        }
+    }
     faults.into_iter().for_each(|fault| check.fault(fault));
+}
+
+/// Whether who dials the one reaches the other: the same port, and the same host or any of this machine's.
+fn leads_to(dialled: SocketAddr, bound: SocketAddr) -> bool {
+    let (to, at) = (dialled.ip().to_canonical(), bound.ip().to_canonical());
+    dialled.port() == bound.port() && (to == at || at.is_unspecified() && to.is_loopback())
 }

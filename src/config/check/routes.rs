@@ -145,6 +145,14 @@ fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], place:
             );
             check.fault(fault.hint(format!("add `keys` to workloads.{name}, or demand `identity: mtls`")));
         }
+        let members =
+            world.workloads.iter().filter(|workload| workload.workload.roles.iter().any(|role| role.as_str() == name));
+        let (members, keyless): (Vec<_>, Vec<_>) = members.partition(|workload| !workload.keys.is_empty());
+        if members.is_empty() && !keyless.is_empty() {
+            let message = format!("no workload of the role `{name}` has a key, so none can prove mtls+jwt");
+            let fault = Fault::new(&place.key("allow").index(index), message);
+            check.fault(fault.hint("add `keys` to one of them, or demand `identity: mtls`"));
+        }
     }
 }
 
