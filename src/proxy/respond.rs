@@ -10,8 +10,15 @@ use http::{HeaderValue, Method};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 use serde::Serialize;
+use std::time::Duration;
+use tokio::time;
 
 const CHALLENGE: &str = "EdgeIdentity";
+
+/// How much of a refused request's body is read and thrown away, in bytes.
+const DISCARDED_MAX: usize = 64 * 1024;
+/// And for how long.
+const DISCARD_FOR: Duration = Duration::from_secs(1);
 
 /// RFC 9457.
 #[derive(Serialize)]
@@ -23,8 +30,8 @@ struct Problem<'a> {
     request_id: &'a str,
 }
 
-/// Answers a refusal. A body that the client has not sent yet is not waited for: the connection closes instead, so that
-/// it is never read as the next request.
+/// Answers a refusal. The connection closes if the client has not sent its whole body by then, so that the rest is never
+/// read as the next request.
 ///
 /// # Errors
 /// If the answer cannot be sent.
@@ -56,7 +63,24 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
         session.write_response_body(Some(body), true).await?;
     }
     exchange.answered();
+    discard_body(session).await;
     Ok(())
+}
+
+/// Reads a little of what the client still sends: a connection or stream that ends under its hands may take the answer
+/// with it (RFC 9112 § 9.6, RFC 9113 § 8.1).
+async fn discard_body(session: &mut Session) {
+    let reading = async {
+        let mut left = DISCARDED_MAX;
+        while let Ok(Some(piece)) = session.as_downstream_mut().read_request_body().await {
+            match left.checked_sub(piece.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Who sends more, or more slowly, is not waited for.
+    time::timeout(DISCARD_FOR, reading).await.ok();
 }
 
 fn challenge(detail: Option<&str>) -> String {

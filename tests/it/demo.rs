@@ -32,7 +32,8 @@ fn every_line_of_the_demo_does_what_it_says() {
             .iter()
             .map(|status| u16::try_from(status.as_u64().unwrap()).unwrap())
             .collect();
-        assert_eq!(statuses(&demo, step["command"].as_str().unwrap()), expected, "{step:#}");
+        let seen = statuses(&demo, step["command"].as_str().unwrap());
+        assert_eq!(seen, expected, "{step:#}\n{}", std::fs::read_to_string(demo.path("audit")).unwrap());
         steps += 1;
     }
     assert_eq!(steps, 13);

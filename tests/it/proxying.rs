@@ -312,6 +312,26 @@ async fn a_refused_body_is_not_read_as_the_next_request() {
     assert_eq!(world.forwarded(), 0);
 }
 
+/// The answer must not be lost because the stream ends while the client still sends.
+#[tokio::test]
+async fn a_refused_client_may_finish_its_body() {
+    let world = World::new().await;
+    let stream = world.connect(None, &[b"h2"]).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().method("POST").uri("https://shop.example.com/orders").body(()).unwrap();
+    let (response, mut body) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+    let mut response = response.await.unwrap();
+    assert_eq!(response.status(), 401);
+    while let Some(piece) = response.body_mut().data().await {
+        assert!(!piece.unwrap().is_empty());
+    }
+    body.send_data("late".into(), true).unwrap();
+    let reset = std::future::poll_fn(|context| body.poll_reset(context));
+    let reset = tokio::time::timeout(std::time::Duration::from_millis(100), reset).await;
+    assert!(!matches!(reset, Ok(Ok(_))), "{reset:?}");
+}
+
 /// A body that `Connection` makes us forget would be the next request on the connection.
 #[tokio::test]
 async fn a_body_cannot_be_disowned() {
