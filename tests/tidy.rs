@@ -23,7 +23,8 @@ const FILE_LINES_MAX: usize = 600;
 type Allowed = fn(&str) -> bool;
 /// Words that only some modules may use.
 const RESERVED: &[(&str, Allowed)] = &[
-    ("pingora", |module| ["tls", "upstream", "proxy", "admin", "origin", "server"].contains(&module)),
+    ("pingora::", may_name_pingora),
+    ("pingora_", may_name_pingora),
     ("tokio::", |module| module == "drain" || rank(module).is_none_or(|rank| rank > 4)),
     ("serde_yaml", |module| module == "config"),
     ("serde_saphyr", |module| module == "config"),
@@ -31,6 +32,10 @@ const RESERVED: &[(&str, Allowed)] = &[
     ("env::current_exe", |module| module == "cli"),
     ("env::temp_dir", |module| module == "cli"),
 ];
+
+fn may_name_pingora(module: &str) -> bool {
+    ["tls", "upstream", "proxy", "admin", "origin", "server"].contains(&module)
+}
 
 #[test]
 fn tidy() {
