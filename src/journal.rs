@@ -318,6 +318,16 @@ mod tests {
         Journal::write_to(disk.clone(), Path::new("disk"), sealer, metrics).unwrap()
     }
 
+    /// A journal whose first record could not be written.
+    fn on_a_full_disk() -> (Disk, Journal) {
+        let disk = Disk::default();
+        disk.full.store(true, Ordering::SeqCst);
+        let journal = journal(&disk);
+        journal.note(act("start"));
+        wait_until(|| !journal.is_writing());
+        (disk, journal)
+    }
+
     fn sequence(disk: &Disk) -> Vec<u64> {
         let text = String::from_utf8(disk.content.lock().clone()).unwrap();
         let number =
@@ -353,11 +363,7 @@ mod tests {
 
     #[test]
     fn what_finds_no_room_is_counted() {
-        let disk = Disk::default();
-        disk.full.store(true, Ordering::SeqCst);
-        let journal = journal(&disk);
-        journal.note(act("start"));
-        wait_until(|| !journal.is_writing());
+        let (disk, journal) = on_a_full_disk();
         for _ in 0..QUEUE_MAX + 10 {
             journal.note(act("reload"));
         }
@@ -370,11 +376,7 @@ mod tests {
 
     #[test]
     fn strangers_leave_room_for_others() {
-        let disk = Disk::default();
-        disk.full.store(true, Ordering::SeqCst);
-        let journal = journal(&disk);
-        journal.note(act("start"));
-        wait_until(|| !journal.is_writing());
+        let (_disk, journal) = on_a_full_disk();
         for _ in 0..STRANGERS_MAX + 10 {
             journal.note_of_stranger(act("reload"));
         }

@@ -1,6 +1,7 @@
 //! Who gets in, over both protocols: as many denies as allows.
 
 use crate::support::{Ask, Ca, HOST, NOW, Reply, WORKLOAD_LIFE, World};
+use belay::keys::Seen;
 use belay::runtime::Change;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -269,6 +270,23 @@ async fn another_ca_is_a_generation_and_counts_at_once() {
     assert_eq!(world.ask(&ask).await.status, 401);
     assert_eq!(world.records_of("decision").pop().unwrap()["belay"]["generation"], before.next().number());
     assert_eq!(world.live.refresh().unwrap(), Change::Nothing, "nothing has changed since");
+}
+
+/// What the watcher compares with was looked at before the files were read, so no change falls between.
+#[tokio::test]
+async fn a_generation_knows_the_files_as_they_were_when_it_read_them() {
+    let world = World::new().await;
+    let has_changed = || world.live.snapshot().files.iter().any(Seen::has_changed);
+    assert!(!has_changed());
+    for pem in [Ca::new(NOW).pem, world.worker_ca.pem.clone()] {
+        world.write("workers-ca.pem", &pem);
+        assert!(has_changed(), "seen without anybody having looked in between");
+        world.live.refresh().unwrap();
+        assert!(!has_changed(), "and known after it");
+    }
+    world.write("workers-ca.pem", &world.worker_ca.pem);
+    assert_eq!(world.live.refresh().unwrap(), Change::Nothing);
+    assert!(!has_changed(), "the same content anew is not looked at for ever");
 }
 
 #[tokio::test]
