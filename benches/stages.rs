@@ -6,8 +6,8 @@ use belay::balance::RoundRobin;
 use belay::clock::{Clock, System, Timestamp};
 use belay::generation::{Digest, Generation};
 use belay::identity::{
-    Authorities, Claims, Confirmation, Edge, Evidence, Kid, Peer, Profile, Replay, ReplayStore, SigningKey, TokenKey,
-    Trust, authenticate,
+    Authorities, Claims, Confirmation, Edge, Evidence, Kid, Peer, Profile, Replay, ReplayStore, Rules, SigningKey,
+    TokenKey, Trust, authenticate,
 };
 use belay::name::{ListenerName, NodeName, PoolName, RouteName, WorkloadName};
 use belay::policy::{Access, AllowList, Case, Door, decide};
@@ -61,7 +61,7 @@ impl Caller {
                 workloads: HashMap::from([(workload.id.clone(), Arc::clone(&workload))]),
                 keys: HashMap::from([(Kid::parse("w-1").unwrap(), token_key)]),
             },
-            authorities: Authorities::new(&[ca_der]).unwrap(),
+            authorities: Authorities::new(&[ca_der], &[], Rules::default()).unwrap(),
             peer: Peer::new(&[leaf.der().clone()]).unwrap(),
             key,
             point: pair.public_key_raw().to_vec(),

@@ -5,7 +5,7 @@ use crate::generation::Digest;
 use crate::identity::VerifyingKey;
 use crate::secret::Secret;
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
     pem::{self, PemObject},
 };
 use std::{
@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -101,6 +102,48 @@ impl Files {
             read.push(certificate);
         }
         if read.is_empty() { Err(missing(path, "certificate", "CERTIFICATE")) } else { Ok(read) }
+    }
+
+    /// Reads a file of revocation lists.
+    ///
+    /// # Errors
+    /// If it cannot be read, holds no list, or one that cannot be parsed.
+    pub fn revocation_lists(&mut self, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Finding> {
+        let text = self.text(path)?;
+        let mut read = Vec::new();
+        for (number, list) in CertificateRevocationListDer::pem_slice_iter(text.expose()).enumerate() {
+            let broken =
+                |why: String| broken(path, &text, number, &format!("revocation list {} is broken: {why}", number + 1));
+            let list = list.map_err(|error| broken(error.to_string()))?;
+            CertificateRevocationList::from_der(&list)
+                .map_err(|_unparsed| broken("what it holds is no list".into()))?;
+            read.push(list);
+        }
+        if read.is_empty() { Err(missing(path, "revocation list", "X509 CRL")) } else { Ok(read) }
+    }
+
+    /// The certificates of a folder, each `NAME.pem` with its `NAME.key`, in the order of their names.
+    ///
+    /// # Errors
+    /// If the folder cannot be read or holds none.
+    pub fn pairs(&mut self, folder: &Path) -> Result<Vec<(PathBuf, PathBuf)>, Finding> {
+        self.seen.push(Seen::look(folder));
+        let unreadable = |error| Finding::of_file(folder, format!("the folder cannot be read: {error}"), None);
+        let mut chains = Vec::new();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            chains.extend((path.extension().is_some_and(|extension| extension == "pem")).then_some(path));
+        }
+        chains.sort();
+        let none = || {
+            let hint = "each NAME.pem with its NAME.key is a certificate".to_owned();
+            Finding::of_file(folder, "the folder holds no certificate", Some(hint))
+        };
+        let pair = |chain: PathBuf| {
+            let key = chain.with_extension("key");
+            (chain, key)
+        };
+        if chains.is_empty() { Err(none()) } else { Ok(chains.into_iter().map(pair).collect()) }
     }
 
     /// Reads a private key.

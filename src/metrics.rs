@@ -3,7 +3,9 @@
 //! Labels come from the config's names and from closed lists, never from a request, so a stranger cannot make series.
 //! Handles are resolved when a config is built; the request path only adds to them.
 
+use crate::clock::UnixSeconds;
 use crate::generation::{Digest, Generation};
+use crate::hangup::Hangup;
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
 use crate::refusal::Refusal;
 use prometheus::{
@@ -54,7 +56,9 @@ metrics! {
     duration: HistogramVec, "belay_request_duration_seconds", ["route"], "Time from a request's head to the end of its response.";
     connections: IntGaugeVec, "belay_connections", ["listener"], "Connections that are open.";
     accepted: IntCounterVec, "belay_connections_total", ["listener"], "Connections that were accepted.";
-    handshakes_failed: IntCounterVec, "belay_handshake_failures_total", ["listener", "reason"], "TLS handshakes that failed.";
+    hangups: IntCounterVec, "belay_connections_refused_total", ["listener", "reason"], "Connections that ended before they brought a request: refused ones and failed TLS handshakes.";
+    crl_expiry: IntGaugeVec, "belay_crl_next_update_timestamp_seconds", ["listener"], "When the listener's first revocation list expires; 0 without one.";
+    certificate_expiry: IntGaugeVec, "belay_certificate_not_after_timestamp_seconds", ["listener", "kind"], "When the listener's first certificate expires: its own (server), or a CA's that vouches for clients (ca).";
     server_up: IntGaugeVec, "belay_server_up", ["pool", "server"], "1 while the server's health checks pass.";
     server_requests: IntCounterVec, "belay_server_requests_total", ["pool", "server"], "Requests sent to a server.";
     server_active: IntGaugeVec, "belay_server_active_requests", ["pool", "server"], "Requests that a server is working on.";
@@ -99,14 +103,18 @@ pub struct Listener {
     pub connections: IntGauge,
     /// Connections that were accepted.
     pub accepted: IntCounter,
-    /// Handshakes that took too long.
-    pub handshake_timeouts: IntCounter,
-    /// Handshakes that went wrong.
-    pub handshake_failures: IntCounter,
+    hangups: Box<[IntCounter]>,
     refusals: Box<[IntCounter]>,
 }
 
 impl Listener {
+    /// Counts a connection that ended before it brought a request.
+    pub fn hung_up(&self, hangup: Hangup) {
+        if let Some(counter) = self.hangups.get(hangup as usize) {
+            counter.inc();
+        }
+    }
+
     /// Counts a refusal.
     pub fn refused(&self, refusal: Refusal) {
         if let Some(counter) = self.refusals.get(refusal as usize) {
@@ -171,8 +179,7 @@ impl Metrics {
         Listener {
             connections: self.connections.with_label_values(&[name]),
             accepted: self.accepted.with_label_values(&[name]),
-            handshake_timeouts: self.handshakes_failed.with_label_values(&[name, "timeout"]),
-            handshake_failures: self.handshakes_failed.with_label_values(&[name, "tls"]),
+            hangups: Hangup::ALL.iter().map(|hangup| self.hangups.with_label_values(&[name, hangup.label()])).collect(),
             refusals: Refusal::ALL.iter().map(refusal).collect(),
         }
     }
@@ -210,6 +217,22 @@ impl Metrics {
             failures: self.audit_failures.clone(),
             lost: self.audit_lost.clone(),
         }
+    }
+
+    /// Says when what a listener's TLS rests on expires.
+    pub fn expiries(
+        &self,
+        listener: &ListenerName,
+        server: UnixSeconds,
+        ca: Option<UnixSeconds>,
+        crl: Option<UnixSeconds>,
+    ) {
+        let name = listener.as_str();
+        self.certificate_expiry.with_label_values(&[name, "server"]).set(server);
+        if let Some(ca) = ca {
+            self.certificate_expiry.with_label_values(&[name, "ca"]).set(ca);
+        }
+        self.crl_expiry.with_label_values(&[name]).set(crl.unwrap_or(0));
     }
 
     /// Says which config is live.

@@ -63,7 +63,25 @@ refusals! {
     AmbiguousPath = 400 "request" "ambiguous_path", None,
         "The path is ambiguous.", "Servers could read the path in different ways, so it is not forwarded.";
     MalformedRequest = 400 "request" "malformed_request", None,
-        "The request is malformed.", "The request's framing or body could not be read.";
+        "The request is malformed.", "The request's framing or body has no reading, or more than one.";
+    MalformedHead = 400 "request" "malformed_head", None,
+        "The request's head is malformed.", "A line of the head is not what RFC 9112 says, or ends in a bare CR or LF.";
+    UnsupportedVersion = 505 "request" "unsupported_version", None,
+        "HTTP/1.1 and HTTP/2 are spoken here.", "The request line names another version than HTTP/1.0 and HTTP/1.1.";
+    ConnectRefused = 405 "request" "connect_refused", None,
+        "No tunnels are made here.", "The method is CONNECT.";
+    ExpectationRefused = 417 "request" "expectation_refused", None,
+        "This expectation cannot be met.", "Expect is something else than 100-continue.";
+    HeadTooLarge = 431 "request" "head_too_large", None,
+        "The request's head is too large.", "The head is over `limits.head` bytes or `limits.headers` fields.";
+    HeadTooSlow = 408 "request" "head_too_slow", None,
+        "The request's head came too slowly.", "The whole head did not come within `limits.head_timeout`.";
+    BodyTooLarge = 413 "request" "body_too_large", None,
+        "The request's body is too large.", "The body is over `limits.body`.";
+    BodyTooSlow = 408 "request" "body_too_slow", None,
+        "The request's body came too slowly.", "The body came slower than `limits.body_min_rate`.";
+    WrongAuthority = 421 "request" "wrong_authority", None,
+        "This connection is not for that host.", "The certificate of the connection does not name the request's host.";
     NoRoute = 404 "route" "no_route", None,
         "There is nothing here.", "No route matches host, path and method.";
     CertificateMissing = 401 "identity" "certificate_missing", Some("certificate"),
@@ -75,6 +93,14 @@ refusals! {
         "The client certificate is not accepted.", "The chain does not end at a CA of this listener's `client_auth`.";
     CertificateExpired = 401 "identity" "certificate_expired", Some("certificate"),
         "The client certificate is not accepted.", "A certificate of the chain is expired or not valid yet.";
+    CertificateRevoked = 401 "identity" "certificate_revoked", Some("certificate"),
+        "The client certificate is not accepted.", "A revocation list names a certificate of the chain.";
+    CertificateUnchecked = 401 "identity" "certificate_unchecked", Some("certificate"),
+        "The client certificate is not accepted.", "No revocation list covers a certificate of the chain.";
+    CertificateLifetime = 401 "identity" "certificate_lifetime", Some("certificate"),
+        "The client certificate is not accepted.", "The certificate is valid for longer than `max_certificate_lifetime`.";
+    RevocationListExpired = 503 "identity" "crl_expired", None,
+        "The service is not available.", "A revocation list has expired, so nobody knows what was revoked since.";
     CertificateUnknown = 401 "identity" "certificate_unknown", Some("certificate"),
         "The client certificate is not accepted.", "No workload of the config has the certificate's URI SAN as its id.";
     TokenMissing = 401 "identity" "token_missing", Some("missing"),

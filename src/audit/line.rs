@@ -1,6 +1,6 @@
 //! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
 
-use super::record::{Act, Decision, Judged, Outcome, Record};
+use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary};
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Kid, Profile, Thumbprint};
@@ -48,6 +48,8 @@ impl Sealer {
         let mut line = match record {
             Record::Decision(decision) => Line::of_decision(decision),
             Record::Outcome(outcome) => Line::of_outcome(outcome),
+            Record::HungUp(hung_up) => Line::of_hung_up(hung_up),
+            Record::Summary(summary) => Line::of_summary(summary),
             Record::Act(act) => Line::of_act(act),
         };
         line.event.id = format!("{}-{}", self.boot, self.next);
@@ -197,6 +199,8 @@ struct Belay<'a> {
     server: Option<&'a ServerName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
 }
 
 impl<'a> Belay<'a> {
@@ -269,16 +273,33 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn of_act(record: &'a Act) -> Self {
+    fn of_hung_up(record: &'a HungUp) -> Self {
         Self {
-            timestamp: record.time,
-            event: Event::new(record.action, ["configuration", "change"], record.failure.as_deref().map(Into::into)),
-            source: None,
-            http: None,
-            url: None,
-            tls: None,
-            belay: Belay::judged(record.judged),
+            source: record.address.map(|(ip, port)| Source { ip, port }),
+            belay: Belay { listener: Some(&record.listener), ..Belay::judged(record.judged) },
+            ..Self::plain(
+                record.time,
+                Event::new("connection", ["network", "denied"], Some(record.hangup.code().into())),
+            )
         }
+    }
+
+    fn of_summary(record: &'a Summary) -> Self {
+        let listener = Some(&record.listener);
+        Self {
+            belay: Belay { listener, count: Some(record.count), ..Belay::judged(record.judged) },
+            ..Self::plain(record.time, Event::new("summary", ["network", "denied"], Some(record.reason.into())))
+        }
+    }
+
+    fn plain(timestamp: Timestamp, event: Event<'a>) -> Self {
+        Self { timestamp, event, source: None, http: None, url: None, tls: None, belay: Belay::default() }
+    }
+
+    fn of_act(record: &'a Act) -> Self {
+        let failure = record.failure.as_deref().map(Into::into);
+        let event = Event::new(record.action, ["configuration", "change"], failure);
+        Self { belay: Belay::judged(record.judged), ..Self::plain(record.time, event) }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Evidence: what was decided and what came of it, one JSON line each.
 //!
-//! Two records a request, a `decision` before it is forwarded and an `outcome` after, and one per administrative act.
+//! Two records a request, a `decision` before it is forwarded and an `outcome` after; one per administrative act; one per
+//! connection that ended without a request. Strangers are recorded singly up to a rate, and beyond it by a `summary`.
 //! [`Sealer`] is the one place where records become lines, in order and without gaps; the hash chain belongs there.
 
 mod line;
 mod record;
 
 pub use line::Sealer;
-pub use record::{Act, Decision, Judged, Outcome, Record, Source, Subject};
+pub use record::{Act, Decision, HungUp, Judged, Outcome, Record, Source, Subject, Summary};

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
+use crate::hangup::Hangup;
 use crate::identity::{Kid, Profile, Sighting, Thumbprint};
 use crate::name::{ListenerName, PoolName, RouteName, ServerName, WorkloadName};
 use crate::refusal::Refusal;
@@ -122,6 +123,36 @@ pub struct Act {
     pub judged: Judged,
 }
 
+/// A connection ended before it brought a request.
+#[derive(Debug)]
+pub struct HungUp {
+    /// When.
+    pub time: Timestamp,
+    /// The listener.
+    pub listener: ListenerName,
+    /// The peer's address and port.
+    pub address: Option<(IpAddr, u16)>,
+    /// Why.
+    pub hangup: Hangup,
+    /// The config that judged.
+    pub judged: Judged,
+}
+
+/// How often strangers did what was not recorded singly.
+#[derive(Debug)]
+pub struct Summary {
+    /// When it was summed up.
+    pub time: Timestamp,
+    /// The listener.
+    pub listener: ListenerName,
+    /// The code of what they did.
+    pub reason: &'static str,
+    /// How many times.
+    pub count: u64,
+    /// The config that is live.
+    pub judged: Judged,
+}
+
 /// A record.
 #[derive(Debug)]
 pub enum Record {
@@ -129,6 +160,10 @@ pub enum Record {
     Decision(Box<Decision>),
     /// Of an outcome.
     Outcome(Box<Outcome>),
+    /// Of a connection without a request.
+    HungUp(Box<HungUp>),
+    /// Of many refusals of strangers.
+    Summary(Box<Summary>),
     /// Of an act.
     Act(Arc<Act>),
 }

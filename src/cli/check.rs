@@ -50,7 +50,8 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
 
 fn build(config: &Config, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
-    let built = metrics.and_then(|metrics| runtime::build(config, Generation::new(0), (&metrics, &Servers::default())));
+    let built =
+        metrics.and_then(|metrics| runtime::build(config, Generation::new(0), (&metrics, &Servers::default()), None));
     built.map_err(|faults| findings.extend(faults)).ok()
 }
 

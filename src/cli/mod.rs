@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod inherited;
 mod log;
 mod routes;
 mod run;

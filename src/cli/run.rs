@@ -1,7 +1,7 @@
 //! `belay run`
 
 use super::terminal::Terminal;
-use super::{DEFAULT_CONFIG, Exit};
+use super::{DEFAULT_CONFIG, Exit, inherited};
 use crate::clock::{self, Clock, Timestamp};
 use crate::config::{self, Config};
 use crate::filter;
@@ -38,7 +38,7 @@ pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
     let horizon = clock::System.now().plus(ReplayStore::HORIZON_AFTER_START);
     let Some(live) = start(config, horizon, terminal) else { return Exit::Config };
     let json = args.json;
-    let options = Options { config_file: Some(args.config), grace: GRACE };
+    let options = Options { config_file: Some(args.config), inherited: inherited::sockets(), grace: GRACE };
     serve(&live, options, move |addresses| announce(addresses, json), terminal)
 }
 

@@ -4,10 +4,11 @@ use super::filter::FilterSpec;
 use crate::generation::Digest;
 use crate::identity::{Edge, Kid, Profile, Replay};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
+use crate::network::Networks;
 use crate::policy::Access;
 use crate::principal;
 use crate::route::Pattern;
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 /// A config that can be built.
 #[derive(Debug)]
@@ -43,12 +44,79 @@ pub struct Config {
 pub struct Listener {
     /// Its name.
     pub name: ListenerName,
-    /// Its addresses.
-    pub bind: Vec<SocketAddr>,
+    /// Where it listens.
+    pub bind: Vec<Bind>,
     /// Its TLS; none means plain HTTP.
     pub tls: Option<Tls>,
     /// The profile of routes that do not name one.
     pub identity: Profile,
+    /// Who may connect; none means everybody.
+    pub sources: Option<Networks>,
+    /// Who tells the client's address.
+    pub proxy_protocol: Option<Networks>,
+    /// Ports that clients may name.
+    pub ports: Vec<u16>,
+    /// What clients may use.
+    pub limits: Limits,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// At an address.
+    Tcp(SocketAddr),
+    /// At a path.
+    Unix(PathBuf),
+    /// Where the service manager does, under that name.
+    Inherited(String),
+}
+
+impl Bind {
+    /// The address, if it is one.
+    #[must_use]
+    pub const fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) | Self::Inherited(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(name) => write!(f, "fd:{name}"),
+        }
+    }
+}
+
+/// What clients may use of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Of these, from one address.
+    pub connections_per_address: usize,
+    /// And of one workload.
+    pub connections_per_workload: usize,
+    /// HTTP/2 requests at once on a connection.
+    pub streams: u32,
+    /// For what comes before HTTP.
+    pub handshake_timeout: Duration,
+    /// Bytes of a head.
+    pub head: usize,
+    /// Fields of a head.
+    pub headers: usize,
+    /// For a whole head.
+    pub head_timeout: Duration,
+    /// Between two requests.
+    pub idle_timeout: Duration,
+    /// Bytes of a body.
+    pub body: u64,
+    /// Bytes of a body each second.
+    pub body_rate_min: u64,
 }
 
 /// A listener's TLS.
@@ -56,17 +124,39 @@ pub struct Listener {
 pub struct Tls {
     /// At least one.
     pub certificates: Vec<CertificateFiles>,
-    /// PEM files of client CAs; none means that no client is trusted.
-    pub client_ca: Vec<PathBuf>,
+    /// Who vouches for clients; none means that no client is trusted.
+    pub client_auth: Option<ClientAuth>,
 }
 
-/// A certificate's files.
+/// Where certificates are.
 #[derive(Debug)]
-pub struct CertificateFiles {
-    /// The chain.
-    pub chain: PathBuf,
-    /// The private key.
-    pub key: PathBuf,
+pub enum CertificateFiles {
+    /// In two files.
+    Pair {
+        /// The chain.
+        chain: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// In a folder.
+    Folder(PathBuf),
+}
+
+/// Who vouches for clients.
+#[derive(Debug)]
+pub struct ClientAuth {
+    /// PEM files of CAs.
+    pub ca: Vec<PathBuf>,
+    /// PEM files of revocation lists.
+    pub crl: Vec<PathBuf>,
+    /// Whether a list counts after its time.
+    pub expired_crl_counts: bool,
+    /// Whether the handshake refuses.
+    pub is_strict: bool,
+    /// The longest validity of a client certificate.
+    pub lifetime_max: Option<Duration>,
+    /// Whether a CA that signs for all of Cloudflare's customers is meant.
+    pub trusts_origin_pull: bool,
 }
 
 /// A workload and where its keys are.

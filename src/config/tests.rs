@@ -89,7 +89,7 @@ fn another_version_is_refused() {
 
 #[test_case("audit: {", "audti: {", &["`audit` is missing", "there is no key `audti` here (did you mean `audit`?)"]; "slip at the top")]
 #[test_case("allow: public", "alow: public", &["`allow` is missing", "there is no key `alow` here (did you mean `allow`?)"]; "slip in a route")]
-#[test_case("methods: [GET]", "limits: 1", &["`limits` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
+#[test_case("methods: [GET]", "people: 1", &["`people` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
 #[test_case("methods: [GET]", "methods: GET", &["this is a text, and a list is expected"]; "no list")]
 #[test_case("allow: public", "allow: private", &["this is `private`, and `public` or a list is expected"]; "no such word")]
 #[test_case("name: status", "name: status\n    identity: mtls+jtw", &["this is `mtls+jtw`, and `none` or `mtls` or `mtls+jwt` is expected (did you mean `mtls+jwt`?)"]; "slip in a word")]

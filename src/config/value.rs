@@ -19,6 +19,20 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(seconds).map(Duration::from_secs)
 }
 
+/// Reads `512B`, `32KiB`, `10MiB`, `1GiB` or `1TiB`.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let power = ["B", "KiB", "MiB", "GiB", "TiB"].iter().position(|known| *known == unit)?;
+    let factor = 1024_u64.checked_pow(u32::try_from(power).ok()?)?;
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// Reads `1KiB/s`.
+pub(super) fn bytes_per_second(text: &str) -> Option<u64> {
+    bytes(text.strip_suffix("/s")?)
+}
+
 /// Reads `200` or `200-299`.
 pub(super) fn statuses(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
@@ -72,6 +86,22 @@ mod tests {
     #[test_case("18446744073709551615d", None; "overflow")]
     fn reads_duration(text: &str, millis: Option<u64>) {
         assert_eq!(duration(text), millis.map(Duration::from_millis));
+    }
+
+    #[test_case("512B", Some(512))]
+    #[test_case("32KiB", Some(32_768))]
+    #[test_case("10MiB", Some(10_485_760))]
+    #[test_case("1TiB", Some(1_099_511_627_776))]
+    #[test_case("", None; "nothing")]
+    #[test_case("32", None; "no size unit")]
+    #[test_case("32KB", None; "thousands")]
+    #[test_case("32k", None; "short unit")]
+    #[test_case("-1B", None; "negative size")]
+    #[test_case("99999999999TiB", None; "too many")]
+    fn reads_bytes(text: &str, expected: Option<u64>) {
+        assert_eq!(bytes(text), expected);
+        assert_eq!(bytes_per_second(&format!("{text}/s")), expected);
+        assert_eq!(bytes_per_second(text), None);
     }
 
     #[test_case("200", Some(200..=200))]

@@ -9,7 +9,7 @@ mod replay;
 mod thumbprint;
 mod token;
 
-pub use certificate::{Authorities, Peer};
+pub use certificate::{Authorities, BadAuthority, Peer, Rules};
 pub use jws::{BadKey, Kid, SigningKey, VerifyingKey};
 pub use replay::{Replay, Store as ReplayStore};
 pub use thumbprint::Thumbprint;
@@ -17,7 +17,7 @@ pub use token::{Claims, Confirmation, Edge, Sighting, TokenKey, Trust};
 
 use crate::clock::Timestamp;
 use crate::name::WorkloadName;
-use crate::principal::Principal;
+use crate::principal::{Principal, Workload};
 use crate::refusal::Refusal;
 use crate::request::Facts;
 use std::{fmt, sync::Arc};
@@ -127,6 +127,19 @@ impl From<Refusal> for Denied {
     }
 }
 
+/// The workload of a certificate that is good now.
+///
+/// # Errors
+/// What is wrong with the certificate.
+pub fn recognise<'a>(
+    peer: &Peer,
+    authorities: &Authorities,
+    trust: &'a Trust,
+    now: Timestamp,
+) -> Result<&'a Arc<Workload>, Refusal> {
+    trust.workload(peer.judge(authorities, now)?).ok_or(Refusal::CertificateUnknown)
+}
+
 /// Checks what the peer shows against what the route demands.
 ///
 /// # Errors
@@ -143,7 +156,7 @@ pub fn authenticate(
     }
     let peer = evidence.peer.ok_or(Refusal::CertificateMissing)?;
     let authorities = authorities.ok_or(Refusal::CertificateUntrusted)?;
-    let workload = trust.workload(peer.judge(authorities, now)?).ok_or(Refusal::CertificateUnknown)?;
+    let workload = recognise(peer, authorities, trust, now)?;
     let token = match demanded {
         Profile::None | Profile::Mtls => None,
         Profile::MtlsJwt => {

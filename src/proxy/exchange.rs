@@ -1,6 +1,7 @@
 //! One request and its response, from the head to the record of its outcome.
 
-use super::head;
+use super::connection::Link;
+use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
 use crate::filter::Headers;
@@ -12,9 +13,12 @@ use crate::refusal::Refusal;
 use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
+use crate::tls::Client;
 use crate::upstream::Picked;
 use once_cell::sync::OnceCell;
 use pingora::http::RequestHeader;
+use pingora::protocols::SocketDigest;
+use pingora::protocols::tls::SslDigest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 use std::{borrow::Cow, sync::Arc};
@@ -29,6 +33,7 @@ const NOTED_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Exchange {
     live: Arc<Live>,
+    link: Arc<Link>,
     snapshot: Arc<Snapshot>,
     started: Timestamp,
     source: Source,
@@ -43,19 +48,34 @@ pub struct Exchange {
     token: Option<Sighting>,
     permit: Option<Permit>,
     picked: Option<Picked>,
+    received: u64,
+    /// The longest body, in bytes.
+    body_max: u64,
     refusal: Option<Refusal>,
     /// Our own answer was sent, whole.
     answered: bool,
-    decided: bool,
-    ended: bool,
+    stage: Stage,
+    /// Who asks is proved, as far as was demanded.
+    verified: bool,
+    /// The decision is recorded singly, and so is the outcome.
+    recorded: bool,
+}
+
+/// How far the records of a request are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begun,
+    Decided,
+    Ended,
 }
 
 impl Exchange {
-    pub(super) fn begin(live: &Arc<Live>, listener: ListenerName) -> Self {
+    pub(super) fn begin(live: &Arc<Live>, listener: ListenerName, link: Arc<Link>) -> Self {
         Self {
             snapshot: live.snapshot(),
             started: live.state().clock.now(),
             live: Arc::clone(live),
+            link,
             source: Source { listener, address: None, tls_version: None, certificate: None },
             request_id: OnceCell::new(),
             subject: None,
@@ -68,19 +88,26 @@ impl Exchange {
             token: None,
             permit: None,
             picked: None,
+            received: 0,
+            body_max: u64::MAX,
             refusal: None,
             answered: false,
-            decided: false,
-            ended: false,
+            stage: Stage::Begun,
+            verified: false,
+            recorded: true,
         }
     }
 
-    pub(super) fn came_from(&mut self, session: &Session) {
-        let client = head::client(session);
-        let address = session.client_addr().and_then(|address| address.as_inet());
+    pub(super) fn came_from(&mut self, tls: Option<&SslDigest>, socket: Option<&SocketDigest>) {
+        let client = tls.and_then(|tls| tls.extension.get::<Client>());
+        let address = socket.and_then(|socket| socket.peer_addr()).and_then(|address| address.as_inet());
         self.source.address = address.map(|address| (address.ip(), address.port()));
         self.source.tls_version = client.map(|client| client.version);
         self.source.certificate = client.and_then(|client| client.peer.as_ref()).map(crate::identity::Peer::thumbprint);
+    }
+
+    pub(super) const fn may_receive(&mut self, body_max: u64) {
+        self.body_max = body_max;
     }
 
     pub(super) fn concerns(&mut self, facts: &Facts, head: &RequestHeader) {
@@ -106,6 +133,7 @@ impl Exchange {
 
     /// From here on the edge's own request id counts.
     pub(super) fn knows(&mut self, verified: &Verified) {
+        self.verified = true;
         self.workload = verified.principal().workload().map(|workload| workload.name.clone());
         self.token = verified.token().cloned();
         if let Some(rid) = verified.token().and_then(|token| token.rid.clone()) {
@@ -118,7 +146,11 @@ impl Exchange {
         self.workload = self.workload.take().or_else(|| denied.workload.clone());
         let mut decision = self.decision(Err(denied.refusal));
         decision.kid.clone_from(&denied.kid);
-        self.note(Record::Decision(decision));
+        let (journal, listener) = (&self.live.state().journal, &self.source.listener);
+        self.recorded = self.verified || journal.admits(listener, denied.refusal.facts().code, decision.time);
+        if self.recorded {
+            self.note(Record::Decision(decision));
+        }
         self.metrics().denied.inc();
         self.refusal = Some(denied.refusal);
         denied.refusal
@@ -140,7 +172,7 @@ impl Exchange {
     }
 
     fn decision(&mut self, verdict: Result<crate::verdict::RuleId, Refusal>) -> Box<Decision> {
-        self.decided = true;
+        self.stage = Stage::Decided;
         let now = self.live.state().clock.now();
         Box::new(Decision {
             time: now,
@@ -176,6 +208,23 @@ impl Exchange {
         Ok(peer)
     }
 
+    /// Counts what came of the body.
+    ///
+    /// # Errors
+    /// [`Refusal::BodyTooLarge`].
+    pub(super) fn body_came(&mut self, bytes: usize, is_last: bool) -> Result<(), Refusal> {
+        self.link.body_came(bytes);
+        self.received = self.received.saturating_add(bytes as u64);
+        if self.received > self.body_max {
+            self.refusal = Some(Refusal::BodyTooLarge);
+            return Err(Refusal::BodyTooLarge);
+        }
+        if !is_last {
+            self.link.wait_for_body();
+        }
+        Ok(())
+    }
+
     pub(super) fn filter_response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
         self.route.as_ref().map_or(Ok(()), |route| route.filters.response(headers))
     }
@@ -191,14 +240,27 @@ impl Exchange {
         self.answered = true;
     }
 
+    /// Records the outcome of a request that was answered before it could be read.
+    pub(super) fn answered_unread(&mut self, answer: &Answer) {
+        self.record_outcome(Some(answer.status), (0, answer.body.len()), true);
+    }
+
+    /// The connection that it came by.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
     fn record_outcome(&mut self, status: Option<u16>, (received, sent): (usize, usize), complete: bool) {
-        self.ended = true;
+        self.stage = Stage::Ended;
         let now = self.live.state().clock.now();
         let took = now.since(self.started);
         self.metrics().duration.observe(took.as_secs_f64());
         self.metrics().responded(status.unwrap_or_default());
         if let (Some(refusal), Some(entrance)) = (self.refusal, self.snapshot.entrances.get(&self.source.listener)) {
             entrance.metrics.refused(refusal);
+        }
+        if !self.recorded {
+            return;
         }
         let server = self.picked.as_ref().map(Picked::server);
         self.note(Record::Outcome(Box::new(Outcome {
@@ -265,7 +327,10 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.decided && !self.ended {
+        if self.stage == Stage::Decided {
+            if self.link.was_too_slow() {
+                self.refusal = Some(Refusal::BodyTooSlow);
+            }
             self.record_outcome(None, (0, 0), false);
         }
     }

@@ -44,6 +44,8 @@ fn refusal_of(error: &Error) -> Option<Refusal> {
         (ErrorSource::Upstream, _) => Some(Refusal::ResponseBroken),
         (ErrorSource::Downstream, ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed) => None,
         (ErrorSource::Downstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => None,
+        // A stream that the client has reset.
+        (ErrorSource::Downstream, ErrorType::H2Error) => None,
         (ErrorSource::Downstream, _) => Some(Refusal::MalformedRequest),
         (ErrorSource::Internal | ErrorSource::Unset, _) => Some(Refusal::Internal),
     }

@@ -2,10 +2,12 @@
 
 use crate::refusal::Refusal;
 use crate::request::headers::{EDGE_IDENTITY, is_framing, is_ours};
-use crate::request::{Facts, Head, Malformed, Protocol};
+use crate::request::{Facts, Head, Protocol};
+use crate::runtime::Entrance;
 use crate::tls::Client;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderName, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, UPGRADE};
+use http::{HeaderMap, HeaderName, Method, Version};
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 /// A head that has one reading.
@@ -33,6 +35,9 @@ pub(super) fn read(session: &Session) -> Result<Clear, Refusal> {
     let request = session.req_header();
     let is_h2 = request.version == Version::HTTP_2;
     // RFC 9113 § 8.3.1: HTTP/2 comes over TLS only here, so no other scheme can be meant.
+    if request.method == Method::CONNECT {
+        return Err(Refusal::ConnectRefused);
+    }
     if is_h2 && request.uri.scheme_str().is_some_and(|scheme| scheme != "https") {
         return Err(Refusal::MalformedTarget);
     }
@@ -43,16 +48,33 @@ pub(super) fn read(session: &Session) -> Result<Clear, Refusal> {
         hosts: first_two(&request.headers, &HOST),
         protocol: if is_h2 { Protocol::Http2 } else { Protocol::Http1 },
     };
-    let facts = Facts::read(&head).map_err(|malformed| match malformed {
-        Malformed::Authority => Refusal::MalformedAuthority,
-        Malformed::AuthorityMismatch => Refusal::AuthorityMismatch,
-        Malformed::Target => Refusal::MalformedTarget,
-        Malformed::AmbiguousPath => Refusal::AmbiguousPath,
-    })?;
+    let facts = Facts::read(&head)?;
     if !is_framed_once(&request.headers) {
         return Err(Refusal::MalformedRequest);
     }
     Ok(Clear { facts, connection: connection(&request.headers)? })
+}
+
+/// Whether a head with one reading is for this listener, by this connection, and not too much.
+///
+/// # Errors
+/// What it is not.
+pub(super) fn fits(session: &Session, facts: &Facts, entrance: &Entrance) -> Result<(), Refusal> {
+    let request = session.req_header();
+    // RFC 9110 § 7.4: the certificate said for which hosts this connection is.
+    if client(session).is_some_and(|client| !client.names.cover(&facts.host)) {
+        return Err(Refusal::WrongAuthority);
+    }
+    let came_to = session.server_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::port);
+    let is_ours = |port: u16| entrance.ports.contains(&port) || came_to == Some(port);
+    if facts.port().is_some_and(|port| !is_ours(port)) {
+        return Err(Refusal::MalformedAuthority);
+    }
+    if request.headers.len() > entrance.limits.headers {
+        return Err(Refusal::HeadTooLarge);
+    }
+    let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > entrance.limits.body) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
 }
 
 /// RFC 9112 § 6.3: one length, once. `Content_Length` and its like are read as framing by servers that turn `_` to `-`.
@@ -112,11 +134,19 @@ pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal>
     for name in &unwanted {
         request.remove_header(name.as_str());
     }
-    if !clear.connection.named.is_empty() {
+    let tunnels = is_websocket(&request.headers);
+    if !tunnels {
+        // No other protocol is changed to, so nobody is asked to.
+        request.remove_header(&UPGRADE);
+    }
+    request.remove_header("http2-settings");
+    only_trailers(request)?;
+    if request.headers.contains_key(CONNECTION) {
         request.remove_header(&CONNECTION);
-        if !clear.connection.options.is_empty() {
-            let options = clear.connection.options.join(", ");
-            request.insert_header(CONNECTION, options).map_err(|_unfit| Refusal::Internal)?;
+        let kept = |option: &&String| tunnels || (*option != "upgrade" && *option != "http2-settings");
+        let options: Vec<_> = clear.connection.options.iter().filter(kept).map(String::as_str).collect();
+        if !options.is_empty() {
+            request.insert_header(CONNECTION, options.join(", ")).map_err(|_unfit| Refusal::Internal)?;
         }
     }
     if request.raw_path() == clear.facts.target.as_bytes() {
@@ -124,4 +154,22 @@ pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal>
     }
     // An absolute target was judged by its path, and goes on as that.
     request.set_raw_path(clear.facts.target.as_bytes()).map_err(|_unfit| Refusal::Internal)
+}
+
+/// RFC 6455 § 4.1, the one protocol that a connection may change to.
+fn is_websocket(headers: &HeaderMap) -> bool {
+    matches!(first_two(headers, &UPGRADE), [Some(protocol), None] if protocol.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// RFC 9110 § 10.1.4: of what a client takes, only trailers are of any use to an origin behind us.
+fn only_trailers(request: &mut RequestHeader) -> Result<(), Refusal> {
+    let mut values = request.headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+    let takes_trailers = values.any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers")));
+    if request.headers.contains_key(TE) {
+        request.remove_header(&TE);
+        if takes_trailers {
+            request.insert_header(TE, "trailers").map_err(|_unfit| Refusal::Internal)?;
+        }
+    }
+    Ok(())
 }

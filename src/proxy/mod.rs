@@ -2,12 +2,14 @@
 //!
 //! `Gate::judge` is the list to read. Each step returns what the next one demands, so none can be left out.
 
+mod connection;
 mod exchange;
 mod failure;
 mod head;
 mod outbound;
 mod respond;
 
+pub use connection::Front;
 pub use exchange::Exchange;
 
 use crate::identity::{self, Denied, Evidence, Verified};
@@ -17,6 +19,8 @@ use crate::refusal::Refusal;
 use crate::request::Facts;
 use crate::runtime::{Entrance, Live, Route};
 use async_trait::async_trait;
+use bytes::Bytes;
+use connection::Link;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -45,8 +49,12 @@ impl Gate {
 
     /// The way of a request, up to its permit and through its filters.
     fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
+        let snapshot = Arc::clone(exchange.snapshot());
+        let entrance = snapshot.entrances.get(&self.listener).ok_or(Refusal::Internal)?;
+        exchange.may_receive(entrance.limits.body);
         let clear = head::read(session).map_err(|refusal| exchange.deny(&refusal.into()))?;
         exchange.concerns(&clear.facts, session.req_header());
+        head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;
         let admitted = self.admit(session, exchange, &clear.facts).map_err(|denied| exchange.deny(&denied))?;
         exchange.allow(admitted.permit)?;
         head::clean(session, &clear)?;
@@ -97,7 +105,7 @@ impl Gate {
         let evidence = Evidence { facts, peer, tokens: head::tokens(session) };
         let trust = &exchange.snapshot().trust;
         let verified =
-            identity::authenticate(demanded, &evidence, entrance.authorities.as_ref(), trust, exchange.started())?;
+            identity::authenticate(demanded, &evidence, entrance.authorities.as_deref(), trust, exchange.started())?;
         exchange.knows(&verified);
         Ok(verified)
     }
@@ -108,11 +116,13 @@ impl ProxyHttp for Gate {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::begin(&self.live, self.listener.clone())
+        Exchange::begin(&self.live, self.listener.clone(), Link::current())
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
-        exchange.came_from(session);
+        let digest = session.digest();
+        let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
+        exchange.came_from(tls, digest.and_then(|digest| digest.socket_digest.as_deref()));
         match self.judge(session, exchange) {
             Ok(()) => Ok(false),
             Err(refusal) => {
@@ -139,12 +149,23 @@ impl ProxyHttp for Gate {
         outbound::identify(request, session, exchange)
     }
 
-    async fn response_filter(
+    async fn request_body_filter(
         &self,
         _: &mut Session,
+        piece: &mut Option<Bytes>,
+        is_last: bool,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        exchange.body_came(piece.as_ref().map_or(0, Bytes::len), is_last).map_err(outbound::error)
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
+        respond::may_tunnel(session, response, exchange)?;
         respond::dress(response, exchange)
     }
 

@@ -5,12 +5,14 @@ use super::outbound;
 use crate::refusal::Refusal;
 use crate::request::headers::REQUEST_ID;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
+use pingora::protocols::Stream;
 use pingora_proxy::Session;
 use serde::Serialize;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::time;
 
 const CHALLENGE: &str = "EdgeIdentity";
@@ -36,23 +38,10 @@ struct Problem<'a> {
 /// # Errors
 /// If the answer cannot be sent.
 pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> pingora::Result<()> {
-    let facts = refusal.facts();
-    let request_id = exchange.request_id().as_str();
-    // Why is told only to a peer who has proved something.
-    let detail = facts.challenge.filter(|_| exchange.is_proven());
-    let problem = Problem { title: facts.text, status: facts.status, detail, request_id };
-    // A struct of texts and a number always becomes JSON.
-    let body = Bytes::from(format!("{}\n", serde_json::to_string(&problem).unwrap_or_default()));
-    let mut response = ResponseHeader::build(facts.status, Some(8))?;
-    response.insert_header(CONTENT_TYPE, "application/problem+json")?;
-    response.insert_header(CONTENT_LENGTH, body.len())?;
-    response.insert_header(CACHE_CONTROL, "no-store")?;
-    response.insert_header(REQUEST_ID, request_id)?;
-    if refusal.is_challenge() {
-        response.insert_header(WWW_AUTHENTICATE, challenge(detail))?;
-    }
-    if let Some(seconds) = refusal.retry_after() {
-        response.insert_header(RETRY_AFTER, seconds)?;
+    let answer = Answer::new(exchange, refusal);
+    let mut response = ResponseHeader::build(answer.status, Some(8))?;
+    for (name, value) in &answer.headers {
+        response.insert_header(*name, value.as_str())?;
     }
     if !session.as_downstream_mut().is_body_done() {
         session.as_downstream_mut().set_keepalive(None);
@@ -60,11 +49,70 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     let bodiless = session.req_header().method == Method::HEAD;
     session.write_response_header(Box::new(response), bodiless).await?;
     if !bodiless {
-        session.write_response_body(Some(body), true).await?;
+        session.write_response_body(Some(Bytes::from(answer.body)), true).await?;
     }
     exchange.answered();
-    discard_body(session).await;
+    // Who sends heads like bombs is not waited for: each that waits is held in memory.
+    if refusal != Refusal::HeadTooLarge {
+        discard_body(session).await;
+    }
     Ok(())
+}
+
+/// The answer to a refusal.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    headers: Vec<(&'static str, String)>,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn new(exchange: &Exchange, refusal: Refusal) -> Self {
+        let facts = refusal.facts();
+        let request_id = exchange.request_id().as_str();
+        // Why is told only to a peer who has proved something.
+        let detail = facts.challenge.filter(|_| exchange.is_proven());
+        let problem = Problem { title: facts.text, status: facts.status, detail, request_id };
+        // A struct of texts and a number always becomes JSON.
+        let body = format!("{}\n", serde_json::to_string(&problem).unwrap_or_default());
+        let mut headers = vec![
+            ("content-type", "application/problem+json".to_owned()),
+            ("content-length", body.len().to_string()),
+            ("cache-control", "no-store".to_owned()),
+            (REQUEST_ID, request_id.to_owned()),
+        ];
+        if refusal.is_challenge() {
+            headers.push(("www-authenticate", challenge(detail)));
+        }
+        headers.extend(refusal.retry_after().map(|seconds| ("retry-after", seconds.to_string())));
+        Self { status: facts.status, headers, body }
+    }
+
+    /// The answer to a request that could not be read, after which the connection ends.
+    pub(super) fn to_wire(&self) -> Vec<u8> {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let mut text = format!("HTTP/1.1 {} {}\r\n", self.status, status.canonical_reason().unwrap_or_default());
+        for (name, value) in &self.headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("connection: close\r\n\r\n");
+        text.push_str(&self.body);
+        text.into_bytes()
+    }
+}
+
+/// Reads a little of what comes on a connection that ends, so that the answer arrives before the end does.
+pub(super) async fn discard(connection: &mut Stream) {
+    let reading = async {
+        let (mut space, mut left) = ([0; 4096], DISCARDED_MAX);
+        while let Ok(length @ 1..) = connection.read(&mut space).await {
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    time::timeout(DISCARD_FOR, reading).await.ok();
 }
 
 /// Reads a little of what the client still sends: a connection or stream that ends under its hands may take the answer
@@ -89,6 +137,22 @@ fn challenge(detail: Option<&str>) -> String {
         Some(detail) => format!("{realm}, error=\"invalid_token\", error_description=\"{detail}\""),
         None => realm,
     }
+}
+
+/// A tunnel is made only by a 101, and a 101 only for who has asked for it.
+///
+/// # Errors
+/// [`Refusal::ResponseBroken`] if nobody did.
+pub(super) fn may_tunnel(session: &Session, response: &ResponseHeader, exchange: &mut Exchange) -> pingora::Result<()> {
+    if response.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    if session.as_downstream().is_upgrade_req() {
+        exchange.link().open_tunnel();
+        return Ok(());
+    }
+    exchange.refuse(Refusal::ResponseBroken);
+    Err(outbound::error(Refusal::ResponseBroken))
 }
 
 /// Runs the filters on the origin's response, takes out challenges that only we may make (the Worker would sign again

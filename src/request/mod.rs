@@ -6,31 +6,16 @@
 pub mod headers;
 mod id;
 mod path;
+pub mod wire;
 
 pub use id::Id;
 pub use path::Path;
 
+use crate::refusal::Refusal;
 use http::Method;
 
 /// The longest authority, in bytes: a DNS name (253) and a port.
 const AUTHORITY_MAX: usize = 259;
-
-/// Why a request head cannot be judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
-    /// Neither `Host` nor `:authority`, or several.
-    #[error("exactly one Host or :authority is needed")]
-    Authority,
-    /// `Host` and `:authority`, or Host and an absolute target, name different hosts.
-    #[error("Host and the request target name different hosts")]
-    AuthorityMismatch,
-    /// The target is no path with an optional query.
-    #[error("the request target is not a path")]
-    Target,
-    /// The path can be read in more than one way.
-    #[error("the path is ambiguous")]
-    AmbiguousPath,
-}
 
 /// How the request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -76,11 +61,18 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The port that the authority names, if it names one.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        let port = self.authority.get(self.host.len()..)?.strip_prefix(':')?;
+        port.parse().ok()
+    }
+
     /// Reads a head.
     ///
     /// # Errors
-    /// [`Malformed`] when the head has no reading, or more than one.
-    pub fn read(head: &Head<'_>) -> Result<Self, Malformed> {
+    /// A [`Refusal`] of the family `request`, when the head has no reading, or more than one.
+    pub fn read(head: &Head<'_>) -> Result<Self, Refusal> {
         let authority = authority(head)?;
         let target = origin_form(head.target, authority)?;
         let raw_path = target.split_once('?').map_or(target, |(path, _query)| path);
@@ -96,24 +88,24 @@ impl Facts {
 }
 
 /// RFC 9112 § 3.2: one Host, or refused. RFC 9113 § 8.3.1: a Host beside `:authority` must be the same.
-fn authority<'a>(head: &Head<'a>) -> Result<&'a str, Malformed> {
+fn authority<'a>(head: &Head<'a>) -> Result<&'a str, Refusal> {
     let [host, second] = head.hosts;
     if second.is_some() {
-        return Err(Malformed::Authority);
+        return Err(Refusal::MalformedAuthority);
     }
-    let host = host.map(|raw| std::str::from_utf8(raw).map_err(|_not_text| Malformed::Authority)).transpose()?;
+    let host = host.map(|raw| std::str::from_utf8(raw).map_err(|_not_text| Refusal::MalformedAuthority)).transpose()?;
     match (head.authority, host) {
-        (Some(authority), Some(host)) if authority != host => Err(Malformed::AuthorityMismatch),
+        (Some(authority), Some(host)) if authority != host => Err(Refusal::AuthorityMismatch),
         (Some(one), _) | (None, Some(one)) if !one.is_empty() && one.len() <= AUTHORITY_MAX => Ok(one),
-        (Some(_) | None, _) => Err(Malformed::Authority),
+        (Some(_) | None, _) => Err(Refusal::MalformedAuthority),
     }
 }
 
 /// The host of `host[:port]`. User information, a trailing dot and anything that is no host is refused.
-fn host_of(authority: &str) -> Result<&str, Malformed> {
+fn host_of(authority: &str) -> Result<&str, Refusal> {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => host,
-        Some((_, tail)) if !tail.ends_with(']') => return Err(Malformed::Authority),
+        Some((_, tail)) if !tail.ends_with(']') => return Err(Refusal::MalformedAuthority),
         Some(_) | None => authority,
     };
     let literal = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
@@ -121,7 +113,7 @@ fn host_of(authority: &str) -> Result<&str, Malformed> {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => !host.ends_with('.') && host.split('.').all(is_label),
     };
-    if well_formed { Ok(host) } else { Err(Malformed::Authority) }
+    if well_formed { Ok(host) } else { Err(Refusal::MalformedAuthority) }
 }
 
 fn is_label(label: &str) -> bool {
@@ -130,20 +122,20 @@ fn is_label(label: &str) -> bool {
 }
 
 /// The target as path and query. An absolute target is taken only if it names https and our very authority.
-fn origin_form<'a>(raw: &'a [u8], authority: &str) -> Result<&'a str, Malformed> {
-    let text = std::str::from_utf8(raw).map_err(|_not_text| Malformed::Target)?;
+fn origin_form<'a>(raw: &'a [u8], authority: &str) -> Result<&'a str, Refusal> {
+    let text = std::str::from_utf8(raw).map_err(|_not_text| Refusal::MalformedTarget)?;
     let visible = |b: u8| b.is_ascii_graphic() && b != b'#' && b != b'\\' && b != b'"' && b != b'<' && b != b'>';
     if !text.bytes().all(visible) {
-        return Err(Malformed::Target);
+        return Err(Refusal::MalformedTarget);
     }
     let Some(absolute) = text.strip_prefix("https://") else {
-        return if text.starts_with('/') { Ok(text) } else { Err(Malformed::Target) };
+        return if text.starts_with('/') { Ok(text) } else { Err(Refusal::MalformedTarget) };
     };
     let end = absolute.find(['/', '?']).unwrap_or(absolute.len());
     let (named, rest) = absolute.split_at(end);
     match (named == authority, rest.starts_with('/')) {
-        (false, _) => Err(Malformed::AuthorityMismatch),
-        (true, false) => Err(Malformed::Target),
+        (false, _) => Err(Refusal::AuthorityMismatch),
+        (true, false) => Err(Refusal::MalformedTarget),
         (true, true) => Ok(rest),
     }
 }
@@ -153,7 +145,7 @@ mod tests {
     use super::*;
     use test_case::test_case;
 
-    fn read(target: &str, authority: Option<&str>, hosts: [Option<&str>; 2]) -> Result<Facts, Malformed> {
+    fn read(target: &str, authority: Option<&str>, hosts: [Option<&str>; 2]) -> Result<Facts, Refusal> {
         let hosts = hosts.map(|host| host.map(str::as_bytes));
         let protocol = if authority.is_some() { Protocol::Http2 } else { Protocol::Http1 };
         Facts::read(&Head { method: &Method::GET, target: target.as_bytes(), authority, hosts, protocol })
@@ -164,32 +156,32 @@ mod tests {
     #[test_case("127.0.0.1:80", Ok("127.0.0.1"))]
     #[test_case("[::1]:80", Ok("[::1]"))]
     #[test_case("[::1]", Ok("[::1]"); "literal without port")]
-    #[test_case("", Err(Malformed::Authority); "empty")]
-    #[test_case("a, b", Err(Malformed::Authority); "list")]
-    #[test_case("a b", Err(Malformed::Authority); "space")]
-    #[test_case("user@a", Err(Malformed::Authority); "userinfo")]
-    #[test_case("a.", Err(Malformed::Authority); "trailing dot")]
-    #[test_case("a..b", Err(Malformed::Authority); "empty label")]
-    #[test_case("a:", Err(Malformed::Authority); "empty port")]
-    #[test_case("a:x", Err(Malformed::Authority); "no number")]
-    #[test_case("a:123456", Err(Malformed::Authority); "long port")]
-    #[test_case("a:65536", Err(Malformed::Authority); "no such port")]
-    #[test_case("a:+80", Err(Malformed::Authority); "signed port")]
-    #[test_case("::1", Err(Malformed::Authority); "bare v6")]
-    #[test_case("[zz]", Err(Malformed::Authority); "no address")]
-    #[test_case("a/b", Err(Malformed::Authority); "slash")]
-    fn host(host: &str, expected: Result<&str, Malformed>) {
+    #[test_case("", Err(Refusal::MalformedAuthority); "empty")]
+    #[test_case("a, b", Err(Refusal::MalformedAuthority); "list")]
+    #[test_case("a b", Err(Refusal::MalformedAuthority); "space")]
+    #[test_case("user@a", Err(Refusal::MalformedAuthority); "userinfo")]
+    #[test_case("a.", Err(Refusal::MalformedAuthority); "trailing dot")]
+    #[test_case("a..b", Err(Refusal::MalformedAuthority); "empty label")]
+    #[test_case("a:", Err(Refusal::MalformedAuthority); "empty port")]
+    #[test_case("a:x", Err(Refusal::MalformedAuthority); "no number")]
+    #[test_case("a:123456", Err(Refusal::MalformedAuthority); "long port")]
+    #[test_case("a:65536", Err(Refusal::MalformedAuthority); "no such port")]
+    #[test_case("a:+80", Err(Refusal::MalformedAuthority); "signed port")]
+    #[test_case("::1", Err(Refusal::MalformedAuthority); "bare v6")]
+    #[test_case("[zz]", Err(Refusal::MalformedAuthority); "no address")]
+    #[test_case("a/b", Err(Refusal::MalformedAuthority); "slash")]
+    fn host(host: &str, expected: Result<&str, Refusal>) {
         let facts = read("/", None, [Some(host), None]);
         assert_eq!(facts.as_ref().map(|f| &*f.host).map_err(|e| *e), expected);
     }
 
-    #[test_case(None, [None, None], Err(Malformed::Authority); "none at all")]
-    #[test_case(None, [Some("a"), Some("a")], Err(Malformed::Authority); "two hosts")]
-    #[test_case(Some("a"), [Some("b"), None], Err(Malformed::AuthorityMismatch); "h2 host differs")]
-    #[test_case(Some("a"), [Some("A"), None], Err(Malformed::AuthorityMismatch); "h2 host differs in case")]
+    #[test_case(None, [None, None], Err(Refusal::MalformedAuthority); "none at all")]
+    #[test_case(None, [Some("a"), Some("a")], Err(Refusal::MalformedAuthority); "two hosts")]
+    #[test_case(Some("a"), [Some("b"), None], Err(Refusal::AuthorityMismatch); "h2 host differs")]
+    #[test_case(Some("a"), [Some("A"), None], Err(Refusal::AuthorityMismatch); "h2 host differs in case")]
     #[test_case(Some("a"), [Some("a"), None], Ok("a"); "h2 host is the same")]
     #[test_case(Some("a"), [None, None], Ok("a"); "h2 without host")]
-    fn one_authority(authority: Option<&str>, hosts: [Option<&str>; 2], expected: Result<&str, Malformed>) {
+    fn one_authority(authority: Option<&str>, hosts: [Option<&str>; 2], expected: Result<&str, Refusal>) {
         let facts = read("/", authority, hosts);
         assert_eq!(facts.as_ref().map(|f| &*f.authority).map_err(|e| *e), expected);
     }
@@ -198,19 +190,19 @@ mod tests {
     #[test_case("/a?", Ok("/a?"); "a lone question mark stays")]
     #[test_case("/a?x=%2f", Ok("/a?x=%2f"); "the query is not judged")]
     #[test_case("https://h:1/a?b", Ok("/a?b"); "absolute")]
-    #[test_case("https://h/a", Err(Malformed::AuthorityMismatch); "absolute with another port")]
-    #[test_case("https://H:1/a", Err(Malformed::AuthorityMismatch); "absolute in another case")]
-    #[test_case("https://h:1", Err(Malformed::Target); "absolute without a path")]
-    #[test_case("http://h:1/a", Err(Malformed::Target); "absolute without tls")]
-    #[test_case("*", Err(Malformed::Target); "asterisk")]
-    #[test_case("a", Err(Malformed::Target); "relative")]
-    #[test_case("", Err(Malformed::Target); "empty")]
-    #[test_case("/a#b", Err(Malformed::Target); "fragment")]
-    #[test_case("/a b", Err(Malformed::Target); "space")]
-    #[test_case("/a\0", Err(Malformed::Target); "nul")]
-    #[test_case("/a\\b", Err(Malformed::Target); "backslash")]
-    #[test_case("/é", Err(Malformed::Target); "not ascii")]
-    fn target(target: &str, expected: Result<&str, Malformed>) {
+    #[test_case("https://h/a", Err(Refusal::AuthorityMismatch); "absolute with another port")]
+    #[test_case("https://H:1/a", Err(Refusal::AuthorityMismatch); "absolute in another case")]
+    #[test_case("https://h:1", Err(Refusal::MalformedTarget); "absolute without a path")]
+    #[test_case("http://h:1/a", Err(Refusal::MalformedTarget); "absolute without tls")]
+    #[test_case("*", Err(Refusal::MalformedTarget); "asterisk")]
+    #[test_case("a", Err(Refusal::MalformedTarget); "relative")]
+    #[test_case("", Err(Refusal::MalformedTarget); "empty")]
+    #[test_case("/a#b", Err(Refusal::MalformedTarget); "fragment")]
+    #[test_case("/a b", Err(Refusal::MalformedTarget); "space")]
+    #[test_case("/a\0", Err(Refusal::MalformedTarget); "nul")]
+    #[test_case("/a\\b", Err(Refusal::MalformedTarget); "backslash")]
+    #[test_case("/é", Err(Refusal::MalformedTarget); "not ascii")]
+    fn target(target: &str, expected: Result<&str, Refusal>) {
         let facts = read(target, None, [Some("h:1"), None]);
         assert_eq!(facts.as_ref().map(|f| &*f.target).map_err(|e| *e), expected);
     }

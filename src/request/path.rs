@@ -1,6 +1,6 @@
 //! A path with one reading.
 
-use super::Malformed;
+use crate::refusal::Refusal;
 
 /// A path, percent-decoded once. Its decoded text holds no encoded slash, no dot segment and no empty segment but the
 /// last, so splitting it at `/` gives the same segments to everybody.
@@ -11,15 +11,15 @@ impl Path {
     /// Reads a raw path that starts with `/`.
     ///
     /// # Errors
-    /// [`Malformed::AmbiguousPath`] for what servers read in different ways: encoded slashes, backslashes, dots or
+    /// [`Refusal::AmbiguousPath`] for what servers read in different ways: encoded slashes, backslashes, dots or
     /// plain letters, `;`, `//`, dot segments, control bytes, broken escapes and text that is not UTF-8.
-    pub fn read(raw: &str) -> Result<Self, Malformed> {
+    pub fn read(raw: &str) -> Result<Self, Refusal> {
         let decoded = if raw.contains('%') { decode(raw)? } else { raw.to_owned() };
-        let segments = decoded.strip_prefix('/').ok_or(Malformed::Target)?;
+        let segments = decoded.strip_prefix('/').ok_or(Refusal::MalformedTarget)?;
         let (above, last) = segments.rsplit_once('/').map_or((None, segments), |(above, last)| (Some(above), last));
         let clear = |segment: &str| !segment.is_empty() && !is_dots(segment);
         let unambiguous = above.is_none_or(|above| above.split('/').all(clear)) && !is_dots(last);
-        if unambiguous && !decoded.contains(';') { Ok(Self(decoded.into())) } else { Err(Malformed::AmbiguousPath) }
+        if unambiguous && !decoded.contains(';') { Ok(Self(decoded.into())) } else { Err(Refusal::AmbiguousPath) }
     }
 
     /// The decoded path.
@@ -38,24 +38,24 @@ fn is_dots(segment: &str) -> bool {
     segment == "." || segment == ".."
 }
 
-fn decode(raw: &str) -> Result<String, Malformed> {
+fn decode(raw: &str) -> Result<String, Refusal> {
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(if byte == b'%' { escaped(rest.next(), rest.next())? } else { byte });
     }
-    let text = String::from_utf8(bytes).map_err(|_not_text| Malformed::AmbiguousPath)?;
-    if text.chars().any(char::is_control) { Err(Malformed::AmbiguousPath) } else { Ok(text) }
+    let text = String::from_utf8(bytes).map_err(|_not_text| Refusal::AmbiguousPath)?;
+    if text.chars().any(char::is_control) { Err(Refusal::AmbiguousPath) } else { Ok(text) }
 }
 
 /// One escape. RFC 3986 § 2.3: unreserved characters should not be encoded, so an encoded one is a disguise.
-fn escaped(high: Option<u8>, low: Option<u8>) -> Result<u8, Malformed> {
+fn escaped(high: Option<u8>, low: Option<u8>) -> Result<u8, Refusal> {
     let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16));
-    let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(Malformed::AmbiguousPath) };
-    let byte = u8::try_from(high * 16 + low).map_err(|_too_big| Malformed::AmbiguousPath)?;
+    let (Some(high), Some(low)) = (digit(high), digit(low)) else { return Err(Refusal::AmbiguousPath) };
+    let byte = u8::try_from(high * 16 + low).map_err(|_too_big| Refusal::AmbiguousPath)?;
     let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     let disguise = unreserved || b"/\\;#?%".contains(&byte) || byte < 0x20 || byte == 0x7f;
-    if disguise { Err(Malformed::AmbiguousPath) } else { Ok(byte) }
+    if disguise { Err(Refusal::AmbiguousPath) } else { Ok(byte) }
 }
 
 #[cfg(test)]

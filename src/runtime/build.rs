@@ -1,15 +1,15 @@
 //! From a [`Config`] and the files that it names to a [`Snapshot`]. All faults of all files are reported at once.
 
 use super::snapshot::{Entrance, Route, Snapshot};
-use crate::config::{self, Config, Finding};
+use crate::config::{self, CertificateFiles, Config, Finding};
 use crate::filter::Chain;
-use crate::generation::Generation;
-use crate::identity::{Authorities, TokenKey, Trust};
+use crate::generation::{Digest, Generation};
+use crate::identity::{Authorities, BadAuthority, Rules, TokenKey, Trust};
 use crate::keys::Files;
 use crate::metrics::Metrics;
 use crate::policy::Door;
 use crate::route::Table;
-use crate::tls::{Certificates, Terminator};
+use crate::tls::{BadCertificate, Certificates, Terminator};
 use crate::upstream::{Pools, Servers};
 use std::{
     fs,
@@ -17,7 +17,7 @@ use std::{
     sync::Arc,
 };
 
-/// Builds a generation beside the live one.
+/// Builds a generation beside the live one, if there is one yet.
 ///
 /// # Errors
 /// What is wrong with which file.
@@ -25,9 +25,10 @@ pub fn build(
     config: &Config,
     generation: Generation,
     (metrics, servers): (&Metrics, &Servers),
+    live: Option<&Snapshot>,
 ) -> Result<Snapshot, Vec<Finding>> {
-    let mut build =
-        Build { files: Files::new(config.file.parent().unwrap_or_else(|| Path::new(""))), findings: Vec::new() };
+    let files = Files::new(config.file.parent().unwrap_or_else(|| Path::new("")));
+    let mut build = Build { files, live, findings: Vec::new() };
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
@@ -51,12 +52,13 @@ pub fn build(
     })
 }
 
-struct Build {
+struct Build<'a> {
     files: Files,
+    live: Option<&'a Snapshot>,
     findings: Vec<Finding>,
 }
 
-impl Build {
+impl Build<'_> {
     /// The value, or its fault is noted.
     fn take<T>(&mut self, result: Result<T, Finding>) -> Option<T> {
         result.map_err(|finding| self.findings.push(finding)).ok()
@@ -64,51 +66,109 @@ impl Build {
 
     fn entrance(&mut self, listener: &config::Listener, metrics: &Metrics) -> Option<Entrance> {
         let (tls, authorities) = match &listener.tls {
-            Some(tls) => {
-                // Both are read before either ends this, so that the faults of both are reported.
-                let (terminator, authorities) = (self.terminator(tls), self.authorities(&tls.client_ca));
-                (Some(terminator?), Some(authorities?))
-            }
+            Some(tls) => self.tls(listener, tls)?,
             None => (None, None),
         };
-        Some(Entrance { tls, authorities, identity: listener.identity, metrics: metrics.listener(&listener.name) })
+        let own = listener.bind.iter().filter_map(config::Bind::tcp).map(|address| address.port());
+        Some(Entrance {
+            tls,
+            authorities,
+            identity: listener.identity,
+            sources: listener.sources.clone(),
+            proxy_protocol: listener.proxy_protocol.clone(),
+            ports: own.chain(listener.ports.iter().copied()).chain([443]).collect(),
+            limits: listener.limits,
+            metrics: metrics.listener(&listener.name),
+        })
     }
 
-    fn terminator(&mut self, tls: &config::Tls) -> Option<Terminator> {
+    fn tls(&mut self, listener: &config::Listener, tls: &config::Tls) -> Option<Tls> {
+        // Both are read before either ends this, so that the faults of both are reported.
+        let certificates = self.certificates(&tls.certificates);
+        let authorities = tls.client_auth.as_ref().map(|client_auth| self.authorities(listener, client_auth));
+        let certificates = certificates?;
+        let authorities = match authorities {
+            Some(authorities) => Some(Arc::new(authorities?)),
+            None => None,
+        };
+        let is_strict = tls.client_auth.as_ref().is_some_and(|client_auth| client_auth.is_strict);
+        let strict = authorities.as_ref().filter(|_| is_strict).map(Arc::clone);
+        let vouched = authorities.as_ref().map(|authorities| authorities.digest().to_string()).unwrap_or_default();
+        let own = certificates.digest().to_string();
+        let trust =
+            Digest::of(&[("own", own.as_bytes()), ("vouched", vouched.as_bytes()), ("strict", &[is_strict.into()])]);
+        let same = |known: &&Arc<Terminator>| known.trust() == trust;
+        let live = self.live.and_then(|live| live.entrances.get(&listener.name)?.tls.as_ref());
+        // Where nothing that sessions rest on has changed, they go on.
+        let terminator = match live.filter(same) {
+            Some(live) => Arc::clone(live),
+            None => {
+                let fault = |fault| Finding::of_file("", format!("TLS cannot be set up: {fault}"), None);
+                Arc::new(self.take(Terminator::new(certificates, strict, trust).map_err(fault))?)
+            }
+        };
+        Some((Some(terminator), authorities))
+    }
+
+    fn certificates(&mut self, files: &[CertificateFiles]) -> Option<Certificates> {
+        let mut paths = Vec::new();
+        for files in files {
+            match files {
+                CertificateFiles::Pair { chain, key } => paths.push((chain.clone(), key.clone())),
+                CertificateFiles::Folder(folder) => {
+                    let found = self.files.pairs(folder);
+                    paths.extend(self.take(found)?);
+                }
+            }
+        }
         let mut pairs = Vec::new();
-        for files in &tls.certificates {
-            let chain = self.files.certificates(&files.chain);
-            let key = self.files.private_key(&files.key);
+        for (chain, key) in &paths {
+            let chain = self.files.certificates(chain);
+            let key = self.files.private_key(key);
             let (chain, key) = (self.take(chain), self.take(key));
             pairs.extend(chain.zip(key));
         }
-        if pairs.len() < tls.certificates.len() {
+        if pairs.len() < paths.len() {
             return None;
         }
         let certificates = Certificates::new(pairs).map_err(|(index, fault)| {
-            let file = tls.certificates.get(index).map_or_else(PathBuf::new, |files| files.key.clone());
+            let (chain, key) = paths.get(index).cloned().unwrap_or_default();
+            let file = if fault == BadCertificate::Nameless { chain } else { key };
             Finding::of_file(file, fault.to_string(), None)
         });
-        let terminator = self.take(certificates).map(Terminator::new)?;
-        self.take(terminator.map_err(|fault| Finding::of_file("", format!("TLS cannot be set up: {fault}"), None)))
+        self.take(certificates)
     }
 
-    fn authorities(&mut self, paths: &[PathBuf]) -> Option<Authorities> {
-        let mut certificates = Vec::new();
-        for path in paths {
+    fn authorities(&mut self, listener: &config::Listener, client_auth: &config::ClientAuth) -> Option<Authorities> {
+        let (mut certificates, mut lists) = (Vec::new(), Vec::new());
+        for path in &client_auth.ca {
             let read = self.files.certificates(path);
             certificates.extend(self.take(read).into_iter().flatten().map(|certificate| (path, certificate)));
         }
+        for path in &client_auth.crl {
+            let read = self.files.revocation_lists(path);
+            lists.extend(self.take(read).into_iter().flatten().map(|list| (path, list)));
+        }
+        let rules = Rules {
+            expired_list_counts: client_auth.expired_crl_counts,
+            lifetime_max: client_auth.lifetime_max,
+            trusts_origin_pull: client_auth.trusts_origin_pull,
+        };
         let ders: Vec<_> = certificates.iter().map(|(_, certificate)| certificate.clone()).collect();
-        let authorities = Authorities::new(&ders).map_err(|index| {
-            let path = certificates.get(index).map_or_else(PathBuf::new, |(path, _)| (*path).clone());
-            Finding::of_file(
-                path,
-                "holds a certificate that is no CA's",
-                Some("a CA says basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage".into()),
-            )
-        });
-        self.take(authorities)
+        let list_ders: Vec<_> = lists.iter().map(|(_, list)| list.clone()).collect();
+        let file = |of: &[&PathBuf], index: usize| of.get(index).map_or_else(PathBuf::new, |path| (*path).clone());
+        let ca_file = |index| file(&certificates.iter().map(|(path, _)| *path).collect::<Vec<_>>(), index);
+        let list_file = |index| file(&lists.iter().map(|(path, _)| *path).collect::<Vec<_>>(), index);
+        let authorities =
+            Authorities::new(&ders, &list_ders, rules).map_err(|bad| bad_authority(bad, ca_file, list_file));
+        let authorities = self.take(authorities)?;
+        let live = self.live.and_then(|live| live.entrances.get(&listener.name)?.authorities.as_ref());
+        if let Some(older) = live.and_then(|live| authorities.older_list(live)) {
+            let message = "holds an older revocation list than the one that is live";
+            let hint = "its CRL number is lower; what was revoked since would be trusted again".to_owned();
+            self.findings.push(Finding::of_file(list_file(older), message, Some(hint)));
+        }
+        Some(authorities)
     }
 
     fn trust(&mut self, config: &Config) -> Trust {
@@ -156,4 +216,37 @@ impl Build {
             self.findings.push(Finding::of_file(path, "cannot be written: its folder is not there", Some(hint)));
         }
     }
+}
+
+/// What serves TLS, and who vouches for its clients.
+type Tls = (Option<Arc<Terminator>>, Option<Arc<Authorities>>);
+
+fn bad_authority(
+    bad: BadAuthority,
+    ca_file: impl Fn(usize) -> PathBuf,
+    list_file: impl Fn(usize) -> PathBuf,
+) -> Finding {
+    let (file, message, hint) = match bad {
+        BadAuthority::NoCa(index) => (
+            ca_file(index),
+            "holds a certificate that is no CA's",
+            "a CA says basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage",
+        ),
+        BadAuthority::OriginPull(index) => (
+            ca_file(index),
+            "holds Cloudflare's shared CA for Authenticated Origin Pulls, whose certificate every Cloudflare account can send",
+            "use a CA of your own, or say that it is meant: `trust_shared_ca: cloudflare_origin_pull`",
+        ),
+        BadAuthority::NoList(index) => (
+            list_file(index),
+            "holds a revocation list that cannot be used",
+            "a list as RFC 5280 says, with a CRL number",
+        ),
+        BadAuthority::Uncovered(index) => (
+            ca_file(index),
+            "holds a CA without a revocation list, although `crl` names lists",
+            "add its list to `crl`: what cannot be checked would pass",
+        ),
+    };
+    Finding::of_file(file, message, Some(hint.into()))
 }

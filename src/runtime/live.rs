@@ -39,9 +39,9 @@ pub enum Change {
 
 impl Live {
     pub(super) fn new(config: Config, state: State, mut history: History) -> Result<Self, Vec<Finding>> {
-        let snapshot = build(&config, history.next(), (&state.metrics, &state.servers))?;
+        let snapshot = build(&config, history.next(), (&state.metrics, &state.servers), None)?;
         remember(&mut history, snapshot.generation, config.history_dir.as_deref())?;
-        state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
+        told(&state, &config, &snapshot);
         let making = Mutex::new(Making { config: Arc::new(config), history });
         let generations = watch::Sender::new(snapshot.generation);
         let live = Self { snapshot: ArcSwap::from_pointee(snapshot), state, generations, making };
@@ -102,6 +102,12 @@ impl Live {
         self.report(&Err(findings.to_vec()));
     }
 
+    /// What is to be done every second, by the one who counts them: summaries of what strangers did.
+    pub fn tick(&self) {
+        let judged = self.snapshot.load().judged();
+        self.state.journal.summarise(self.state.clock.now(), judged);
+    }
+
     /// Records an administrative act.
     pub fn record(&self, action: &'static str, failure: Option<Box<str>>) {
         let judged = self.snapshot.load().judged();
@@ -110,17 +116,18 @@ impl Live {
     }
 
     fn make(&self, making: &mut Making, config: Arc<Config>) -> Result<Change, Vec<Finding>> {
-        let snapshot = build(&config, making.history.next(), (&self.state.metrics, &self.state.servers))?;
         let live = self.snapshot.load_full();
+        let state = (&self.state.metrics, &self.state.servers);
+        let snapshot = build(&config, making.history.next(), state, Some(&live))?;
         if snapshot.digest == live.digest {
             // The same content in files that look different: the live generation takes note of their looks.
             self.snapshot.store(Arc::new(Snapshot { generation: live.generation, ..snapshot }));
             return Ok(Change::Nothing);
         }
-        let (generation, digest) = (snapshot.generation, snapshot.digest);
+        let generation = snapshot.generation;
         remember(&mut making.history, generation, config.history_dir.as_deref())?;
+        told(&self.state, &config, &snapshot);
         self.snapshot.store(Arc::new(snapshot));
-        self.state.metrics.applied(&config.node, generation, digest);
         self.generations.send_replace(generation);
         making.config = config;
         Ok(Change::Applied(generation))
@@ -145,6 +152,19 @@ impl Live {
                 let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
                 self.record("reload", Some(messages.join("; ").into()));
             }
+        }
+    }
+}
+
+/// Says in the metrics what is live from now on.
+fn told(state: &State, config: &Config, snapshot: &Snapshot) {
+    state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
+    for (name, entrance) in &snapshot.entrances {
+        if let Some(tls) = &entrance.tls {
+            let authorities = entrance.authorities.as_ref();
+            let (ca, crl) =
+                (authorities.and_then(|known| known.not_after()), authorities.and_then(|known| known.next_update()));
+            state.metrics.expiries(name, tls.not_after(), ca, crl);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! One generation, built.
 
 use crate::audit::Judged;
+use crate::config::Limits;
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
 use crate::keys::Seen;
 use crate::metrics;
 use crate::name::ListenerName;
+use crate::network::Networks;
 use crate::policy::Door;
 use crate::route::Table;
 use crate::tls::Terminator;
@@ -48,11 +50,19 @@ impl Snapshot {
 #[derive(Debug)]
 pub struct Entrance {
     /// Its TLS; none means plain HTTP.
-    pub tls: Option<Terminator>,
+    pub tls: Option<Arc<Terminator>>,
     /// Who vouches for its clients; nobody at all, where no CA is named.
-    pub authorities: Option<Authorities>,
+    pub authorities: Option<Arc<Authorities>>,
     /// What it demands.
     pub identity: Profile,
+    /// Who may connect; none means everybody.
+    pub sources: Option<Networks>,
+    /// Who tells the client's address.
+    pub proxy_protocol: Option<Networks>,
+    /// Ports that requests may name beside the one that they came to.
+    pub ports: Box<[u16]>,
+    /// What clients may use.
+    pub limits: Limits,
     /// Its handles.
     pub metrics: metrics::Listener,
 }

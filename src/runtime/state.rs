@@ -9,6 +9,7 @@ use crate::identity::ReplayStore;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::request::Id;
+use crate::slots::Slots;
 use crate::upstream::Servers;
 use std::{io, path::Path, sync::Arc};
 
@@ -23,6 +24,8 @@ pub struct State {
     pub replay: ReplayStore,
     /// The audit log's writer.
     pub journal: Journal,
+    /// The connections that are open.
+    pub slots: Slots,
     /// The servers' health and the balancers' turns.
     pub servers: Servers,
 }
@@ -44,6 +47,6 @@ pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Resul
     let history = history
         .map_err(|error| fault(folder.unwrap_or_else(|| Path::new("")), "the history cannot be read", &error))?;
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
-    let state = State { clock, metrics, replay, journal, servers: Servers::default() };
+    let state = State { clock, metrics, replay, journal, slots: Slots::default(), servers: Servers::default() };
     Live::new(config, state, history)
 }

@@ -1,69 +1,29 @@
 //! Our own accept loop: every connection passes through here before Pingora's HTTP code sees it.
 
+use super::bind::{Bound, Socket};
+use crate::audit::HungUp;
 use crate::drain::Watch;
+use crate::hangup::Hangup;
+use crate::identity;
 use crate::name::ListenerName;
-use crate::proxy::Gate;
-use crate::runtime::Live;
+use crate::network::Client;
+use crate::network::proxy_protocol::{self, Header};
+use crate::proxy::Front;
+use crate::runtime::{Entrance, Live, Snapshot};
+use crate::slots::{Holder, Slot};
+use crate::tls;
 use pingora::apps::ServerApp;
 use pingora::apps::http_app::HttpServer;
-use pingora::protocols::l4::stream::Stream as Tcp;
-use pingora::protocols::{GetSocketDigest, SocketDigest, Stream};
-use pingora_proxy::HttpProxy;
-use std::{
-    io,
-    net::{SocketAddr, TcpListener as StdListener},
-    os::fd::AsRawFd,
-    sync::Arc,
-    time::Duration,
-};
-use tokio::net::{TcpListener, TcpStream};
+use pingora::protocols::l4::stream::Stream as Raw;
+use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
+use std::{net::SocketAddr, os::fd::AsRawFd, sync::Arc, time::Duration};
+use tokio::io::AsyncReadExt;
 use tokio::time;
 
-/// How long a TLS handshake may take.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// How long to wait when the system has no descriptor left for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 4096;
 
-/// A bound address.
-pub(super) struct Bound {
-    socket: StdListener,
-    address: SocketAddr,
-}
-
-impl Bound {
-    /// Binds, so that a taken address shows before anything is served.
-    pub(super) fn new(address: SocketAddr) -> io::Result<Self> {
-        let socket = tokio_socket(address)?;
-        let address = socket.local_addr()?;
-        Ok(Self { socket, address })
-    }
-
-    pub(super) const fn address(&self) -> SocketAddr {
-        self.address
-    }
-}
-
-fn tokio_socket(address: SocketAddr) -> io::Result<StdListener> {
-    let family = match address {
-        SocketAddr::V4(_) => rustix::net::AddressFamily::INET,
-        SocketAddr::V6(_) => rustix::net::AddressFamily::INET6,
-    };
-    use rustix::net::{SocketFlags, SocketType, bind, listen, socket_with, sockopt};
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if address.is_ipv6() {
-        // `[::]` and `0.0.0.0` are written one by one, so neither takes the other's place.
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    bind(&socket, &address)?;
-    listen(&socket, i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
-    Ok(StdListener::from(socket))
-}
-
-/// A bound address and what serves its connections.
+/// A bound socket and what serves its connections.
 pub(super) struct Accepting {
     bound: Bound,
     serves: Serves,
@@ -77,98 +37,167 @@ enum Serves {
 
 #[derive(Clone)]
 struct Edge {
-    gate: Arc<HttpProxy<Gate>>,
+    front: Front,
     listener: ListenerName,
     live: Arc<Live>,
 }
 
 impl Accepting {
-    pub(super) fn edge(bound: Bound, gate: Arc<HttpProxy<Gate>>, listener: ListenerName, live: Arc<Live>) -> Self {
-        Self { bound, serves: Serves::Edge(Edge { gate, listener, live }) }
+    pub(super) const fn edge(bound: Bound, front: Front, listener: ListenerName, live: Arc<Live>) -> Self {
+        Self { bound, serves: Serves::Edge(Edge { front, listener, live }) }
     }
 
-    pub(super) fn admin(bound: Bound, admin: Arc<HttpServer<crate::admin::Admin>>) -> Self {
+    pub(super) const fn admin(bound: Bound, admin: Arc<HttpServer<crate::admin::Admin>>) -> Self {
         Self { bound, serves: Serves::Admin(admin) }
     }
 
-    /// Accepts until the drain starts, then tells idle connections to close.
+    /// Accepts until the drain starts.
     pub(super) async fn run(self, mut drain: Watch) {
-        let listener = match TcpListener::from_std(self.bound.socket) {
-            Ok(listener) => listener,
-            Err(fault) => return log::error!("{} cannot be listened on: {fault}", self.bound.address),
+        let name = self.bound.to_string();
+        let socket = match self.bound.listen() {
+            Ok(socket) => socket,
+            Err(fault) => return log::error!("{name} cannot be listened on: {fault}"),
         };
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = socket.accept() => accepted,
                 () = drain.wait() => break,
             };
             match accepted {
                 Ok((stream, peer)) => drop(tokio::spawn(self.serves.clone().serve(stream, peer, drain.clone()))),
                 Err(fault) => {
-                    log::warn!("{}: a connection could not be accepted: {fault}", self.bound.address);
+                    log::warn!("{name}: a connection could not be accepted: {fault}");
                     time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
         }
-        drop(listener);
-        match &self.serves {
-            Serves::Edge(edge) => edge.gate.cleanup().await,
-            Serves::Admin(admin) => admin.cleanup().await,
+        drop::<Socket>(socket);
+        if let Serves::Admin(admin) = &self.serves {
+            admin.cleanup().await;
         }
     }
 }
 
 impl Serves {
-    async fn serve(self, stream: TcpStream, peer: SocketAddr, drain: Watch) {
-        let stream = prepared(stream, peer);
+    async fn serve(self, mut stream: Raw, peer: Option<SocketAddr>, drain: Watch) {
         match self {
-            Self::Edge(edge) => edge.serve(stream, drain).await,
-            Self::Admin(admin) => finish(admin.process_new(Box::new(stream), drain.receiver()).await),
+            Self::Edge(edge) => edge.serve(stream, peer, drain).await,
+            Self::Admin(admin) => {
+                came_from(&mut stream, peer);
+                drop(admin.process_new(Box::new(stream), drain.receiver()).await);
+            }
         }
     }
 }
 
 impl Edge {
-    async fn serve(self, stream: Tcp, drain: Watch) {
+    async fn serve(self, stream: Raw, peer: Option<SocketAddr>, drain: Watch) {
         let snapshot = self.live.snapshot();
         let Some(entrance) = snapshot.entrances.get(&self.listener) else { return };
-        let (open, failures) = (entrance.metrics.connections.clone(), entrance.metrics.handshake_failures.clone());
-        let timeouts = entrance.metrics.handshake_timeouts.clone();
         entrance.metrics.accepted.inc();
-        let _open = Open::new(open);
-        let stream: Stream = match &entrance.tls {
-            None => Box::new(stream),
-            Some(tls) => match time::timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-                Ok(Ok(stream)) => Box::new(stream),
-                Ok(Err(fault)) => {
-                    failures.inc();
-                    return log::debug!("listener {}: a handshake failed: {fault}", self.listener);
-                }
-                Err(_elapsed) => return timeouts.inc(),
-            },
+        let _open = Open::new(entrance.metrics.connections.clone());
+        let mut client = peer;
+        let arriving = self.arrive(stream, &mut client, &snapshot, entrance);
+        // A handshake needs room that the connection does not need any more after it.
+        let arrived = Box::pin(time::timeout(entrance.limits.handshake_timeout, arriving)).await;
+        match arrived.unwrap_or(Err(Hangup::HandshakeTimeout)) {
+            Ok((stream, slots)) => {
+                // A connection lives longer than a generation: only requests hold one.
+                drop(snapshot);
+                self.front.serve(stream, drain).await;
+                drop(slots);
+            }
+            Err(hangup) => self.hang_up(hangup, client, &snapshot, entrance),
+        }
+    }
+
+    /// What comes before HTTP: who it is by his address, TLS, and whether he has connections enough.
+    async fn arrive(
+        &self,
+        mut stream: Raw,
+        client: &mut Option<SocketAddr>,
+        snapshot: &Snapshot,
+        entrance: &Entrance,
+    ) -> Result<(Stream, Vec<Slot>), Hangup> {
+        let limits = &entrance.limits;
+        let everybody = Holder::Everybody(self.listener.clone());
+        let mut slots = vec![self.slot(everybody, limits.connections, Hangup::TooMany)?];
+        if let (Some(trusted), Some(peer)) = (&entrance.proxy_protocol, *client)
+            && trusted.contain(peer.ip())
+        {
+            *client = read_proxy_header(&mut stream).await?.or(*client);
+        }
+        came_from(&mut stream, *client);
+        if let Some(address) = client.map(|client| client.ip()) {
+            if entrance.sources.as_ref().is_some_and(|sources| !sources.contain(address)) {
+                return Err(Hangup::Source);
+            }
+            let holder = Holder::Client(self.listener.clone(), Client::at(address));
+            slots.push(self.slot(holder, limits.connections_per_address, Hangup::TooManyOfAddress)?);
+        }
+        let Some(tls) = &entrance.tls else { return Ok((Box::new(stream), slots)) };
+        let stream = tls.accept(stream).await?;
+        if let Some(workload) = self.workload(&stream, snapshot, entrance) {
+            let holder = Holder::Workload(self.listener.clone(), workload);
+            slots.push(self.slot(holder, limits.connections_per_workload, Hangup::TooManyOfWorkload)?);
+        }
+        Ok((Box::new(stream), slots))
+    }
+
+    fn slot(&self, holder: Holder, max: usize, otherwise: Hangup) -> Result<Slot, Hangup> {
+        self.live.state().slots.take(holder, max).ok_or(otherwise)
+    }
+
+    /// Whose certificate it is, to count his connections; requests are judged for themselves.
+    fn workload(
+        &self,
+        stream: &impl Ssl,
+        snapshot: &Snapshot,
+        entrance: &Entrance,
+    ) -> Option<crate::name::WorkloadName> {
+        let digest = stream.get_ssl_digest()?;
+        let peer = digest.extension.get::<tls::Client>()?.peer.as_ref()?;
+        let (authorities, now) = (entrance.authorities.as_ref()?, self.live.state().clock.now());
+        let workload = identity::recognise(peer, authorities, &snapshot.trust, now).ok()?;
+        Some(workload.name.clone())
+    }
+
+    fn hang_up(&self, hangup: Hangup, client: Option<SocketAddr>, snapshot: &Snapshot, entrance: &Entrance) {
+        entrance.metrics.hung_up(hangup);
+        let state = self.live.state();
+        let hung_up = HungUp {
+            time: state.clock.now(),
+            listener: self.listener.clone(),
+            address: client.map(|client| (client.ip(), client.port())),
+            hangup,
+            judged: snapshot.judged(),
         };
-        // A connection lives longer than a generation: only requests hold one.
-        drop(snapshot);
-        finish(self.gate.process_new(stream, drain.receiver()).await);
+        state.journal.hung_up(hung_up);
     }
 }
 
-/// Pingora's HTTP code serves all requests of a connection and gives nothing back; if it did, the connection ends here.
-fn finish(rest: Option<Stream>) {
-    drop(rest);
+/// Reads the header of the PROXY protocol and not a byte more; the client's address, if it tells one.
+async fn read_proxy_header(stream: &mut Raw) -> Result<Option<SocketAddr>, Hangup> {
+    let mut bytes = Vec::new();
+    loop {
+        match proxy_protocol::read(&bytes).map_err(|_malformed| Hangup::ProxyHeader)? {
+            Header::Whole { client } => return Ok(client),
+            Header::Needs(more) => {
+                let from = bytes.len();
+                bytes.resize(from.saturating_add(more), 0);
+                let space = bytes.get_mut(from..).unwrap_or_default();
+                stream.read_exact(space).await.map_err(|_gone| Hangup::ProxyHeader)?;
+            }
+        }
+    }
 }
 
-/// A TCP stream as Pingora's code expects it: without delay, and knowing its addresses.
-fn prepared(stream: TcpStream, peer: SocketAddr) -> Tcp {
-    if let Err(fault) = stream.set_nodelay(true) {
-        log::debug!("{peer}: {fault}");
-    }
-    let mut stream = Tcp::from(stream);
+/// Tells Pingora's code, and ours behind it, the client's address.
+fn came_from(stream: &mut Raw, client: Option<SocketAddr>) {
     let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     // It was just made, so nothing is set there yet.
-    digest.peer_addr.set(Some(peer.into())).ok();
+    digest.peer_addr.set(client.map(Into::into)).ok();
     stream.set_socket_digest(digest);
-    stream
 }
 
 /// Counts a connection while it is open.

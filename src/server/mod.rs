@@ -1,5 +1,6 @@
 //! The process: binds every address first, then runs the parts in Pingora's server until a signal ends it.
 
+mod bind;
 mod listen;
 mod signals;
 mod watch;
@@ -7,28 +8,29 @@ mod watch;
 use crate::admin::Admin;
 use crate::drain;
 use crate::name::ListenerName;
-use crate::proxy::Gate;
+use crate::proxy::Front;
 use crate::runtime::Live;
 use crate::upstream::Probes;
 use async_trait::async_trait;
-use listen::{Accepting, Bound};
+use bind::Bound;
+pub use bind::{Inherited, InheritedSockets};
+use listen::Accepting;
 use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora::services::Service;
-use pingora_proxy::http_proxy;
 use signals::{Received, Stopped};
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 /// An address is taken, not ours, or forbidden.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} cannot listen on {address}")]
+#[error("{what} cannot listen on {place}")]
 pub struct CannotBind {
     /// Who wanted it.
     what: String,
-    /// The address.
-    address: SocketAddr,
+    /// The address, path or name.
+    place: String,
     /// Why not.
     source: io::Error,
 }
@@ -38,6 +40,8 @@ pub struct CannotBind {
 pub struct Options {
     /// The config's file, read again on SIGHUP; none if there is nothing to read again.
     pub config_file: Option<PathBuf>,
+    /// Sockets that the service manager has opened.
+    pub inherited: InheritedSockets,
     /// How long requests in flight may take to end after a stop was asked for.
     pub grace: Duration,
 }
@@ -45,8 +49,8 @@ pub struct Options {
 /// The addresses that are listened on.
 #[derive(Debug)]
 pub struct Addresses {
-    /// Of each listener, in the config's order.
-    pub listeners: Vec<(ListenerName, SocketAddr)>,
+    /// Of each listener, in the config's order: addresses with ports, and paths.
+    pub listeners: Vec<(ListenerName, String)>,
     /// Of metrics and health.
     pub admin: Option<SocketAddr>,
 }
@@ -57,7 +61,7 @@ pub struct Addresses {
 /// If an address cannot be bound; nothing is served then.
 pub fn run(
     live: &Arc<Live>,
-    options: Options,
+    mut options: Options,
     ready: impl FnOnce(&Addresses) + Send + Sync + 'static,
 ) -> Result<(), CannotBind> {
     let config = live.config();
@@ -69,17 +73,17 @@ pub fn run(
     let mut accepting = Vec::new();
     let mut addresses = Addresses { listeners: Vec::new(), admin: None };
     for listener in &config.listeners {
-        let gate = Arc::new(http_proxy(&conf, Gate::new(listener.name.clone(), Arc::clone(live))));
-        for address in &listener.bind {
-            let bound = Bound::new(*address)
-                .map_err(|source| bind_error(&format!("listener {}", listener.name), *address, source))?;
-            addresses.listeners.push((listener.name.clone(), bound.address()));
-            accepting.push(Accepting::edge(bound, Arc::clone(&gate), listener.name.clone(), Arc::clone(live)));
+        let front = Front::new(&conf, listener.name.clone(), Arc::clone(live));
+        for bind in &listener.bind {
+            let bound = Bound::new(bind, &mut options.inherited)
+                .map_err(|source| bind_error(format!("listener {}", listener.name), bind, source))?;
+            addresses.listeners.push((listener.name.clone(), bound.to_string()));
+            accepting.push(Accepting::edge(bound, front.clone(), listener.name.clone(), Arc::clone(live)));
         }
     }
     let admin = if let Some(address) = config.admin_http {
-        let bound = Bound::new(address).map_err(|source| bind_error("admin", address, source))?;
-        addresses.admin = Some(bound.address());
+        let bound = Bound::tcp(address).map_err(|source| bind_error("admin".into(), &address, source))?;
+        addresses.admin = bound.address();
         let admin = HttpServer::new_app(Admin::new(Arc::clone(live), Arc::clone(&trigger)));
         Some(Accepting::admin(bound, Arc::new(admin)))
     } else {
@@ -87,7 +91,7 @@ pub fn run(
     };
 
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
-    server.add_service(Front {
+    server.add_service(Process {
         live: Arc::clone(live),
         parts: Some(Parts {
             accepting,
@@ -100,17 +104,18 @@ pub fn run(
         }),
     });
     server.run(RunArgs { shutdown_signal: Box::new(Stopped(stopped)) });
+    live.tick();
     live.record("stop", None);
     live.state().journal.flush();
     Ok(())
 }
 
-fn bind_error(what: &str, address: SocketAddr, source: io::Error) -> CannotBind {
-    CannotBind { what: what.to_owned(), address, source }
+fn bind_error(what: String, place: &impl ToString, source: io::Error) -> CannotBind {
+    CannotBind { what, place: place.to_string(), source }
 }
 
 /// Everything that runs, as one Pingora service and so in one runtime.
-struct Front {
+struct Process {
     live: Arc<Live>,
     parts: Option<Parts>,
 }
@@ -127,7 +132,7 @@ struct Parts {
 }
 
 #[async_trait]
-impl Service for Front {
+impl Service for Process {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         let Some(parts) = self.parts.take() else { return };
         match Received::new() {

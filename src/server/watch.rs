@@ -31,10 +31,11 @@ pub(super) async fn follow(live: Arc<Live>, probes: Probes, mut generations: Rec
     }
 }
 
-/// Looks at the files, off the event loop, and reads them again if they are neither what the live generation was built
+/// What is done every second: looks at the files, off the event loop, and reads them again if they are neither what the live generation was built
 /// from nor what was refused last. Returns what was refused.
 async fn look(live: Arc<Live>, refused: Vec<Seen>) -> Vec<Seen> {
     let looking = spawn_blocking(move || {
+        live.tick();
         let files = &live.snapshot().files;
         let changed = files.iter().any(Seen::has_changed);
         let is_new = refused.is_empty() || refused.iter().any(Seen::has_changed);

@@ -1,12 +1,14 @@
 //! Our certificates, chosen by the name that the client asks for.
 
+use crate::clock::UnixSeconds;
+use crate::generation::Digest;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Why a certificate cannot serve.
@@ -18,6 +20,9 @@ pub enum BadCertificate {
     /// The key is another's.
     #[error("the private key is not the certificate's")]
     Mismatch,
+    /// It names no host, so no request would be for it.
+    #[error("the certificate names no host: subjectAltName has neither a DNS name nor an address")]
+    Nameless,
     /// There is no certificate at all.
     #[error("there is no certificate")]
     None,
@@ -26,8 +31,61 @@ pub enum BadCertificate {
 /// Certificates by name; the first serves whoever names none of them.
 #[derive(Debug)]
 pub struct Certificates {
-    by_name: HashMap<Box<str>, Arc<CertifiedKey>>,
-    default: Arc<CertifiedKey>,
+    by_name: HashMap<Box<str>, Arc<Served>>,
+    default: Arc<Served>,
+    digest: Digest,
+    /// When the first of them ends to be valid.
+    not_after: UnixSeconds,
+}
+
+#[derive(Debug)]
+struct Served {
+    key: Arc<CertifiedKey>,
+    names: Arc<Names>,
+}
+
+/// The hosts that a certificate is for.
+#[derive(Debug, Default)]
+pub struct Names {
+    dns: Box<[Box<str>]>,
+    addresses: Box<[IpAddr]>,
+}
+
+impl Names {
+    fn of(leaf: &X509Certificate<'_>) -> Self {
+        let names = leaf.subject_alternative_name().ok().flatten().map(|extension| &extension.value.general_names);
+        let (mut dns, mut addresses) = (Vec::new(), Vec::new());
+        for name in names.into_iter().flatten() {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "only these name hosts")]
+            match name {
+                GeneralName::DNSName(name) => dns.push(name.to_ascii_lowercase().into()),
+                GeneralName::IPAddress(bytes) => addresses.extend(address(bytes)),
+                _ => {}
+            }
+        }
+        Self { dns: dns.into(), addresses: addresses.into() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.dns.is_empty() && self.addresses.is_empty()
+    }
+
+    /// Whether a host in lower case is among them. `*.example.com` is for one label more (RFC 9525 § 6.3).
+    #[must_use]
+    pub fn cover(&self, host: &str) -> bool {
+        let literal = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = literal.parse::<IpAddr>() {
+            return self.addresses.contains(&address);
+        }
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        let covers = |name: &str| name == host || (name.strip_prefix("*.").is_some_and(|name| Some(name) == parent));
+        self.dns.iter().any(|name| covers(name))
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_longer| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 impl Certificates {
@@ -38,44 +96,69 @@ impl Certificates {
     pub fn new(
         pairs: Vec<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Result<Self, (usize, BadCertificate)> {
-        let mut by_name = HashMap::new();
-        let mut default = None;
+        let digest = digest(&pairs);
+        let (mut by_name, mut default, mut not_after) = (HashMap::new(), None, UnixSeconds::MAX);
         for (index, (chain, key)) in pairs.into_iter().enumerate() {
-            let names = chain.first().map(|leaf| dns_names(leaf)).unwrap_or_default();
             let key = any_supported_type(&key).map_err(|_unusable| (index, BadCertificate::Key))?;
-            let certified = Arc::new(CertifiedKey::new(chain, key));
+            let certified = CertifiedKey::new(chain, key);
             certified.keys_match().map_err(|_differ| (index, BadCertificate::Mismatch))?;
-            for name in names {
-                by_name.entry(name).or_insert_with(|| Arc::clone(&certified));
+            let leaf = certified.cert.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+            let (_, leaf) = leaf.ok_or((index, BadCertificate::None))?;
+            let names = Arc::new(Names::of(&leaf));
+            if names.is_empty() {
+                return Err((index, BadCertificate::Nameless));
             }
-            default.get_or_insert(certified);
+            not_after = not_after.min(leaf.validity().not_after.timestamp());
+            let served = Arc::new(Served { names: Arc::clone(&names), key: Arc::new(certified) });
+            for name in &names.dns {
+                by_name.entry(name.clone()).or_insert_with(|| Arc::clone(&served));
+            }
+            default.get_or_insert(served);
         }
-        Ok(Self { by_name, default: default.ok_or((0, BadCertificate::None))? })
+        Ok(Self { by_name, default: default.ok_or((0, BadCertificate::None))?, digest, not_after })
     }
 
-    fn for_name(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
+    /// Changes with every chain and key.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// When the first of them ends to be valid.
+    #[must_use]
+    pub const fn not_after(&self) -> UnixSeconds {
+        self.not_after
+    }
+
+    /// The hosts of the certificate that is served to whoever asks for that name.
+    #[must_use]
+    pub fn names(&self, asked: Option<&str>) -> &Arc<Names> {
+        &self.serving(asked).names
+    }
+
+    fn serving(&self, asked: Option<&str>) -> &Served {
+        asked.and_then(|name| self.for_name(name)).unwrap_or(&self.default)
+    }
+
+    fn for_name(&self, name: &str) -> Option<&Arc<Served>> {
         let name = name.to_ascii_lowercase();
         let wildcard = || name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
         self.by_name.get(&*name).or_else(|| self.by_name.get(&*wildcard()?))
     }
 }
 
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().and_then(|name| self.for_name(name));
-        Some(Arc::clone(named.unwrap_or(&self.default)))
-    }
+fn digest(pairs: &[(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)]) -> Digest {
+    let parts = pairs.iter().flat_map(|(chain, key)| {
+        let chain = chain.iter().map(|der| ("certificate", der.as_ref()));
+        chain.chain(std::iter::once(("key", key.secret_der())))
+    });
+    Digest::of(&parts.collect::<Vec<_>>())
 }
 
-fn dns_names(leaf: &CertificateDer<'_>) -> Vec<Box<str>> {
-    let Ok((_, leaf)) = X509Certificate::from_der(leaf) else { return Vec::new() };
-    let names = leaf.subject_alternative_name().ok().flatten().map(|extension| &extension.value.general_names);
-    #[expect(clippy::wildcard_enum_match_arm, reason = "only DNS names are asked for")]
-    let dns = |name: &GeneralName<'_>| match name {
-        GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
-        _ => None,
-    };
-    names.into_iter().flatten().filter_map(dns).collect()
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.serving(hello.server_name()).key))
+    }
 }
 
 #[cfg(test)]
@@ -100,9 +183,33 @@ mod tests {
         let pairs = vec![pair("shop.example.com"), pair("*.api.example.com")];
         let leaves: Vec<_> = pairs.iter().map(|(chain, _)| chain[0].clone()).collect();
         let certificates = Certificates::new(pairs).unwrap();
-        let chosen = certificates.for_name(name).map(|chosen| chosen.cert[0].clone());
+        let chosen = certificates.for_name(name).map(|chosen| chosen.key.cert[0].clone());
         assert_eq!(chosen, expected.map(|index| leaves[index].clone()));
-        assert_eq!(certificates.default.cert[0], leaves[0]);
+        assert_eq!(certificates.default.key.cert[0], leaves[0]);
+    }
+
+    #[test_case("shop.example.com", true)]
+    #[test_case("a.api.example.com", true; "one label more")]
+    #[test_case("192.0.2.1", true; "address")]
+    #[test_case("[2001:db8::1]", true; "address in brackets")]
+    #[test_case("api.example.com", false; "the domain of a wildcard")]
+    #[test_case("a.b.api.example.com", false; "two labels more")]
+    #[test_case("example.com", false; "the domain above")]
+    #[test_case("192.0.2.2", false; "another address")]
+    #[test_case("", false; "nothing")]
+    fn names_cover(host: &str, expected: bool) {
+        let names = ["Shop.example.com", "*.api.example.com", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let (_, leaf) = X509Certificate::from_der(made.cert.der()).unwrap();
+        assert_eq!(Names::of(&leaf).cover(host), expected);
+    }
+
+    #[test]
+    fn a_certificate_without_names_is_refused() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        let pair = (vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into());
+        assert_eq!(Certificates::new(vec![pair]).err(), Some((0, BadCertificate::Nameless)));
     }
 
     #[test]

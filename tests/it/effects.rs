@@ -33,8 +33,9 @@ async fn node_names_itself_in_records_and_metrics() {
 async fn a_certificate_is_chosen_by_name_and_the_first_is_for_the_rest() {
     // Another CA's certificate comes first; the client still gets the one of the name that it asks for.
     let site = Site::new(NOW).await;
-    site.write("other.pem", &site.identities["rogue"].pem);
-    site.write("other.key", &site.identities["rogue"].key_pem);
+    let other = rcgen::generate_simple_self_signed(["other.example.com".to_owned()]).unwrap();
+    site.write("other.pem", &other.cert.pem());
+    site.write("other.key", &other.signing_key.serialize_pem());
     let first = "certificates: [{ cert: other.pem, key: 'file:other.key' }, { cert: lb.pem, key: 'file:lb.key' }]";
     let world =
         World::before_checks(site, |text| text.replace("certificates: [{ cert: lb.pem, key: 'file:lb.key' }]", first));

@@ -8,10 +8,12 @@
 mod cli;
 mod demo;
 mod docs;
+mod door;
 mod effects;
 mod examples;
 mod identity;
 mod keys;
+mod listening;
 mod proxying;
 mod readme;
 mod reload;

@@ -1,58 +1,9 @@
 //! The real binary: listening, changing, stopping.
 
-use crate::support::{Ask, Belay, Site, eventually, parse};
+use crate::support::{Ask, Belay, Running, Site, admin, eventually};
 use belay::clock::{Clock, System};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-
-struct Running {
-    site: Site,
-    belay: Belay,
-}
-
-impl Running {
-    async fn new() -> Self {
-        let site = Site::new(System.now().unix_seconds()).await;
-        site.write("belay.yaml", &format!("{}admin: {{ http: '127.0.0.1:0' }}\n", site.config_text()));
-        let belay = Belay::start(&["run", "--json", "-c", site.config().to_str().unwrap()]);
-        let running = Self { site, belay };
-        running
-            .eventually("both origins are healthy", |metrics| {
-                metrics.matches("belay_server_up{").count() == 2
-                    && !metrics.contains("belay_server_up{pool=\"shop\",server=\"a\"} 0")
-                    && !metrics.contains("belay_server_up{pool=\"shop\",server=\"b\"} 0")
-            })
-            .await;
-        running
-    }
-
-    fn address(&self) -> &str {
-        self.belay.ready["listeners"][0]["address"].as_str().unwrap()
-    }
-
-    fn admin(&self, path: &str) -> (u16, String) {
-        admin(self.belay.ready["admin"].as_str().unwrap(), path)
-    }
-
-    async fn eventually(&self, what: &str, is_true: impl Fn(&str) -> bool + Send + 'static) {
-        let (what, address) = (what.to_owned(), self.belay.ready["admin"].as_str().unwrap().to_owned());
-        let wait = move || eventually(&what, || is_true(&admin(&address, "/metrics").1).then_some(()));
-        tokio::task::spawn_blocking(wait).await.unwrap();
-    }
-
-    async fn status(&self, ask: &Ask) -> u16 {
-        self.site.ask_at(self.address(), ask).await.status
-    }
-}
-
-fn admin(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
-    let mut raw = String::new();
-    stream.read_to_string(&mut raw).unwrap();
-    let reply = parse(&raw);
-    (reply.status, reply.body)
-}
 
 fn public() -> Ask {
     Ask { certificate: None, signer: None, ..Ask::get("/status") }
@@ -182,7 +133,7 @@ async fn a_stranger_who_speaks_no_tls_is_counted() {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     running
         .eventually("a failed handshake", |metrics| {
-            metrics.contains("belay_handshake_failures_total{listener=\"edge\",reason=\"tls\"} 1")
+            metrics.contains("belay_connections_refused_total{listener=\"edge\",reason=\"handshake_not_tls\"} 1")
         })
         .await;
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 200);

@@ -5,8 +5,9 @@ use super::pki::{Ca, Issued};
 use crate::cli::token::{Environment, Identity};
 use crate::config;
 use crate::config::document::{
-    Admin, Allow, Audit, Balance, Certificate, ClientAuth, Document, DurationText, Edge, Health, History, HttpCheck,
-    Key, Listener, Match, Pool, ProfileName, Role, Route, Server, Timeouts, Tls, Token, Workload,
+    Admin, Allow, Audit, Balance, Certificate, ClientAuth, CrlExpired, Document, DurationText, Edge, Handshake, Health,
+    History, HttpCheck, Key, Limits, Listener, Match, Pool, ProfileName, Role, Route, Server, Timeouts, Tls, Token,
+    Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;
@@ -170,12 +171,24 @@ fn time(text: &str) -> DurationText {
 }
 
 fn listener(port: u16) -> Listener {
-    let certificate = Certificate { cert: "certs/lb.pem".into(), key: "file:keys/lb.tls.pem".into() };
-    let client_auth = ClientAuth { ca: vec!["certs/workers-ca.pem".into()] };
+    let certificate =
+        Certificate { cert: Some("certs/lb.pem".into()), key: Some("file:keys/lb.tls.pem".into()), folder: None };
+    let client_auth = ClientAuth {
+        ca: vec!["certs/workers-ca.pem".into()],
+        crl: Vec::new(),
+        crl_expired: CrlExpired::default(),
+        handshake: Handshake::default(),
+        max_certificate_lifetime: None,
+        trust_shared_ca: None,
+    };
     Listener {
         bind: vec![format!("127.0.0.1:{port}")],
         tls: Some(Tls { certificates: vec![certificate], client_auth: Some(client_auth) }),
         identity: ProfileName::MtlsJwt,
+        sources: Vec::new(),
+        proxy_protocol: None,
+        ports: Vec::new(),
+        limits: Limits::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{Exit, run};
 use crate::clock::Timestamp;
 use crate::origin::Echo;
 use crate::runtime::Live;
-use crate::server::{Addresses, Options};
+use crate::server::{Addresses, InheritedSockets, Options};
 use folder::Folder;
 use std::{
     io,
@@ -79,12 +79,17 @@ fn serve(args: &Args, folder: &Folder, terminal: &Terminal) -> Exit {
     let Some(live) = run::start(config, Timestamp::from_unix_seconds(0), terminal) else { return Exit::Config };
     let (json, path, watched) = (args.json, folder.path().to_owned(), Arc::clone(&live));
     let ready = move |addresses: &Addresses| {
-        let Some((_, listener)) = addresses.listeners.first().cloned() else { return };
+        let listener = addresses.listeners.first().and_then(|(_, address)| address.parse().ok());
+        let Some(listener) = listener else { return };
         let admin = addresses.admin;
         // The checks of the origins run in the server that calls this, so it must not wait here.
         thread::spawn(move || announce(&Demo::new(&path, listener, admin), &watched, json));
     };
-    let options = Options { config_file: Some(folder.config()), grace: Duration::from_secs(2) };
+    let options = Options {
+        config_file: Some(folder.config()),
+        inherited: InheritedSockets::default(),
+        grace: Duration::from_secs(2),
+    };
     run::serve(&live, options, ready, terminal)
 }
 

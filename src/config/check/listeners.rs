@@ -1,13 +1,17 @@
 //! `listeners`.
 
 use super::{Check, twice};
-use crate::config::document::{Listener, ProfileName, Tls};
+use crate::config::document::{self, CrlExpired, Handshake, Listener, ProfileName, SharedCa, Tls};
 use crate::config::fault::Fault;
-use crate::config::model::{self, CertificateFiles};
+use crate::config::model::{self, Bind, CertificateFiles};
 use crate::config::node::Place;
 use crate::identity::Profile;
 use crate::name::ListenerName;
-use std::{collections::BTreeMap, net::SocketAddr};
+use crate::network::Networks;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(
     check: &mut Check<'_>,
@@ -15,32 +19,58 @@ pub(super) fn check(
     admin: Option<SocketAddr>,
 ) -> Vec<model::Listener> {
     let top = Place::root().key("listeners");
-    let mut bound: Vec<(SocketAddr, Place)> = Vec::new();
+    let mut bound: Vec<(Bind, Place)> = Vec::new();
     let mut checked = Vec::new();
     for (name, listener) in listeners {
         let place = top.key(name);
-        let bind = addresses(check, listener, &place.key("bind"));
-        bound.extend(bind.iter().filter(|(address, _)| address.port() != 0).cloned());
+        let bind = binds(check, listener, &place.key("bind"));
+        bound.extend(bind.iter().filter(|(bind, _)| bind.tcp().is_none_or(|address| address.port() != 0)).cloned());
         demands_fit(check, listener, &place);
+        let sources = networks(check, &listener.sources, &place.key("sources"));
+        let proxies = listener.proxy_protocol.as_ref();
+        let proxies = proxies.map(|told| networks(check, &told.from, &place.key("proxy_protocol").key("from")));
+        let limits = limits(check, &listener.limits, &place.key("limits"));
+        let tls = listener.tls.as_ref().map(|tls| tls_config(check, tls, &place.key("tls")));
         let name = check.key_name(ListenerName::parse, name, &place);
-        checked.extend(name.map(|name| model::Listener {
+        checked.extend(name.zip(limits).map(|(name, limits)| model::Listener {
             name,
-            bind: bind.into_iter().map(|(address, _)| address).collect(),
-            tls: listener.tls.as_ref().map(|tls| tls_config(check, tls, &place.key("tls"))),
+            bind: bind.into_iter().map(|(bind, _)| bind).collect(),
+            tls,
             identity: profile(listener.identity),
+            sources: (!listener.sources.is_empty()).then_some(sources),
+            proxy_protocol: proxies,
+            ports: listener.ports.clone(),
+            limits,
         }));
     }
-    bound.extend(admin.filter(|admin| admin.port() != 0).map(|admin| (admin, Place::root().key("admin").key("http"))));
+    let admin = admin.filter(|admin| admin.port() != 0);
+    bound.extend(admin.map(|admin| (Bind::Tcp(admin), Place::root().key("admin").key("http"))));
     twice(bound, "address").into_iter().for_each(|fault| check.fault(fault));
     checked
 }
 
-fn addresses(check: &mut Check<'_>, listener: &Listener, place: &Place) -> Vec<(SocketAddr, Place)> {
+fn binds(check: &mut Check<'_>, listener: &Listener, place: &Place) -> Vec<(Bind, Place)> {
     let mut read = |(index, text): (usize, &String)| {
         let place = place.index(index);
-        check.address(text, &place).map(|address| (address, place))
+        let bind = match text.split_once(':') {
+            Some(("unix", path)) if !path.is_empty() => Some(Bind::Unix(check.path(path))),
+            Some(("fd", name)) if !name.is_empty() => Some(Bind::Inherited(name.to_owned())),
+            Some(_) | None => check.address(text, &place).map(Bind::Tcp),
+        };
+        bind.map(|bind| (bind, place))
     };
     listener.bind.iter().enumerate().filter_map(&mut read).collect()
+}
+
+fn networks(check: &mut Check<'_>, texts: &[String], place: &Place) -> Networks {
+    let mut read = |(index, text): (usize, &String)| {
+        let fault = |_no_network| {
+            let fault = Fault::new(&place.index(index), format!("`{text}` is no network"));
+            fault.hint("for example 203.0.113.0/24, 2001:db8::/32 or one address")
+        };
+        check.take(Networks::parse(text).map_err(fault))
+    };
+    texts.iter().enumerate().filter_map(&mut read).collect()
 }
 
 fn demands_fit(check: &mut Check<'_>, listener: &Listener, place: &Place) {
@@ -52,14 +82,75 @@ fn demands_fit(check: &mut Check<'_>, listener: &Listener, place: &Place) {
     }
 }
 
+fn limits(check: &mut Check<'_>, limits: &document::Limits, place: &Place) -> Option<model::Limits> {
+    let time = Duration::from_millis(10)..=MINUTE;
+    let handshake_timeout = check.duration(&limits.handshake_timeout.0, &place.key("handshake_timeout"), time.clone());
+    let head_timeout = check.duration(&limits.head_timeout.0, &place.key("head_timeout"), time.clone());
+    let idle_timeout = check.duration(&limits.idle_timeout.0, &place.key("idle_timeout"), *time.start()..=60 * MINUTE);
+    let head = check.bytes(&limits.head.0, &place.key("head"), 1024..=256 * 1024);
+    let body = check.bytes(&limits.body.0, &place.key("body"), 0..=1 << 40);
+    let body_rate_min = check.bytes_per_second(&limits.body_min_rate.0, &place.key("body_min_rate"), 1..=1 << 30);
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    Some(model::Limits {
+        connections: count(limits.connections),
+        connections_per_address: count(limits.connections_per_address),
+        connections_per_workload: count(limits.connections_per_workload),
+        streams: limits.streams,
+        handshake_timeout: handshake_timeout?,
+        head: usize::try_from(head?).unwrap_or(usize::MAX),
+        headers: count(limits.headers),
+        head_timeout: head_timeout?,
+        idle_timeout: idle_timeout?,
+        body: body?,
+        body_rate_min: body_rate_min?,
+    })
+}
+
 fn tls_config(check: &mut Check<'_>, tls: &Tls, place: &Place) -> model::Tls {
     let mut certificates = Vec::new();
     for (index, certificate) in tls.certificates.iter().enumerate() {
-        let key = check.file_reference(&certificate.key, &place.key("certificates").index(index).key("key"));
-        certificates.extend(key.map(|key| CertificateFiles { chain: check.path(&certificate.cert), key }));
+        certificates.extend(certificate_files(check, certificate, &place.key("certificates").index(index)));
     }
-    let ca = tls.client_auth.iter().flat_map(|client_auth| &client_auth.ca);
-    model::Tls { certificates, client_ca: ca.map(|ca| check.path(ca)).collect() }
+    let place = place.key("client_auth");
+    let client_auth = tls.client_auth.as_ref().map(|client_auth| client_auth_config(check, client_auth, &place));
+    model::Tls { certificates, client_auth }
+}
+
+fn certificate_files(
+    check: &mut Check<'_>,
+    certificate: &document::Certificate,
+    place: &Place,
+) -> Option<CertificateFiles> {
+    match (&certificate.cert, &certificate.key, &certificate.folder) {
+        (Some(chain), Some(key), None) => {
+            let key = check.file_reference(key, &place.key("key"))?;
+            Some(CertificateFiles::Pair { chain: check.path(chain), key })
+        }
+        (None, None, Some(folder)) => Some(CertificateFiles::Folder(check.path(folder))),
+        (_, _, _) => {
+            let fault = Fault::new(place, "a certificate is `cert` and `key`, or a `folder` of them");
+            check.fault(fault.hint("for example { cert: certs/lb.pem, key: \"file:certs/lb.key\" }"));
+            None
+        }
+    }
+}
+
+fn client_auth_config(check: &mut Check<'_>, client_auth: &document::ClientAuth, place: &Place) -> model::ClientAuth {
+    if client_auth.crl.is_empty() && client_auth.crl_expired != CrlExpired::default() {
+        check.fault(Fault::new(&place.key("crl_expired"), "there is no `crl` that could expire").at_key());
+    }
+    let lifetime = client_auth.max_certificate_lifetime.as_ref();
+    let place = place.key("max_certificate_lifetime");
+    let lifetime_max = lifetime.and_then(|lifetime| check.duration(&lifetime.0, &place, MINUTE..=3650 * DAY));
+    let paths = |texts: &[String]| texts.iter().map(|text| check.path(text)).collect();
+    model::ClientAuth {
+        ca: paths(&client_auth.ca),
+        crl: paths(&client_auth.crl),
+        expired_crl_counts: client_auth.crl_expired == CrlExpired::Warn,
+        is_strict: client_auth.handshake == Handshake::Strict,
+        lifetime_max,
+        trusts_origin_pull: client_auth.trust_shared_ca == Some(SharedCa::CloudflareOriginPull),
+    }
 }
 
 pub(super) const fn profile(name: ProfileName) -> Profile {

@@ -119,6 +119,35 @@ impl Check<'_> {
         None
     }
 
+    fn bytes(&mut self, text: &str, place: &Place, range: RangeInclusive<u64>) -> Option<u64> {
+        self.amount((text, value::bytes(text)), place, range, "32KiB")
+    }
+
+    fn bytes_per_second(&mut self, text: &str, place: &Place, range: RangeInclusive<u64>) -> Option<u64> {
+        self.amount((text, value::bytes_per_second(text)), place, range, "1KiB/s")
+    }
+
+    fn amount(
+        &mut self,
+        (text, amount): (&str, Option<u64>),
+        place: &Place,
+        range: RangeInclusive<u64>,
+        example: &str,
+    ) -> Option<u64> {
+        let fault = match amount {
+            Some(amount) if range.contains(&amount) => return Some(amount),
+            Some(_) => Fault::new(place, format!("{text} is out of range")).hint(format!(
+                "from {} to {} bytes",
+                range.start(),
+                range.end()
+            )),
+            None => Fault::new(place, format!("`{text}` is no amount of bytes"))
+                .hint(format!("a number and B, KiB, MiB, GiB or TiB, for example {example}")),
+        };
+        self.fault(fault);
+        None
+    }
+
     fn path(&self, text: &str) -> PathBuf {
         self.context.folder().join(text)
     }

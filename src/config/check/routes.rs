@@ -120,7 +120,7 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
         check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
     }
-    let trusts = |listener: &model::Listener| listener.tls.as_ref().is_some_and(|tls| !tls.client_ca.is_empty());
+    let trusts = |listener: &model::Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
     let explicit = route.identity.is_some_and(|name| profile(name) != Profile::None);
     if explicit && !world.listeners.iter().any(trusts) {
         let fault = Fault::new(&place.key("identity"), "no listener trusts client certificates");

@@ -27,13 +27,15 @@ impl Belay {
 
     /// Starts a command that prints a line of JSON when it is ready, and goes on.
     pub fn start(args: &[&str]) -> Self {
-        let mut child = Self::program()
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Self::program();
+        command.args(args);
+        Self::spawn(command)
+    }
+
+    /// The same, by a command that becomes `belay`.
+    pub fn spawn(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let ready = serde_json::from_str(&line).unwrap_or_else(|error| {

@@ -4,12 +4,14 @@ mod binary;
 mod client;
 mod parts;
 mod pki;
+mod running;
 mod site;
 mod world;
 
 pub use binary::Belay;
-pub use client::{Ask, Reply, parse};
+pub use client::{Ask, Reply};
 pub use parts::{Needs, eventually};
 pub use pki::{Ca, WORKLOAD_LIFE};
+pub use running::{Running, admin};
 pub use site::{HOST, NOW, Site, origin};
 pub use world::{World, settled, show};

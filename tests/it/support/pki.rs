@@ -1,8 +1,15 @@
 //! Certificates and keys of the tests, made new for each.
 
 use belay::identity::Thumbprint;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// No two certificates of a test have the same number.
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 
 /// How long a workload's certificate is good, in seconds.
 pub const WORKLOAD_LIFE: i64 = 3600;
@@ -19,6 +26,7 @@ pub struct Identity {
     pub der: CertificateDer<'static>,
     pub pem: String,
     pub key_pem: String,
+    serial: SerialNumber,
     key_der: Vec<u8>,
 }
 
@@ -49,6 +57,26 @@ impl Ca {
         self.issue(vec![SanType::URI(id.try_into().unwrap())], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// The CA's revocation list: its number, for how many seconds it is good, and what it revokes.
+    pub fn list(&self, number: u64, good_for: i64, revoked: &[&Identity]) -> String {
+        let moment = |offset: i64| time::OffsetDateTime::from_unix_timestamp(self.now + offset).unwrap();
+        let revoke = |identity: &&Identity| RevokedCertParams {
+            serial_number: identity.serial.clone(),
+            revocation_time: moment(-1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: moment(-1),
+            next_update: moment(good_for),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(revoke).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     fn issue(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose) -> Identity {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;
@@ -57,9 +85,12 @@ impl Ca {
             // By the tests' own clock; our certificate is judged by the client's real one.
             params.not_after = time::OffsetDateTime::from_unix_timestamp(self.now + WORKLOAD_LIFE).unwrap();
         }
+        let serial = SerialNumber::from(NEXT_SERIAL.fetch_add(1, Ordering::Relaxed));
+        params.serial_number = Some(serial.clone());
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
+            serial,
             der: certificate.der().clone(),
             pem: certificate.pem(),
             key_pem: key.serialize_pem(),

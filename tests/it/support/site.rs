@@ -118,6 +118,16 @@ impl Site {
         alpn: &[&[u8]],
         versions: &[&'static SupportedProtocolVersion],
     ) -> TlsStream<S> {
+        self.try_tls(stream, &self.client(certificate, alpn, versions)).await.unwrap()
+    }
+
+    /// The settings of a client, which resumes sessions with them.
+    pub fn client(
+        &self,
+        certificate: Option<&str>,
+        alpn: &[&[u8]],
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.server_ca.der.clone()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
@@ -127,8 +137,16 @@ impl Site {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let name = ServerName::try_from(HOST).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+        Arc::new(config)
+    }
+
+    /// Makes a handshake that may fail.
+    pub async fn try_tls<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        client: &Arc<ClientConfig>,
+    ) -> std::io::Result<TlsStream<S>> {
+        TlsConnector::from(Arc::clone(client)).connect(ServerName::try_from(HOST).unwrap(), stream).await
     }
 }
 

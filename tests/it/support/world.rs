@@ -4,15 +4,13 @@ use super::client::{Ask, Reply, over_h1, over_h2};
 use super::site::{NOW, Site, alpn};
 use belay::clock::{Clock, Timestamp, UnixSeconds};
 use belay::config::{self, Finding};
+use belay::drain;
 use belay::filter;
 use belay::name::ListenerName;
-use belay::proxy::Gate;
+use belay::proxy::Front;
 use belay::runtime::{self, Live};
 use belay::upstream::Probes;
-use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
-use pingora::server::configuration::ServerConf;
-use pingora_proxy::{HttpProxy, http_proxy};
 use serde_json::Value;
 use std::{
     fs,
@@ -23,7 +21,6 @@ use std::{
     },
 };
 use tokio::io::DuplexStream;
-use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
 
 /// A clock that stands still until it is moved.
@@ -47,7 +44,7 @@ pub struct World {
     pub live: Arc<Live>,
     pub clock: Arc<TestClock>,
     probes: Probes,
-    app: Arc<HttpProxy<Gate>>,
+    front: Front,
 }
 
 impl Deref for World {
@@ -82,9 +79,8 @@ impl World {
         let live = Arc::new(started.unwrap_or_else(|findings| panic!("{}", show(&findings))));
         let probes = Probes::new(tokio::runtime::Handle::current());
         probes.follow(&live.snapshot().pools);
-        let gate = Gate::new(ListenerName::parse("edge").unwrap(), Arc::clone(&live));
-        let app = Arc::new(http_proxy(&Arc::new(ServerConf::default()), gate));
-        Self { site, live, clock, probes, app }
+        let front = Front::new(&Arc::default(), ListenerName::parse("edge").unwrap(), Arc::clone(&live));
+        Self { site, live, clock, probes, front }
     }
 
     /// Applies another text of the config.
@@ -114,9 +110,9 @@ impl World {
     /// A connection to the load balancer.
     pub fn plain(&self) -> DuplexStream {
         let (near, far) = tokio::io::duplex(256 * 1024);
-        let (app, live) = (Arc::clone(&self.app), Arc::clone(&self.live));
+        let (front, live) = (self.front.clone(), Arc::clone(&self.live));
         tokio::spawn(async move {
-            let (_never, going_on) = watch::channel(false);
+            let (_never, going_on) = drain::channel();
             let snapshot = live.snapshot();
             let entrance = snapshot.entrances.values().next().unwrap();
             let stream: Stream = match &entrance.tls {
@@ -127,7 +123,7 @@ impl World {
                 },
                 None => Box::new(far),
             };
-            app.process_new(stream, &going_on).await;
+            front.serve(stream, going_on).await;
         });
         near
     }

@@ -3,8 +3,12 @@
 //! A record that the queue has taken survives a failing disk: its line stays until it is written. While lines cannot be
 //! written, [`Journal::decision`] refuses, so nothing is served unrecorded.
 
-use crate::audit::{Decision, Record, Sealer};
+mod strangers;
+
+use crate::audit::{Decision, HungUp, Judged, Record, Sealer, Summary};
+use crate::clock::Timestamp;
 use crate::metrics;
+use crate::name::ListenerName;
 use crate::refusal::Refusal;
 use std::{
     fs::OpenOptions,
@@ -19,6 +23,7 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
+use strangers::Strangers;
 
 /// Records that may wait for the writer.
 const QUEUE_MAX: usize = 65_536;
@@ -50,6 +55,7 @@ pub struct Journal {
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
     strangers: Arc<AtomicUsize>,
+    singly: Strangers,
     metrics: metrics::Audit,
     writer: Option<JoinHandle<()>>,
 }
@@ -86,7 +92,8 @@ impl Journal {
             metrics: metrics.clone(),
         };
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
-        Ok(Self { queue: Some(sender), failing, closing, strangers, metrics, writer: Some(writer) })
+        let singly = Strangers::default();
+        Ok(Self { queue: Some(sender), failing, closing, strangers, singly, metrics, writer: Some(writer) })
     }
 
     /// Takes the record of a decision that lets a request pass.
@@ -128,6 +135,26 @@ impl Journal {
         if !queued {
             self.strangers.fetch_sub(1, Ordering::Relaxed);
             self.lost();
+        }
+    }
+
+    /// Whether what a stranger did at a listener is to be recorded singly; otherwise it is counted, and a summary tells
+    /// how often it was.
+    pub fn admits(&self, listener: &ListenerName, code: &'static str, now: Timestamp) -> bool {
+        self.singly.admit((listener.clone(), code), now)
+    }
+
+    /// Takes the record of a connection that brought no request, singly or into a summary.
+    pub fn hung_up(&self, hung_up: HungUp) {
+        if self.admits(&hung_up.listener, hung_up.hangup.code(), hung_up.time) {
+            self.note_of_stranger(Record::HungUp(Box::new(hung_up)));
+        }
+    }
+
+    /// Records what was only counted since the last time. Called every second.
+    pub fn summarise(&self, time: Timestamp, judged: Judged) {
+        for ((listener, reason), count) in self.singly.summaries() {
+            self.note(Record::Summary(Box::new(Summary { time, listener, reason, count, judged })));
         }
     }
 

@@ -1,0 +1,169 @@
+//! The CAs of a listener, what they have revoked, and what is asked of certificates beyond their word.
+
+use super::{name_of, validity};
+use crate::clock::UnixSeconds;
+use crate::generation::Digest;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
+use std::{ops::Range, time::Duration};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::x509::AttributeTypeAndValue;
+
+/// The CAs that vouch for workloads at one listener, what they have revoked, and what is asked of certificates.
+#[derive(Debug)]
+pub struct Authorities {
+    pub(super) anchors: Box<[Anchor]>,
+    pub(super) lists: Box<[RevocationList]>,
+    pub(super) rules: Rules,
+    digest: Digest,
+}
+
+/// What is asked of client certificates beyond a CA's word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Whether a revocation list counts after its time.
+    pub expired_list_counts: bool,
+    /// The longest validity, begin to end.
+    pub lifetime_max: Option<Duration>,
+    /// Whether the CA that signs for all of Cloudflare's customers is meant.
+    pub trusts_origin_pull: bool,
+}
+
+/// Why a certificate or a list cannot be taken, and which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadAuthority {
+    /// It is no certificate of a CA.
+    NoCa(usize),
+    /// It signs for all of Cloudflare's customers.
+    OriginPull(usize),
+    /// It is no revocation list.
+    NoList(usize),
+    /// The CA has no list, although others do.
+    Uncovered(usize),
+}
+
+#[derive(Debug)]
+pub(super) struct Anchor {
+    pub(super) trusted: TrustAnchor<'static>,
+    pub(super) valid: Range<UnixSeconds>,
+}
+
+/// A CA's revocation list (RFC 5280 § 5).
+#[derive(Debug)]
+pub(super) struct RevocationList {
+    pub(super) list: CertRevocationList<'static>,
+    pub(super) issuer: Box<[u8]>,
+    number: Option<Box<[u8]>>,
+    /// When the next one is due; without that it never expires, and never ends to be believed.
+    pub(super) next_update: UnixSeconds,
+}
+
+impl Authorities {
+    /// Takes CA certificates and their revocation lists. Lists for some CAs and not for others are refused: what cannot
+    /// be checked would pass.
+    ///
+    /// # Errors
+    /// [`BadAuthority`].
+    pub fn new(
+        certificates: &[CertificateDer<'static>],
+        lists: &[CertificateRevocationListDer<'static>],
+        rules: Rules,
+    ) -> Result<Self, BadAuthority> {
+        let anchor = |(index, der)| Anchor::new(der, rules.trusts_origin_pull).map_err(|bad| bad(index));
+        let anchors: Box<[_]> = certificates.iter().enumerate().map(anchor).collect::<Result<_, _>>()?;
+        let parsed =
+            lists.iter().enumerate().map(|(index, der)| RevocationList::new(der).ok_or(BadAuthority::NoList(index)));
+        let parsed: Box<[_]> = parsed.collect::<Result<_, _>>()?;
+        let covers = |anchor: &Anchor| parsed.iter().any(|list| *list.issuer == *anchor.trusted.subject);
+        if let Some(bare) = anchors.iter().position(|anchor| !parsed.is_empty() && !covers(anchor)) {
+            return Err(BadAuthority::Uncovered(bare));
+        }
+        let rules_text = format!("{rules:?}");
+        let ders =
+            certificates.iter().map(|der| ("ca", der.as_ref())).chain(lists.iter().map(|der| ("crl", der.as_ref())));
+        let digest = Digest::of(&ders.chain(std::iter::once(("rules", rules_text.as_bytes()))).collect::<Vec<_>>());
+        Ok(Self { anchors, lists: parsed, rules, digest })
+    }
+
+    /// Changes with everything that a certificate is judged by.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// When the first revocation list expires; none if there is no list.
+    #[must_use]
+    pub fn next_update(&self) -> Option<UnixSeconds> {
+        self.lists.iter().map(|list| list.next_update).min()
+    }
+
+    /// When the first CA ends to be valid.
+    #[must_use]
+    pub fn not_after(&self) -> Option<UnixSeconds> {
+        self.anchors.iter().map(|anchor| anchor.valid.end).min()
+    }
+
+    /// The first list that is older than another's of the same CA, by its number (RFC 5280 § 5.2.3): somebody has put an
+    /// old one back, and with it what was revoked since.
+    #[must_use]
+    pub fn older_list(&self, before: &Self) -> Option<usize> {
+        self.lists.iter().position(|list| {
+            let same = |known: &&RevocationList| known.issuer == list.issuer;
+            before.lists.iter().filter(same).any(|known| list.is_older_than(known))
+        })
+    }
+
+    pub(super) fn is_believed(&self, list: &RevocationList, now: UnixSeconds) -> bool {
+        self.rules.expired_list_counts || now < list.next_update
+    }
+}
+
+impl RevocationList {
+    fn new(der: &CertificateRevocationListDer<'_>) -> Option<Self> {
+        let (rest, parsed) = CertificateRevocationList::from_der(der).ok()?;
+        let next_update = parsed.next_update().map_or(UnixSeconds::MAX, |time| time.timestamp());
+        let number = parsed.crl_number().map(|number| number.to_bytes_be().into());
+        let list = OwnedCertRevocationList::from_der(der).ok()?.into();
+        let issuer = name_of(parsed.issuer()).filter(|_| rest.is_empty())?;
+        Some(Self { list, issuer, number, next_update })
+    }
+
+    fn is_older_than(&self, other: &Self) -> bool {
+        let by_size = |number: &[u8]| (number.len(), number.to_vec());
+        match (&self.number, &other.number) {
+            (Some(own), Some(others)) => by_size(own) < by_size(others),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        }
+    }
+}
+
+impl Anchor {
+    /// RFC 5280 § 4.2.1.9 and § 4.2.1.3: who signs certificates says so. A root is otherwise taken at its word, so
+    /// somebody's leaf among the CAs would vouch for whomever it likes.
+    fn new(der: &CertificateDer<'static>, trusts_origin_pull: bool) -> Result<Self, fn(usize) -> BadAuthority> {
+        let no_ca: fn(usize) -> BadAuthority = BadAuthority::NoCa;
+        let (_, parsed) = X509Certificate::from_der(der).map_err(|_unparsed| no_ca)?;
+        let constraints = parsed.basic_constraints().map_err(|_broken| no_ca)?;
+        let usage = parsed.key_usage().map_err(|_broken| no_ca)?;
+        let is_ca = constraints.is_some_and(|constraints| constraints.value.ca);
+        let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
+        let trusted = webpki::anchor_from_trusted_cert(der).map_err(|_unusable| no_ca)?.to_owned();
+        match (is_ca && may_sign, trusts_origin_pull || !is_origin_pull(&parsed)) {
+            (true, true) => Ok(Self { trusted, valid: validity(&parsed) }),
+            (true, false) => Err(BadAuthority::OriginPull),
+            (false, _) => Err(no_ca),
+        }
+    }
+}
+
+/// Cloudflare's CA for Authenticated Origin Pulls in its shared form: every Cloudflare account can send its certificate.
+fn is_origin_pull(certificate: &X509Certificate<'_>) -> bool {
+    let subject = certificate.subject();
+    let is = |name: &AttributeTypeAndValue<'_>, wanted: &str| {
+        name.as_str().is_ok_and(|value| value.eq_ignore_ascii_case(wanted))
+    };
+    subject.iter_common_name().any(|name| is(name, "origin-pull.cloudflare.net"))
+        || subject.iter_organizational_unit().any(|name| is(name, "Origin Pull"))
+}

@@ -1,0 +1,90 @@
+//! HTTP/2: many streams at once, each a request.
+
+use super::frames::Frames;
+use super::link::Link;
+use super::{Front, Source};
+use crate::config::Limits;
+use crate::drain::Watch;
+use crate::refusal::Refusal;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, Stream};
+use std::sync::Arc;
+use tokio::time;
+
+/// Streams of a connection that may be malformed before it ends.
+const MALFORMED_MAX: usize = 32;
+/// Streams that were reset and are still remembered.
+const RESET_MAX: usize = 20;
+
+/// Serves a connection to its end.
+pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
+    let Some(limits) = front.limits() else { return };
+    let digest = Arc::new(Digest {
+        ssl_digest: stream.get_ssl_digest(),
+        timing_digest: stream.get_timing_digest(),
+        proxy_digest: stream.get_proxy_digest(),
+        socket_digest: stream.get_socket_digest(),
+    });
+    let shaking = handshake(Box::new(Frames::new(stream)), Some(options(&limits)));
+    let Ok(Ok(mut connection)) = time::timeout(limits.head_timeout, shaking).await else { return };
+    // Each stream holds one.
+    let open = Arc::new(());
+    let (mut malformed, mut is_draining, mut idle) = (0, false, limits.head_timeout);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.wait(), if !is_draining => {
+                connection.graceful_shutdown();
+                is_draining = true;
+                continue;
+            }
+            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
+            () = time::sleep(idle) => {
+                if Arc::strong_count(&open) == 1 {
+                    connection.graceful_shutdown();
+                    is_draining = true;
+                    idle = limits.head_timeout;
+                }
+                continue;
+            }
+        };
+        match accepted {
+            Ok(Some(H2Accept::Session(session))) => {
+                idle = limits.idle_timeout;
+                tokio::spawn(request(front.clone(), session, drain.clone(), Arc::clone(&open)));
+            }
+            Ok(Some(H2Accept::Rejected)) => {
+                let source = Source { tls: digest.ssl_digest.as_deref(), socket: digest.socket_digest.as_deref() };
+                front.refused(&source, Refusal::MalformedRequest);
+                malformed += 1;
+                if malformed >= MALFORMED_MAX {
+                    return;
+                }
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+async fn request(front: Front, session: HttpSession, drain: Watch, _open: Arc<()>) {
+    let link = Arc::new(Link::default());
+    let mut session = ServerSession::new_http2(session);
+    if !session.is_body_empty() {
+        link.wait_for_body();
+    }
+    // There is nothing to be used again: the connection is the loop's.
+    drop(front.request(session, &link, &drain).await);
+}
+
+/// From the library's bounds, with ours: the most that a connection's heads can hold is streams times head.
+fn options(limits: &Limits) -> H2Options {
+    let mut options = default_h2_options();
+    options.max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX));
+    options.max_concurrent_streams(limits.streams);
+    options.max_concurrent_reset_streams(RESET_MAX);
+    options.max_pending_accept_reset_streams(RESET_MAX);
+    // Faults that make us reset a stream are cheap to make: few of them end the connection (CVE-2025-8671).
+    options.max_local_error_reset_streams(Some(RESET_MAX));
+    options
+}

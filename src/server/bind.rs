@@ -1,0 +1,160 @@
+//! Sockets to listen on: made at an address, made at a path, or taken over from the service manager.
+
+use crate::config::Bind;
+use pingora::protocols::l4::stream::Stream as Raw;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use std::{
+    collections::HashMap,
+    fmt, fs, io,
+    net::{SocketAddr, TcpListener as StdTcp},
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::net::{UnixListener as StdUnix, UnixStream as StdUnixStream},
+    path::{Path, PathBuf},
+};
+use tokio::net::{TcpListener, UnixListener};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// Who may connect to a Unix socket: its owner and group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A socket that the service manager has opened.
+#[derive(Debug)]
+pub enum Inherited {
+    /// At an address.
+    Tcp(StdTcp),
+    /// At a path.
+    Unix(StdUnix),
+}
+
+/// The sockets that the service manager has opened, by name.
+pub type InheritedSockets = HashMap<String, Inherited>;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(super) enum Bound {
+    Tcp(StdTcp, SocketAddr),
+    Unix(StdUnix, PathBuf),
+}
+
+/// The same, ready to accept.
+pub(super) enum Socket {
+    Tcp(TcpListener),
+    Unix { socket: UnixListener, _path: OwnPath },
+}
+
+/// A path that is removed when nobody listens at it any more.
+pub(super) struct OwnPath(PathBuf);
+
+impl Drop for OwnPath {
+    fn drop(&mut self) {
+        // Somebody else may have removed it.
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+impl Bound {
+    /// Binds, so that a taken address shows before anything is served.
+    pub(super) fn new(bind: &Bind, inherited: &mut InheritedSockets) -> io::Result<Self> {
+        match bind {
+            Bind::Tcp(address) => Self::tcp(*address),
+            Bind::Unix(path) => Ok(Self::Unix(at_path(path)?, path.clone())),
+            Bind::Inherited(name) => match inherited.remove(name) {
+                Some(Inherited::Tcp(socket)) => {
+                    socket.set_nonblocking(true)?;
+                    let address = socket.local_addr()?;
+                    Ok(Self::Tcp(socket, address))
+                }
+                Some(Inherited::Unix(socket)) => {
+                    socket.set_nonblocking(true)?;
+                    // Its path is the service manager's to remove.
+                    Ok(Self::Unix(socket, PathBuf::new()))
+                }
+                None => {
+                    Err(io::Error::new(io::ErrorKind::NotFound, "the service manager passed no socket of that name"))
+                }
+            },
+        }
+    }
+
+    /// Binds an address.
+    pub(super) fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = at_address(address)?;
+        let address = socket.local_addr()?;
+        Ok(Self::Tcp(socket, address))
+    }
+
+    /// The address, if it is one.
+    pub(super) const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(_, address) => Some(*address),
+            Self::Unix(..) => None,
+        }
+    }
+
+    pub(super) fn listen(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(socket, _) => TcpListener::from_std(socket).map(Socket::Tcp),
+            Self::Unix(socket, path) => {
+                UnixListener::from_std(socket).map(|socket| Socket::Unix { socket, _path: OwnPath(path) })
+            }
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(_, address) => address.fmt(f),
+            Self::Unix(_, path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Socket {
+    /// The next connection, and the address at its other end.
+    pub(super) async fn accept(&self) -> io::Result<(Raw, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                if let Err(fault) = stream.set_nodelay(true) {
+                    log::debug!("{peer}: {fault}");
+                }
+                Ok((stream.into(), Some(peer)))
+            }
+            Self::Unix { socket, .. } => {
+                let (stream, _unnamed) = socket.accept().await?;
+                Ok((stream.into(), None))
+            }
+        }
+    }
+}
+
+fn at_address(address: SocketAddr) -> io::Result<StdTcp> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        // `[::]` and `0.0.0.0` are written one by one, so neither takes the other's place.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(StdTcp::from(socket))
+}
+
+/// Listens at a path. A socket that a process left there and nobody serves any more makes room; anything else does not.
+fn at_path(path: &Path) -> io::Result<StdUnix> {
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && StdUnixStream::connect(path).is_err_and(|fault| fault.kind() == io::ErrorKind::ConnectionRefused) {
+        fs::remove_file(path)?;
+    }
+    let socket = StdUnix::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
