@@ -161,10 +161,11 @@ fn token(keys: &Keys, path: &str, now: UnixSeconds) -> String {
         htm: "GET".into(),
         hta: HOST.into(),
         htt: path.into(),
-        cnf: Confirmation { x5t_s256: Thumbprint::of(&keys.client).to_string().into() },
+        cnf: Some(Confirmation { x5t_s256: Thumbprint::of(&keys.client).to_string().into() }),
         rid: Some(Id::random().as_str().to_owned().into()),
         cip: None,
         ohost: None,
+        cdg: None,
     };
     keys.token_key.sign(&Kid::parse("w-1").unwrap(), &claims).unwrap()
 }

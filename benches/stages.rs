@@ -6,8 +6,8 @@ use belay::balance::RoundRobin;
 use belay::clock::{Clock, System, Timestamp};
 use belay::generation::{Digest, Generation};
 use belay::identity::{
-    Authorities, Claims, Confirmation, Edge, Evidence, Kid, Peer, Profile, Replay, ReplayStore, Rules, SigningKey,
-    TokenKey, Trust, authenticate,
+    Authorities, Claims, Confirmation, Counts, Edge, Evidence, Kid, Peer, Profile, Replay, ReplayStore, Rules,
+    SigningKey, TokenKey, Trust, authenticate,
 };
 use belay::name::{ListenerName, NodeName, PoolName, RouteName, WorkloadName};
 use belay::policy::{Access, AllowList, Case, Door, decide};
@@ -53,8 +53,18 @@ impl Caller {
         let key = SigningKey::from_pkcs8(&pair.serialize_der()).unwrap();
         let name = WorkloadName::parse("checkout").unwrap();
         let workload = Arc::new(Workload { name, id: SpiffeId::parse(ID).unwrap(), roles: Box::default() });
-        let token_key = TokenKey { workload: Arc::clone(&workload), key: key.public().clone() };
-        let edge = Edge { issuer: "https://edge".into(), audience: "https://lb".into(), lifetime_max: 300 };
+        let token_key = TokenKey {
+            workload: Arc::clone(&workload),
+            key: key.public().clone(),
+            may_assert: Arc::default(),
+            counts: Counts::Always,
+        };
+        let edge = Edge {
+            issuer: "https://edge".into(),
+            audience: "https://lb".into(),
+            lifetime_max: 300,
+            demands_digest: true,
+        };
         Self {
             trust: Trust {
                 edge: Some(edge),
@@ -82,10 +92,11 @@ impl Caller {
             htm: "GET".into(),
             hta: "h500.example.com".into(),
             htt: "/orders/7?page=2&sort=%2Ftime".into(),
-            cnf: Confirmation { x5t_s256: self.peer.thumbprint().to_string().into() },
+            cnf: Some(Confirmation { x5t_s256: self.peer.thumbprint().to_string().into() }),
             rid: Some(Id::random().as_str().to_owned().into()),
             cip: None,
             ohost: None,
+            cdg: None,
         };
         self.key.sign(&Kid::parse("w-1").unwrap(), &claims).unwrap()
     }
@@ -93,6 +104,7 @@ impl Caller {
     fn door(&self) -> Door {
         let rule = (self.workload.name.clone(), RuleId::new("routes.orders.allow.checkout"));
         Door {
+            demands_digest: false,
             route: RouteName::parse("orders").unwrap(),
             demands: None,
             access: Arc::new(Access::Listed(AllowList { workloads: HashMap::from([rule]), roles: HashMap::new() })),
@@ -162,6 +174,7 @@ fn pick_and_record(c: &mut Criterion) {
         time: System.now(),
         request_id: Id::random(),
         source: Source {
+            client: None,
             listener: ListenerName::parse("edge").unwrap(),
             address: Some((std::net::Ipv4Addr::LOCALHOST.into(), 1234)),
             tls_version: Some("1.3"),

@@ -2,7 +2,7 @@
 
 use crate::config::Finding;
 use crate::generation::Digest;
-use crate::identity::VerifyingKey;
+use crate::identity::{BadKey, VerifyingKey};
 use crate::secret::Secret;
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
@@ -158,7 +158,7 @@ impl Files {
     /// Reads a public key for tokens.
     ///
     /// # Errors
-    /// If the file cannot be read or holds no ECDSA key on P-256.
+    /// If the file cannot be read or holds no key of a kind that tokens are signed with.
     pub fn public_key(&mut self, path: &Path) -> Result<VerifyingKey, Finding> {
         let text = self.text(path)?;
         if PrivateKeyDer::from_pem_slice(text.expose()).is_ok() {
@@ -169,6 +169,17 @@ impl Files {
         let key = SubjectPublicKeyInfoDer::from_pem_slice(text.expose());
         let key = key.map_err(|error| no_key(path, &text, &error, "public key"))?;
         VerifyingKey::from_spki(&key).map_err(|error| broken(path, &text, 0, &error.to_string()))
+    }
+
+    /// Reads a shared secret for tokens.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds none that is good enough.
+    pub fn shared_secret(&mut self, path: &Path) -> Result<VerifyingKey, Finding> {
+        let text = self.text(path)?;
+        let text = std::str::from_utf8(text.expose()).map_err(|_no_text| BadKey::Secret);
+        let key = text.and_then(VerifyingKey::from_secret);
+        key.map_err(|error| Finding::of_file(path, error.to_string(), None))
     }
 
     fn text(&mut self, path: &Path) -> Result<Secret, Finding> {
@@ -287,8 +298,8 @@ mod tests {
         let ed = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let read = |pem: String| Files::new(&folder.0).public_key(&folder.file(pem.as_bytes()));
         assert!(read(p256.public_key_pem()).is_ok());
+        assert!(read(ed.public_key_pem()).is_ok());
         assert!(read(p384.public_key_pem()).unwrap_err().message.contains("P-256"));
-        assert!(read(ed.public_key_pem()).unwrap_err().message.contains("P-256"));
         let private = read(p256.serialize_pem()).unwrap_err();
         assert!(private.message.contains("private key") && private.hint.is_some());
         let broken = read("-----BEGIN PUBLIC KEY-----\nSECRET!\n-----END PUBLIC KEY-----".into()).unwrap_err();

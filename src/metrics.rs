@@ -6,12 +6,13 @@
 use crate::clock::UnixSeconds;
 use crate::generation::{Digest, Generation};
 use crate::hangup::Hangup;
-use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
+use crate::name::{Kid, ListenerName, NodeName, PoolName, RouteName, ServerName, WorkloadName};
 use crate::refusal::Refusal;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use std::collections::HashMap;
 
 /// Seconds; the boundaries that OpenTelemetry names for HTTP.
 const DURATION_BOUNDARIES: [f64; 14] =
@@ -64,6 +65,9 @@ metrics! {
     server_active: IntGaugeVec, "belay_server_active_requests", ["pool", "server"], "Requests that a server is working on.";
     probes: IntCounterVec, "belay_health_checks_total", ["pool", "server", "result"], "Health checks that passed or failed.";
     replay_entries: IntGauge, "belay_replay_entries", [], "Tokens in the replay store.";
+    token_key_uses: IntCounterVec, "belay_token_key_uses_total", ["workload", "kid"], "Tokens that were verified by a key.";
+    token_key_created: IntGaugeVec, "belay_token_key_created_timestamp_seconds", ["workload", "kid"], "When a key was made, or first seen, if that was earlier.";
+    clock_offset: IntGaugeVec, "belay_edge_clock_offset_seconds", ["issuer"], "How long before its arrival the last token was signed, by the two clocks; below 0 where the edge's is ahead.";
     audit_records: IntCounter, "belay_audit_records_total", [], "Audit records written.";
     audit_failures: IntCounter, "belay_audit_write_failures_total", [], "Attempts to write audit records that failed.";
     audit_lost: IntCounter, "belay_audit_records_lost_total", [], "Audit records that found no room. Any is one too many.";
@@ -94,6 +98,19 @@ kinds! {
     HistogramVec = "histogram", |name, help, labels| {
         Self::new(HistogramOpts::new(name, help).buckets(DURATION_BOUNDARIES.to_vec()), labels)
     };
+}
+
+/// Handles of token keys.
+#[derive(Debug)]
+pub struct TokenKeys(HashMap<Kid, IntCounter>);
+
+impl TokenKeys {
+    /// Counts a token that was verified by a key.
+    pub fn used(&self, kid: &Kid) {
+        if let Some(counter) = self.0.get(kid) {
+            counter.inc();
+        }
+    }
 }
 
 /// A listener's handles.
@@ -233,6 +250,26 @@ impl Metrics {
             self.certificate_expiry.with_label_values(&[name, "ca"]).set(ca);
         }
         self.crl_expiry.with_label_values(&[name]).set(crl.unwrap_or(0));
+    }
+
+    /// Resolves the handles of token keys.
+    #[must_use]
+    pub fn token_keys(&self, keys: impl Iterator<Item = (WorkloadName, Kid)>) -> TokenKeys {
+        let uses = |workload: &WorkloadName, kid: &Kid| {
+            self.token_key_uses.with_label_values(&[workload.as_str(), kid.as_str()])
+        };
+        TokenKeys(keys.map(|(workload, kid)| (kid.clone(), uses(&workload, &kid))).collect())
+    }
+
+    /// Says when a key was made.
+    pub fn token_key_created(&self, workload: &WorkloadName, kid: &Kid, created: UnixSeconds) {
+        self.token_key_created.with_label_values(&[workload.as_str(), kid.as_str()]).set(created);
+    }
+
+    /// The handle for an issuer's clock.
+    #[must_use]
+    pub fn clock_offset(&self, issuer: &str) -> IntGauge {
+        self.clock_offset.with_label_values(&[issuer])
     }
 
     /// Says which config is live.

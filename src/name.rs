@@ -73,6 +73,38 @@ names! {
     RoleName
 }
 
+/// The id of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Kid(Arc<str>);
+
+impl Kid {
+    /// Reads 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let inside = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let well_formed = (1..=64).contains(&text.len()) && text.bytes().all(inside);
+        well_formed.then(|| Self(text.into()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Kid {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Kid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,6 +103,8 @@ refusals! {
         "The service is not available.", "A revocation list has expired, so nobody knows what was revoked since.";
     CertificateUnknown = 401 "identity" "certificate_unknown", Some("certificate"),
         "The client certificate is not accepted.", "No workload of the config has the certificate's URI SAN as its id.";
+    TlsRequired = 401 "identity" "tls_required", Some("tls"),
+        "This needs TLS.", "The route demands a token, and the listener has no TLS, so that anybody could read it.";
     TokenMissing = 401 "identity" "token_missing", Some("missing"),
         "An Edge-Identity token is required.", "The route demands a token and the request carries none.";
     TokenRepeated = 400 "identity" "token_repeated", None,
@@ -114,6 +116,20 @@ refusals! {
         "No compact JWS of type edge-identity+jwt with just typ, alg and kid, or a claim is missing or of another type.";
     TokenKeyUnknown = 401 "identity" "token_key_unknown", Some("unknown_key"),
         "The Edge-Identity token is not accepted.", "No workload has a key with the token's kid and algorithm.";
+    TokenKeyRevoked = 401 "identity" "token_key_revoked", Some("unknown_key"),
+        "The Edge-Identity token is not accepted.", "The token's key has the state `revoked`.";
+    TokenKeyExpired = 401 "identity" "token_key_expired", Some("key_expired"),
+        "The Edge-Identity token is not accepted.", "The shared secret is older than `edge.max_key_age`.";
+    TokenAssertion = 401 "identity" "token_assertion", Some("assertion"),
+        "The Edge-Identity token is not accepted.", "The token says more than its workload `may_assert`, or too much of it.";
+    TokenBodyMissing = 401 "identity" "token_body_missing", Some("body_digest"),
+        "The token must carry the body's digest.", "The token has no cdg, and the profile or the route demands one.";
+    TokenBody = 401 "identity" "token_body", Some("binding"),
+        "The token is for another body.", "The body's digest is not the token's cdg, or not that of Content-Digest.";
+    BodyTooLargeToHold = 413 "identity" "body_too_large_to_hold", None,
+        "The request's body is too large.", "The body's digest is to be checked, and it is over `edge.token.digest_body_max`.";
+    HeldBodiesFull = 503 "identity" "held_bodies_full", None,
+        "The service is overloaded.", "The bodies that are held until their digest is checked fill their 64 MiB.";
     TokenSignature = 401 "identity" "token_signature", Some("signature"),
         "The Edge-Identity token is not accepted.", "The signature does not fit the key.";
     TokenIssuer = 401 "identity" "token_issuer", Some("issuer"),

@@ -3,7 +3,7 @@
 use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary};
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
-use crate::identity::{Kid, Profile, Thumbprint};
+use crate::identity::{Asserted, Kid, Profile, Thumbprint};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName, WorkloadName};
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
@@ -68,6 +68,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<Client>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<Http<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<Url<'a>>,
@@ -119,6 +121,11 @@ impl<'a> Event<'a> {
 struct Source {
     ip: IpAddr,
     port: u16,
+}
+
+#[derive(Serialize)]
+struct Client {
+    ip: IpAddr,
 }
 
 #[derive(Default, Serialize)]
@@ -189,6 +196,9 @@ struct Belay<'a> {
     kid: Option<&'a Kid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     jti_sha256: Option<String>,
+    /// What the edge asserted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asserted: Option<&'a Asserted>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cf_ray: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -227,6 +237,7 @@ impl<'a> Line<'a> {
             timestamp: record.time,
             event,
             source: record.source.address.map(|(ip, port)| Source { ip, port }),
+            client: record.source.client.map(|ip| Client { ip }),
             http: Some(Http { version: subject.map(|subject| subject.protocol), request, response: None }),
             url: subject.map(|subject| Url { domain: &subject.host, path: &subject.path }),
             tls: record.source.tls_version.map(|version| Tls { version, version_protocol: "tls" }),
@@ -239,6 +250,7 @@ impl<'a> Line<'a> {
                 workload: record.workload.as_ref(),
                 certificate: record.source.certificate.as_ref().map(Thumbprint::to_string),
                 kid: token.map(|token| &token.kid).or(record.kid.as_ref()),
+                asserted: token.map(|token| &token.asserted).filter(|asserted| !asserted.is_empty()),
                 jti_sha256: token.map(crate::identity::Sighting::jti_digest),
                 cf_ray: record.cf_ray.as_deref(),
                 traceparent: record.traceparent.as_deref(),
@@ -258,6 +270,7 @@ impl<'a> Line<'a> {
             timestamp: record.time,
             event: Event { outcome: if failed { "failure" } else { "success" }, ..event.took(record.took) },
             source: None,
+            client: None,
             http: Some(Http { version: None, request, response: Some(response) }),
             url: None,
             tls: None,
@@ -293,7 +306,7 @@ impl<'a> Line<'a> {
     }
 
     fn plain(timestamp: Timestamp, event: Event<'a>) -> Self {
-        Self { timestamp, event, source: None, http: None, url: None, tls: None, belay: Belay::default() }
+        Self { timestamp, event, source: None, client: None, http: None, url: None, tls: None, belay: Belay::default() }
     }
 
     fn of_act(record: &'a Act) -> Self {

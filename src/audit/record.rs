@@ -18,6 +18,8 @@ pub struct Source {
     pub listener: ListenerName,
     /// The peer's address and port.
     pub address: Option<(IpAddr, u16)>,
+    /// The client's address, where it is another than the peer's.
+    pub client: Option<IpAddr>,
     /// The TLS version, for example `1.3`.
     pub tls_version: Option<&'static str>,
     /// The client certificate.

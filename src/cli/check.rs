@@ -2,12 +2,13 @@
 
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit};
+use crate::clock::{self, Clock};
 use crate::config::{self, Checked, Config, Finding, Severity};
 use crate::filter;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::policy::Access;
-use crate::runtime::{self, Snapshot};
+use crate::runtime::{self, Beside, Sights, Snapshot};
 use crate::upstream::Servers;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -50,8 +51,12 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
 
 fn build(config: &Config, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
-    let built =
-        metrics.and_then(|metrics| runtime::build(config, Generation::new(0), (&metrics, &Servers::default()), None));
+    let (servers, sights) = (Servers::default(), Sights::default());
+    let built = metrics.and_then(|metrics| {
+        let now = clock::System.now();
+        let beside = Beside { metrics: &metrics, servers: &servers, sights: &sights, live: None, now };
+        runtime::build(config, Generation::new(0), &beside)
+    });
     built.map_err(|faults| findings.extend(faults)).ok()
 }
 

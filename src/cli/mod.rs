@@ -40,7 +40,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Routes(routes::Args),
-    Token(token::Args),
+    Token(Box<token::Args>),
     Schema(schema::Args),
     Demo(demo::Args),
 }

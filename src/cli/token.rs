@@ -3,13 +3,14 @@
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit, run};
 use crate::clock::{self, Clock, UnixSeconds};
-use crate::config::Finding;
-use crate::identity::{Claims, Confirmation, Kid, Peer, SigningKey};
+use crate::config::{Finding, KeySource};
+use crate::identity::{BodyDigest, Claims, Confirmation, Kid, Peer, SigningKey};
 use crate::keys::Files;
 use crate::request::Id;
 use http::{Method, Uri};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -39,12 +40,19 @@ pub(super) struct Args {
     /// The workload that signs.
     #[arg(long = "as", value_name = "WORKLOAD", required_unless_present = "env")]
     workload: Option<String>,
-    /// Its private key for tokens: PKCS#8 in PEM.
+    /// Its private key for tokens: PKCS#8 in PEM, or the shared secret.
     #[arg(long, value_name = "FILE", required_unless_present = "env")]
     key: Option<PathBuf>,
-    /// Its client certificate: PEM.
-    #[arg(long, value_name = "FILE", required_unless_present = "env")]
+    /// Its client certificate: PEM. Leave it out for the profiles `jwt` and `psk`.
+    #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
+    /// The request's body, whose digest the token carries: then send `Content-Digest`, too, or leave it out. Without a
+    /// certificate the digest is always there, of nothing unless this is given.
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// A claim more, for example a fact of `may_assert`. The value is JSON, or else text.
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, Value)>,
     /// How many seconds the token lives.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=3600))]
     lifetime: UnixSeconds,
@@ -67,8 +75,8 @@ pub(super) struct Environment {
     pub(super) audience: String,
     #[serde(rename = "EDGE_SUBJECT")]
     pub(super) subject: String,
-    #[serde(rename = "EDGE_CERTIFICATE_THUMBPRINT")]
-    pub(super) thumbprint: String,
+    #[serde(rename = "EDGE_CERTIFICATE_THUMBPRINT", default, skip_serializing_if = "Option::is_none")]
+    pub(super) thumbprint: Option<String>,
 }
 
 /// The Worker's one secret.
@@ -94,7 +102,7 @@ struct Signer {
     issuer: String,
     audience: String,
     subject: String,
-    thumbprint: String,
+    thumbprint: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +113,7 @@ enum Error {
     Read(PathBuf, #[source] std::io::Error),
     #[error("{0} is no environment of a Worker")]
     Environment(PathBuf, #[source] serde_json::Error),
-    #[error("{0} holds no ES256 key: PKCS#8 in PEM, on the curve P-256, is needed")]
+    #[error("{0} holds no key that tokens are signed with: PKCS#8 in PEM, or the base64 of a shared secret, is needed")]
     Key(PathBuf),
     #[error("{0}")]
     File(Finding),
@@ -117,6 +125,8 @@ enum Error {
     Stranger { config: PathBuf, name: String },
     #[error("{file} is not the certificate of `{name}`: its one URI SAN is not {id}, or it is not for clients")]
     Certificate { file: PathBuf, name: String, id: String },
+    #[error("the claims cannot be written")]
+    Claims(#[source] serde_json::Error),
     #[error("the token cannot be signed")]
     Sign(#[source] crate::identity::BadKey),
 }
@@ -150,6 +160,7 @@ fn mint(args: &Args, signer: &Signer) -> Result<Minted, Error> {
     let (authority, target) = split(&args.url)?;
     let iat = clock::System.now().unix_seconds().saturating_sub(args.age);
     let exp = iat.saturating_add(args.lifetime);
+    let digest = body_digest(args, signer)?;
     let claims = Claims {
         iss: signer.issuer.as_str().into(),
         aud: vec![signer.audience.as_str().into()],
@@ -160,13 +171,32 @@ fn mint(args: &Args, signer: &Signer) -> Result<Minted, Error> {
         htm: args.method.as_str().into(),
         hta: authority.into(),
         htt: target.into(),
-        cnf: Confirmation { x5t_s256: signer.thumbprint.as_str().into() },
+        cnf: signer.thumbprint.as_deref().map(|thumbprint| Confirmation { x5t_s256: thumbprint.into() }),
         rid: None,
         cip: None,
         ohost: None,
+        cdg: digest.map(|digest| digest.to_string().into()),
     };
+    let mut claims = serde_json::to_value(claims).map_err(Error::Claims)?;
+    for (name, value) in &args.claims {
+        if let Some(claims) = claims.as_object_mut() {
+            claims.insert(name.clone(), value.clone());
+        }
+    }
     let token = signer.key.sign(&signer.kid, &claims).map_err(Error::Sign)?;
     Ok(Minted { header: "Edge-Identity", token, kid: signer.kid.clone(), expires: exp })
+}
+
+/// The digest of the body that was given; of nothing, where a digest is demanded and none was given.
+fn body_digest(args: &Args, signer: &Signer) -> Result<Option<BodyDigest>, Error> {
+    let Some(file) = &args.body else { return Ok(signer.thumbprint.is_none().then(|| BodyDigest::of(b""))) };
+    let body = fs::read(file).map_err(|error| Error::Read(file.clone(), error))?;
+    Ok(Some(BodyDigest::of(&body)))
+}
+
+fn claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("a claim is NAME=VALUE, for example country=DE")?;
+    Ok((name.to_owned(), serde_json::from_str(value).unwrap_or_else(|_text| value.into())))
 }
 
 /// Authority and raw target, as curl sends them: without the fragment, with `/` for an empty path.
@@ -185,9 +215,11 @@ fn from_environment(file: &Path) -> Result<Signer, Error> {
     let text = fs::read_to_string(file).map_err(|error| Error::Read(file.to_owned(), error))?;
     let environment: Environment =
         serde_json::from_str(&text).map_err(|error| Error::Environment(file.to_owned(), error))?;
-    let kid = Kid::parse(&environment.identity.kid).filter(|_| environment.identity.alg == "ES256");
+    let key = signing_key(&environment.identity.key, file)?;
+    let is_named = environment.identity.alg == key.public().algorithm().name();
+    let kid = Kid::parse(&environment.identity.kid).filter(|_| is_named);
     Ok(Signer {
-        key: signing_key(&environment.identity.key, file)?,
+        key,
         kid: kid.ok_or_else(|| Error::Key(file.to_owned()))?,
         issuer: environment.issuer,
         audience: environment.audience,
@@ -199,15 +231,11 @@ fn from_environment(file: &Path) -> Result<Signer, Error> {
 /// None if the config is bad, which has been said then.
 fn from_config(args: &Args, terminal: &Terminal) -> Option<Result<Signer, Error>> {
     let config = run::load(&args.config, terminal)?;
-    let (name, key, cert) = (args.workload.as_ref()?, args.key.as_ref()?, args.cert.as_ref()?);
-    Some(signer(args, &config, (name, key, cert)))
+    let (name, key) = (args.workload.as_ref()?, args.key.as_ref()?);
+    Some(signer(args, &config, (name, key)))
 }
 
-fn signer(
-    args: &Args,
-    config: &crate::config::Config,
-    (name, key, cert): (&String, &Path, &Path),
-) -> Result<Signer, Error> {
+fn signer(args: &Args, config: &crate::config::Config, (name, key): (&String, &Path)) -> Result<Signer, Error> {
     let file = || args.config.clone();
     let edge = config.edge.as_ref().ok_or_else(|| Error::Edge { config: file() })?;
     let named = config.workloads.iter().find(|workload| workload.workload.name.as_str() == name);
@@ -217,27 +245,39 @@ fn signer(
     let mut files = Files::new(Path::new(""));
     let mut kid = None;
     for listed in &workload.keys {
-        let public = files.public_key(&listed.file).map_err(Error::File)?;
+        let public = match &listed.source {
+            KeySource::Public(path) => files.public_key(path),
+            KeySource::Secret(path) => files.shared_secret(path),
+        };
+        let public = public.map_err(Error::File)?;
         kid = kid.or_else(|| (public == *signing.public()).then(|| listed.kid.clone()));
     }
     let id = workload.workload.id.as_str();
-    let peer = Peer::new(&files.certificates(cert).map_err(Error::File)?);
-    let peer = peer.filter(|peer| peer.claims() == Some(id));
-    let stranger = || Error::Certificate { file: cert.to_owned(), name: name.clone(), id: id.to_owned() };
+    let thumbprint = match &args.cert {
+        None => None,
+        Some(cert) => {
+            let peer = Peer::new(&files.certificates(cert).map_err(Error::File)?);
+            let peer = peer.filter(|peer| peer.claims() == Some(id));
+            let stranger = || Error::Certificate { file: cert.clone(), name: name.clone(), id: id.to_owned() };
+            Some(peer.ok_or_else(stranger)?.thumbprint().to_string())
+        }
+    };
     Ok(Signer {
         key: signing,
         kid: kid.ok_or_else(|| Error::Stranger { config: file(), name: name.clone() })?,
         issuer: edge.issuer.to_string(),
         audience: edge.audience.to_string(),
         subject: id.to_owned(),
-        thumbprint: peer.ok_or_else(stranger)?.thumbprint().to_string(),
+        thumbprint,
     })
 }
 
-fn signing_key(pem: &str, file: &Path) -> Result<SigningKey, Error> {
-    let bad = || Error::Key(file.to_owned());
-    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_no_pem| bad())?;
-    SigningKey::from_pkcs8(der.secret_pkcs8_der()).map_err(|_other_kind| bad())
+fn signing_key(text: &str, file: &Path) -> Result<SigningKey, Error> {
+    let read = match PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes()) {
+        Ok(der) => SigningKey::from_pkcs8(der.secret_pkcs8_der()),
+        Err(_no_pem) => SigningKey::from_secret(text),
+    };
+    read.map_err(|_other_kind| Error::Key(file.to_owned()))
 }
 
 #[cfg(test)]

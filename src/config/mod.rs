@@ -19,8 +19,8 @@ mod value;
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
-    Bind, CertificateFiles, ClientAuth, Config, HealthCheck, Limits, Listener, Pool, Route, Server, Timeouts, Tls,
-    TokenKeyFile, Workload,
+    Bind, CertificateFiles, ClientAddress, ClientAuth, Config, HealthCheck, KeySource, KeyState, Limits, Listener,
+    Pool, Route, Server, Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -1,6 +1,9 @@
 //! The config in domain types: no invalid state, names resolved, paths joined.
 
+pub use super::document::{ClientAddress, KeyState};
+
 use super::filter::FilterSpec;
+use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::identity::{Edge, Kid, Profile, Replay};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
@@ -25,6 +28,10 @@ pub struct Config {
     pub edge: Option<Edge>,
     /// How often one token may be used.
     pub replay: Replay,
+    /// The longest body whose digest is checked, in bytes.
+    pub digest_body_max: usize,
+    /// The age at which a shared secret is refused.
+    pub key_age_max: Duration,
     /// Machines that call.
     pub workloads: Vec<Workload>,
     /// Routes in order.
@@ -56,6 +63,10 @@ pub struct Listener {
     pub proxy_protocol: Option<Networks>,
     /// Ports that clients may name.
     pub ports: Vec<u16>,
+    /// Whose address counts as the client's.
+    pub client_address: ClientAddress,
+    /// Whether the token says which host is meant.
+    pub host_from_token: bool,
     /// What clients may use.
     pub limits: Limits,
 }
@@ -166,6 +177,8 @@ pub struct Workload {
     pub workload: Arc<principal::Workload>,
     /// Its keys.
     pub keys: Vec<TokenKeyFile>,
+    /// The facts that its tokens may assert.
+    pub may_assert: Arc<[Box<str>]>,
 }
 
 /// A token key's file.
@@ -173,8 +186,21 @@ pub struct Workload {
 pub struct TokenKeyFile {
     /// The key's id.
     pub kid: Kid,
-    /// The public key.
-    pub file: PathBuf,
+    /// Where it is.
+    pub source: KeySource,
+    /// When it was made, as the config says.
+    pub created: Option<UnixSeconds>,
+    /// Where it is in its life.
+    pub state: KeyState,
+}
+
+/// Where a token key is.
+#[derive(Debug)]
+pub enum KeySource {
+    /// A public key.
+    Public(PathBuf),
+    /// A shared secret.
+    Secret(PathBuf),
 }
 
 /// A route.
@@ -190,6 +216,8 @@ pub struct Route {
     pub access: Arc<Access>,
     /// Filters in order, each with its kind's name.
     pub filters: Vec<(&'static str, Box<dyn FilterSpec>)>,
+    /// Whether the token must carry the body's digest.
+    pub demands_digest: bool,
     /// Where it leads.
     pub pool: PoolName,
 }

@@ -119,7 +119,9 @@ pub struct Node {
 impl Node {
     /// Reads a text. An empty one is an empty map.
     pub(super) fn read(text: &str) -> Result<Self, serde_saphyr::Error> {
-        match serde_saphyr::from_str::<Option<Spanned<Value>>>(text)? {
+        // YAML 1.2: `off`, `no` and `y` are words.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        match serde_saphyr::from_str_with_options::<Option<Spanned<Value>>>(text, options)? {
             Some(root) => Ok(root.into()),
             None => Ok(Self { value: Value::Map(Vec::new()), span: Span::default() }),
         }

@@ -1,5 +1,6 @@
 //! Values that are more than text.
 
+use crate::clock::UnixSeconds;
 use http::Method;
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -17,6 +18,15 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// Reads a day, `2026-11-01`: its first second in UTC.
+pub(super) fn day(text: &str) -> Option<UnixSeconds> {
+    let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let midnight = format!("{text}T00:00:00Z");
+    let moment = humantime::parse_rfc3339(&midnight).ok().filter(|_| plain)?;
+    let since = moment.duration_since(std::time::UNIX_EPOCH).ok()?;
+    UnixSeconds::try_from(since.as_secs()).ok()
 }
 
 /// Reads `512B`, `32KiB`, `10MiB`, `1GiB` or `1TiB`.
@@ -86,6 +96,17 @@ mod tests {
     #[test_case("18446744073709551615d", None; "overflow")]
     fn reads_duration(text: &str, millis: Option<u64>) {
         assert_eq!(duration(text), millis.map(Duration::from_millis));
+    }
+
+    #[test_case("2026-11-01", Some(1_793_491_200))]
+    #[test_case("2024-02-29", Some(1_709_164_800))]
+    #[test_case("2026-02-29", None; "no leap year")]
+    #[test_case("2026-11-1", None; "one digit")]
+    #[test_case("2026-11-01T00:00:00Z", None; "a moment")]
+    #[test_case("1969-12-31", None; "before time")]
+    #[test_case("", None; "no day")]
+    fn reads_day(text: &str, expected: Option<UnixSeconds>) {
+        assert_eq!(day(text), expected);
     }
 
     #[test_case("512B", Some(512))]

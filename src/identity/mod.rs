@@ -3,17 +3,20 @@
 //! [`authenticate`] alone makes a [`Verified`], and nothing that decides works without one. It reveals nothing to a
 //! stranger: a [`Denied`] knows whether its peer has proved anything, and only then does the answer say why.
 
+mod body_digest;
 mod certificate;
 mod jws;
 mod replay;
 mod thumbprint;
 mod token;
 
+pub use crate::name::Kid;
+pub use body_digest::BodyDigest;
 pub use certificate::{Authorities, BadAuthority, Peer, Rules};
-pub use jws::{BadKey, Kid, SigningKey, VerifyingKey};
+pub use jws::{Algorithm, BadKey, SigningKey, VerifyingKey};
 pub use replay::{Replay, Store as ReplayStore};
 pub use thumbprint::Thumbprint;
-pub use token::{Claims, Confirmation, Edge, Sighting, TokenKey, Trust};
+pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, may_be_fact};
 
 use crate::clock::Timestamp;
 use crate::name::WorkloadName;
@@ -34,11 +37,17 @@ pub enum Profile {
     /// `mtls`, and a token signed by that workload for that certificate and this request.
     #[serde(rename = "mtls+jwt")]
     MtlsJwt,
+    /// A token signed by a workload's own key for this request, without a certificate.
+    #[serde(rename = "jwt")]
+    Jwt,
+    /// A token made with a secret that workload and load balancer share.
+    #[serde(rename = "psk")]
+    Psk,
 }
 
 impl Profile {
     /// All profiles, for messages.
-    pub const ALL: [Self; 3] = [Self::None, Self::Mtls, Self::MtlsJwt];
+    pub const ALL: [Self; 5] = [Self::None, Self::Mtls, Self::MtlsJwt, Self::Jwt, Self::Psk];
 
     /// The name in the config, in metrics and in the audit log.
     #[must_use]
@@ -47,7 +56,21 @@ impl Profile {
             Self::None => "none",
             Self::Mtls => "mtls",
             Self::MtlsJwt => "mtls+jwt",
+            Self::Jwt => "jwt",
+            Self::Psk => "psk",
         }
+    }
+
+    /// Whether a client certificate is among the proofs.
+    #[must_use]
+    pub const fn needs_certificate(self) -> bool {
+        matches!(self, Self::Mtls | Self::MtlsJwt)
+    }
+
+    /// Whether a token is.
+    #[must_use]
+    pub const fn needs_token(self) -> bool {
+        matches!(self, Self::MtlsJwt | Self::Jwt | Self::Psk)
     }
 }
 
@@ -115,7 +138,7 @@ impl Verified {
 pub struct Denied {
     /// Why.
     pub refusal: Refusal,
-    /// The workload of a certificate that was valid.
+    /// The workload of a certificate that was valid, or of the key that has signed.
     pub workload: Option<WorkloadName>,
     /// The key that a token named, if there is such a key.
     pub kid: Option<Kid>,
@@ -154,16 +177,24 @@ pub fn authenticate(
     if demanded == Profile::None {
         return Ok(Verified { profile: demanded, principal: Principal::Anonymous, token: None });
     }
-    let peer = evidence.peer.ok_or(Refusal::CertificateMissing)?;
-    let authorities = authorities.ok_or(Refusal::CertificateUntrusted)?;
-    let workload = recognise(peer, authorities, trust, now)?;
-    let token = match demanded {
-        Profile::None | Profile::Mtls => None,
-        Profile::MtlsJwt => {
-            let context = token::Context { workload, thumbprint: peer.thumbprint(), facts: evidence.facts, now };
-            let denied = |(refusal, kid)| Denied { refusal, workload: Some(workload.name.clone()), kid };
-            Some(token::verify(evidence.tokens, trust, &context).map_err(denied)?)
-        }
+    let certified = if demanded.needs_certificate() {
+        let peer = evidence.peer.ok_or(Refusal::CertificateMissing)?;
+        let authorities = authorities.ok_or(Refusal::CertificateUntrusted)?;
+        Some((recognise(peer, authorities, trust, now)?, peer.thumbprint()))
+    } else {
+        None
     };
-    Ok(Verified { profile: demanded, principal: Principal::Workload(Arc::clone(workload)), token })
+    let (workload, token) = if demanded.needs_token() {
+        let context = token::Context { profile: demanded, certified, facts: evidence.facts, now };
+        let denied = |fault: token::Fault| {
+            let known = certified.map(|(workload, _)| workload).or(fault.signer.as_ref());
+            Denied { refusal: fault.refusal, workload: known.map(|workload| workload.name.clone()), kid: fault.kid }
+        };
+        let (workload, token) = token::verify(evidence.tokens, trust, &context).map_err(denied)?;
+        (workload, Some(token))
+    } else {
+        let (workload, _) = certified.ok_or(Refusal::Internal)?;
+        (Arc::clone(workload), None)
+    };
+    Ok(Verified { profile: demanded, principal: Principal::Workload(workload), token })
 }

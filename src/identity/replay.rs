@@ -23,6 +23,8 @@ pub enum Replay {
     Tolerant,
     /// Once.
     Strict,
+    /// As often as it is good: nothing is remembered.
+    Off,
 }
 
 const REPEATS_MAX: u8 = 3;
@@ -100,9 +102,12 @@ impl Store {
         if !method.is_idempotent() && token.iat <= self.horizon {
             return Err(Refusal::TokenStale);
         }
+        if mode == Replay::Off {
+            return Ok(());
+        }
         let uses_max = match mode {
             Replay::Tolerant if method.is_safe() => REPEATS_MAX,
-            Replay::Tolerant | Replay::Strict => 1,
+            Replay::Tolerant | Replay::Strict | Replay::Off => 1,
         };
         let shard = usize::try_from(self.hasher.hash_one(&*token.jti)).unwrap_or(usize::MAX) % SHARDS;
         let shard = self.shards.get(shard).ok_or(Refusal::Internal)?;
@@ -169,7 +174,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Kid, Thumbprint};
+    use crate::identity::Kid;
     use test_case::test_case;
 
     const START: UnixSeconds = 1_000_000;
@@ -177,10 +182,13 @@ mod tests {
     fn token(jti: &str, digest: u8) -> Sighting {
         Sighting {
             kid: Kid::parse("k").unwrap(),
-            thumbprint: Thumbprint::of(b"certificate"),
             iat: START + 10,
             exp: START + 70,
             rid: None,
+            cip: None,
+            ohost: None,
+            body: None,
+            asserted: crate::identity::Asserted::new(),
             digest: [digest; 32],
             jti: jti.into(),
         }
@@ -219,6 +227,14 @@ mod tests {
             spend(offset).unwrap();
         }
         assert_eq!(spend(last), expected);
+    }
+
+    #[test]
+    fn off_remembers_nothing() {
+        let store = store(100);
+        let spend = || store.spend(&token("0123456789abcdef", 1), &worker("a"), (Replay::Off, &Method::POST), at(0));
+        assert!((0..5).all(|_| spend() == Ok(())));
+        assert!(store.is_empty());
     }
 
     #[test]

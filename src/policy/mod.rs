@@ -47,6 +47,8 @@ pub struct Door {
     pub demands: Option<Profile>,
     /// Who may pass.
     pub access: Arc<Access>,
+    /// Whether the token must carry the body's digest.
+    pub demands_digest: bool,
     /// Where it leads.
     pub pool: PoolName,
 }
@@ -214,7 +216,8 @@ pub fn admit_public(door: &Door, case: &Case<'_>) -> Result<Permit, Refusal> {
 ///
 /// # Errors
 /// [`Refusal::ProfileMismatch`] for an identity proved by another profile than the route demands,
-/// [`Refusal::NotAllowed`] where no rule allows it, and what [`ReplayStore::spend`] refuses.
+/// [`Refusal::NotAllowed`] where no rule allows it, [`Refusal::TokenBodyMissing`] where the route demands the body's
+/// digest, and what [`ReplayStore::spend`] refuses.
 pub fn decide(
     verified: &Verified,
     door: &Door,
@@ -230,6 +233,11 @@ pub fn decide(
         Access::Listed(list) => workload.and_then(|workload| list.rule_for(workload)),
     };
     let rule = rule.ok_or(Refusal::NotAllowed)?;
+    if door.demands_digest && verified.token().is_none_or(|token| token.body.is_none()) {
+        return Err(Refusal::TokenBodyMissing);
+    }
+    // Where no certificate backs a token, whoever sees it could use it: once is enough.
+    let mode = if verified.profile().needs_certificate() { mode } else { Replay::Strict };
     if let (Some(token), Some(workload)) = (verified.token(), workload) {
         store.spend(token, &workload.name, (mode, case.method), case.now)?;
     }

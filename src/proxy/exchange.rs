@@ -1,11 +1,12 @@
 //! One request and its response, from the head to the record of its outcome.
 
+use super::body::Withheld;
 use super::connection::Link;
 use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
 use crate::filter::Headers;
-use crate::identity::{Denied, Profile, Sighting, Verified};
+use crate::identity::{BodyDigest, Denied, Profile, Sighting, Verified};
 use crate::metrics;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Permit;
@@ -15,13 +16,15 @@ use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
 use crate::upstream::Picked;
+use bytes::Bytes;
 use once_cell::sync::OnceCell;
 use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest path that is taken into a record, in bytes.
 const PATH_MAX: usize = 2048;
@@ -48,6 +51,9 @@ pub struct Exchange {
     token: Option<Sighting>,
     permit: Option<Permit>,
     picked: Option<Picked>,
+    body_digest: Option<BodyDigest>,
+    withheld: Option<Withheld>,
+    original_host: Option<Box<str>>,
     received: u64,
     /// The longest body, in bytes.
     body_max: u64,
@@ -76,7 +82,7 @@ impl Exchange {
             started: live.state().clock.now(),
             live: Arc::clone(live),
             link,
-            source: Source { listener, address: None, tls_version: None, certificate: None },
+            source: Source { listener, address: None, client: None, tls_version: None, certificate: None },
             request_id: OnceCell::new(),
             subject: None,
             authority: Box::default(),
@@ -88,6 +94,9 @@ impl Exchange {
             token: None,
             permit: None,
             picked: None,
+            body_digest: None,
+            withheld: None,
+            original_host: None,
             received: 0,
             body_max: u64::MAX,
             refusal: None,
@@ -134,6 +143,13 @@ impl Exchange {
     /// From here on the edge's own request id counts.
     pub(super) fn knows(&mut self, verified: &Verified) {
         self.verified = true;
+        if let Some(token) = verified.token() {
+            self.snapshot.keys.used(&token.kid);
+            if let Some(offset) = &self.snapshot.clock_offset {
+                offset.set(self.started.unix_seconds().saturating_sub(token.iat));
+            }
+            self.body_digest = token.body;
+        }
         self.workload = verified.principal().workload().map(|workload| workload.name.clone());
         self.token = verified.token().cloned();
         if let Some(rid) = verified.token().and_then(|token| token.rid.clone()) {
@@ -208,21 +224,66 @@ impl Exchange {
         Ok(peer)
     }
 
-    /// Counts what came of the body.
+    /// Counts a piece of the body, and withholds it while its digest is not known.
     ///
     /// # Errors
-    /// [`Refusal::BodyTooLarge`].
-    pub(super) fn body_came(&mut self, bytes: usize, is_last: bool) -> Result<(), Refusal> {
+    /// [`Refusal::BodyTooLarge`], and what [`Withheld::take`] refuses.
+    pub(super) fn body_came(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
+        let bytes = piece.as_ref().map_or(0, Bytes::len);
         self.link.body_came(bytes);
         self.received = self.received.saturating_add(bytes as u64);
-        if self.received > self.body_max {
-            self.refusal = Some(Refusal::BodyTooLarge);
-            return Err(Refusal::BodyTooLarge);
-        }
+        let taken = match &mut self.withheld {
+            _ if self.received > self.body_max => Err(Refusal::BodyTooLarge),
+            Some(withheld) => withheld.take(piece, is_last),
+            None => Ok(()),
+        };
         if !is_last {
             self.link.wait_for_body();
         }
-        Ok(())
+        taken.inspect_err(|refusal| self.refusal = Some(*refusal))
+    }
+
+    /// What the token says that the body's digest must be.
+    pub(super) const fn body_digest(&self) -> Option<BodyDigest> {
+        self.body_digest
+    }
+
+    /// Room for a body that is held.
+    ///
+    /// # Errors
+    /// [`Refusal::HeldBodiesFull`].
+    pub(super) fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        let held = Arc::clone(&self.live.state().held);
+        held.try_acquire_many_owned(kibibytes).map_err(|_full| Refusal::HeldBodiesFull)
+    }
+
+    pub(super) fn withhold(&mut self, withheld: Withheld) {
+        self.withheld = Some(withheld);
+    }
+
+    /// From here on that is the host that was asked for: what the token says.
+    pub(super) fn asks_for(&mut self, authority: &str, host: &str) {
+        self.authority = authority.into();
+        self.original_host = Some(authority.into());
+        if let Some(subject) = &mut self.subject {
+            subject.host = host.into();
+        }
+    }
+
+    /// The host that the token says was asked for.
+    pub(super) fn original_host(&self) -> Option<&str> {
+        self.original_host.as_deref()
+    }
+
+    /// From here on that is the client's address.
+    pub(super) const fn is_client(&mut self, client: Option<IpAddr>) {
+        self.source.client = client;
+    }
+
+    /// The client's address, as far as it is known.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.source.client.or_else(|| self.source.address.map(|(address, _)| address))
     }
 
     pub(super) fn filter_response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {

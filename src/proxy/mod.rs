@@ -2,6 +2,7 @@
 //!
 //! `Gate::judge` is the list to read. Each step returns what the next one demands, so none can be left out.
 
+mod body;
 mod connection;
 mod exchange;
 mod failure;
@@ -12,11 +13,12 @@ mod respond;
 pub use connection::Front;
 pub use exchange::Exchange;
 
+use crate::config::ClientAddress;
 use crate::identity::{self, Denied, Evidence, Verified};
 use crate::name::ListenerName;
 use crate::policy::{self, Case, Permit};
 use crate::refusal::Refusal;
-use crate::request::Facts;
+use crate::request::{Facts, host_of};
 use crate::runtime::{Entrance, Live, Route};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +27,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use std::sync::Arc;
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 /// Serves the requests of one listener.
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Gate {
         let clear = head::read(session).map_err(|refusal| exchange.deny(&refusal.into()))?;
         exchange.concerns(&clear.facts, session.req_header());
         head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;
-        let admitted = self.admit(session, exchange, &clear.facts).map_err(|denied| exchange.deny(&denied))?;
+        let admitted =
+            self.admit(session, exchange, &clear.facts, entrance).map_err(|denied| exchange.deny(&denied))?;
         exchange.allow(admitted.permit)?;
         head::clean(session, &clear)?;
         let mut headers = outbound::Request(session.req_header_mut());
@@ -63,19 +66,27 @@ impl Gate {
     }
 
     /// Route, identity, policy.
-    fn admit(&self, session: &Session, exchange: &mut Exchange, facts: &Facts) -> Result<Admitted, Denied> {
+    fn admit(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        facts: &Facts,
+        entrance: &Entrance,
+    ) -> Result<Admitted, Denied> {
         let snapshot = Arc::clone(exchange.snapshot());
-        let entrance = snapshot.entrances.get(&self.listener).ok_or(Refusal::Internal)?;
-        let Some(route) = snapshot.routes.find(facts) else {
-            self.authenticate(session, exchange, facts, (entrance, entrance.identity))?;
+        let (early, facts) = self.original_host(session, exchange, facts, entrance)?;
+        let Some(route) = snapshot.routes.find(&facts) else {
+            if early.is_none() {
+                self.authenticate(session, exchange, &facts, (entrance, entrance.identity))?;
+            }
             return Err(Refusal::NoRoute.into());
         };
         exchange.belongs_to(route);
         let demanded = route.door.demanded(entrance.identity);
-        let verified = if route.door.is_public() {
-            None
-        } else {
-            Some(self.authenticate(session, exchange, facts, (entrance, demanded))?)
+        let verified = match early {
+            _ if route.door.is_public() => None,
+            Some(early) if early.profile() == demanded => Some(early),
+            Some(_) | None => Some(self.authenticate(session, exchange, &facts, (entrance, demanded))?),
         };
         let case = Case {
             id: &exchange.request_id().clone(),
@@ -93,6 +104,27 @@ impl Gate {
         Ok(Admitted { permit: permit?, route: Arc::clone(route) })
     }
 
+    /// Where the token says which host was asked for, it is verified before the route is found: then the facts are those
+    /// of that host.
+    fn original_host<'a>(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        facts: &'a Facts,
+        entrance: &Entrance,
+    ) -> Result<(Option<Verified>, Cow<'a, Facts>), Denied> {
+        if !entrance.host_from_token || head::tokens(session)[0].is_none() {
+            return Ok((None, Cow::Borrowed(facts)));
+        }
+        let verified = self.authenticate(session, exchange, facts, (entrance, entrance.identity))?;
+        let Some(ohost) = verified.token().and_then(|token| token.ohost.clone()) else {
+            return Ok((Some(verified), Cow::Borrowed(facts)));
+        };
+        let host = host_of(&ohost)?;
+        exchange.asks_for(&ohost, host);
+        Ok((Some(verified), Cow::Owned(Facts { host: host.into(), ..facts.clone() })))
+    }
+
     fn authenticate(
         &self,
         session: &Session,
@@ -101,13 +133,34 @@ impl Gate {
         (entrance, demanded): (&Entrance, identity::Profile),
     ) -> Result<Verified, Denied> {
         exchange.judged_by(demanded);
-        let peer = head::client(session).and_then(|client| client.peer.as_ref());
+        let client = head::client(session);
+        if demanded.needs_token() && client.is_none() {
+            // Whoever listens on the way could use it.
+            return Err(Refusal::TlsRequired.into());
+        }
+        let peer = client.and_then(|client| client.peer.as_ref());
         let evidence = Evidence { facts, peer, tokens: head::tokens(session) };
         let trust = &exchange.snapshot().trust;
         let verified =
             identity::authenticate(demanded, &evidence, entrance.authorities.as_deref(), trust, exchange.started())?;
         exchange.knows(&verified);
+        if verified.principal().workload().is_some() {
+            exchange.is_client(client_address(entrance.client_address, session, &verified));
+        }
         Ok(verified)
+    }
+}
+
+/// The client's address, as somebody tells it who has proved himself.
+fn client_address(told_by: ClientAddress, session: &Session, verified: &Verified) -> Option<IpAddr> {
+    match told_by {
+        ClientAddress::Peer => None,
+        ClientAddress::Claim => verified.token().and_then(|token| token.cip),
+        ClientAddress::Header => {
+            let mut told = session.req_header().headers.get_all("cf-connecting-ip").iter();
+            let (Some(only), None) = (told.next(), told.next()) else { return None };
+            only.to_str().ok()?.parse().ok()
+        }
     }
 }
 
@@ -123,7 +176,11 @@ impl ProxyHttp for Gate {
         let digest = session.digest();
         let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
         exchange.came_from(tls, digest.and_then(|digest| digest.socket_digest.as_deref()));
-        match self.judge(session, exchange) {
+        let judged = match self.judge(session, exchange) {
+            Ok(()) => body::check(session, exchange).await,
+            Err(refusal) => Err(refusal),
+        };
+        match judged {
             Ok(()) => Ok(false),
             Err(refusal) => {
                 exchange.refuse(refusal);
@@ -156,7 +213,7 @@ impl ProxyHttp for Gate {
         is_last: bool,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        exchange.body_came(piece.as_ref().map_or(0, Bytes::len), is_last).map_err(outbound::error)
+        exchange.body_came(piece, is_last).map_err(outbound::error)
     }
 
     async fn response_filter(

@@ -5,11 +5,12 @@ use super::head;
 use crate::filter::Headers;
 use crate::refusal::Refusal;
 use crate::request::headers;
+use http::header::HOST;
 use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, OkOrErr};
 use pingora_proxy::Session;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 /// A request's head, for filters.
 pub(super) struct Request<'a>(pub(super) &'a mut RequestHeader);
@@ -47,26 +48,29 @@ pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange:
     if let Some(traceparent) = exchange.traceparent() {
         request.insert_header(headers::TRACEPARENT, traceparent)?;
     }
-    forwarded(request, session, exchange.authority())
+    if let Some(host) = exchange.original_host() {
+        request.insert_header(HOST, host)?;
+    }
+    forwarded(request, session, exchange)
 }
 
-fn forwarded(request: &mut RequestHeader, session: &Session, authority: &str) -> pingora::Result<()> {
+fn forwarded(request: &mut RequestHeader, session: &Session, exchange: &Exchange) -> pingora::Result<()> {
     let proto = if head::client(session).is_some() { "https" } else { "http" };
-    let address = session.client_addr().and_then(|address| address.as_inet()).copied();
-    let node = address.map_or_else(|| "unknown".to_owned(), node);
+    let (client, authority) = (exchange.client(), exchange.authority());
+    let node = client.map_or_else(|| "unknown".to_owned(), node);
     request.insert_header(headers::FORWARDED, format!("for=\"{node}\";host=\"{authority}\";proto={proto}"))?;
-    if let Some(address) = address {
-        request.insert_header(headers::X_FORWARDED_FOR, address.ip().to_string())?;
+    if let Some(client) = client {
+        request.insert_header(headers::X_FORWARDED_FOR, client.to_string())?;
     }
     request.insert_header(headers::X_FORWARDED_HOST, authority)?;
     request.insert_header(headers::X_FORWARDED_PROTO, proto)
 }
 
 /// RFC 7239 § 6: an IPv6 address stands in brackets.
-fn node(address: SocketAddr) -> String {
+fn node(address: IpAddr) -> String {
     match address {
-        SocketAddr::V4(address) => address.ip().to_string(),
-        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 use http::Method;
 
 /// The longest authority, in bytes: a DNS name (253) and a port.
-const AUTHORITY_MAX: usize = 259;
+pub const AUTHORITY_MAX: usize = 259;
 
 /// How the request came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -102,7 +102,10 @@ fn authority<'a>(head: &Head<'a>) -> Result<&'a str, Refusal> {
 }
 
 /// The host of `host[:port]`. User information, a trailing dot and anything that is no host is refused.
-fn host_of(authority: &str) -> Result<&str, Refusal> {
+///
+/// # Errors
+/// [`Refusal::MalformedAuthority`].
+pub fn host_of(authority: &str) -> Result<&str, Refusal> {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() => host,
         Some((_, tail)) if !tail.ends_with(']') => return Err(Refusal::MalformedAuthority),

@@ -1,10 +1,13 @@
 //! From a [`Config`] and the files that it names to a [`Snapshot`]. All faults of all files are reported at once.
 
+use super::aging::Aging;
+use super::sights::Sights;
 use super::snapshot::{Entrance, Route, Snapshot};
-use crate::config::{self, CertificateFiles, Config, Finding};
+use crate::clock::{Timestamp, UnixSeconds};
+use crate::config::{self, CertificateFiles, Config, Finding, KeySource, KeyState, TokenKeyFile};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
-use crate::identity::{Authorities, BadAuthority, Rules, TokenKey, Trust};
+use crate::identity::{Authorities, BadAuthority, Counts, Rules, TokenKey, Trust};
 use crate::keys::Files;
 use crate::metrics::Metrics;
 use crate::policy::Door;
@@ -17,18 +20,32 @@ use std::{
     sync::Arc,
 };
 
+/// In seconds.
+const DAY: UnixSeconds = 24 * 60 * 60;
+
+/// What a generation is built with.
+#[derive(Debug, Clone, Copy)]
+pub struct Beside<'a> {
+    /// The metrics.
+    pub metrics: &'a Metrics,
+    /// The servers' state.
+    pub servers: &'a Servers,
+    /// When keys were first seen.
+    pub sights: &'a Sights,
+    /// The generation that is live.
+    pub live: Option<&'a Snapshot>,
+    /// When.
+    pub now: Timestamp,
+}
+
 /// Builds a generation beside the live one, if there is one yet.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn build(
-    config: &Config,
-    generation: Generation,
-    (metrics, servers): (&Metrics, &Servers),
-    live: Option<&Snapshot>,
-) -> Result<Snapshot, Vec<Finding>> {
+pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Result<Snapshot, Vec<Finding>> {
+    let (metrics, servers) = (beside.metrics, beside.servers);
     let files = Files::new(config.file.parent().unwrap_or_else(|| Path::new("")));
-    let mut build = Build { files, live, findings: Vec::new() };
+    let mut build = Build { files, beside, findings: Vec::new(), aging: Vec::new() };
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
@@ -45,6 +62,15 @@ pub fn build(
         entrances: names.zip(entrances.into_iter().flatten()).collect(),
         trust,
         replay: config.replay,
+        digest_body_max: config.digest_body_max,
+        aging: build.aging.into(),
+        keys: metrics.token_keys(
+            config
+                .workloads
+                .iter()
+                .flat_map(|workload| workload.keys.iter().map(|key| (workload.workload.name.clone(), key.kid.clone()))),
+        ),
+        clock_offset: config.edge.as_ref().map(|edge| metrics.clock_offset(&edge.issuer)),
         routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
         nowhere: metrics.route(None),
         pools: Pools::build(&config.pools, servers, metrics),
@@ -54,8 +80,9 @@ pub fn build(
 
 struct Build<'a> {
     files: Files,
-    live: Option<&'a Snapshot>,
+    beside: &'a Beside<'a>,
     findings: Vec<Finding>,
+    aging: Vec<Aging>,
 }
 
 impl Build<'_> {
@@ -76,6 +103,8 @@ impl Build<'_> {
             identity: listener.identity,
             sources: listener.sources.clone(),
             proxy_protocol: listener.proxy_protocol.clone(),
+            client_address: listener.client_address,
+            host_from_token: listener.host_from_token,
             ports: own.chain(listener.ports.iter().copied()).chain([443]).collect(),
             limits: listener.limits,
             metrics: metrics.listener(&listener.name),
@@ -98,7 +127,7 @@ impl Build<'_> {
         let trust =
             Digest::of(&[("own", own.as_bytes()), ("vouched", vouched.as_bytes()), ("strict", &[is_strict.into()])]);
         let same = |known: &&Arc<Terminator>| known.trust() == trust;
-        let live = self.live.and_then(|live| live.entrances.get(&listener.name)?.tls.as_ref());
+        let live = self.beside.live.and_then(|live| live.entrances.get(&listener.name)?.tls.as_ref());
         // Where nothing that sessions rest on has changed, they go on.
         let terminator = match live.filter(same) {
             Some(live) => Arc::clone(live),
@@ -107,7 +136,20 @@ impl Build<'_> {
                 Arc::new(self.take(Terminator::new(certificates, strict, trust).map_err(fault))?)
             }
         };
+        self.expires(listener, &terminator, authorities.as_deref());
         Some((Some(terminator), authorities))
+    }
+
+    fn expires(&mut self, listener: &config::Listener, own: &Terminator, vouching: Option<&Authorities>) {
+        let ends = [
+            ("a certificate", Some(own.not_after()), 14 * DAY),
+            ("a CA in client_auth", vouching.and_then(Authorities::not_after), 30 * DAY),
+            ("a revocation list", vouching.and_then(Authorities::next_update), 3 * DAY),
+        ];
+        for (what, ends, before) in ends {
+            let what = format!("{what} of listener {} expires", listener.name);
+            self.aging.extend(ends.map(|ends| Aging { what, warn_from: ends.saturating_sub(before), ends }));
+        }
     }
 
     fn certificates(&mut self, files: &[CertificateFiles]) -> Option<Certificates> {
@@ -162,7 +204,7 @@ impl Build<'_> {
         let authorities =
             Authorities::new(&ders, &list_ders, rules).map_err(|bad| bad_authority(bad, ca_file, list_file));
         let authorities = self.take(authorities)?;
-        let live = self.live.and_then(|live| live.entrances.get(&listener.name)?.authorities.as_ref());
+        let live = self.beside.live.and_then(|live| live.entrances.get(&listener.name)?.authorities.as_ref());
         if let Some(older) = live.and_then(|live| authorities.older_list(live)) {
             let message = "holds an older revocation list than the one that is live";
             let hint = "its CRL number is lower; what was revoked since would be trusted again".to_owned();
@@ -175,13 +217,49 @@ impl Build<'_> {
         let mut trust = Trust { edge: config.edge.clone(), ..Trust::default() };
         for workload in &config.workloads {
             for key in &workload.keys {
-                let read = self.files.public_key(&key.file);
-                let token_key = |verifying| TokenKey { workload: Arc::clone(&workload.workload), key: verifying };
-                trust.keys.extend(self.take(read).map(|read| (key.kid.clone(), token_key(read))));
+                trust.keys.extend(self.token_key(workload, key, config).map(|read| (key.kid.clone(), read)));
             }
             trust.workloads.insert(workload.workload.id.clone(), Arc::clone(&workload.workload));
         }
         trust
+    }
+
+    fn token_key(&mut self, workload: &config::Workload, key: &TokenKeyFile, config: &Config) -> Option<TokenKey> {
+        let (path, read) = match &key.source {
+            KeySource::Public(path) => (path, self.files.public_key(path)),
+            KeySource::Secret(path) => (path, self.files.shared_secret(path)),
+        };
+        let verifying = self.take(read)?;
+        let now = self.beside.now.unix_seconds();
+        let unseen = |fault| Finding::of_file(path, format!("its first sight cannot be remembered: {fault}"), None);
+        let first = self.take(self.beside.sights.first(verifying.fingerprint(), self.beside.now).map_err(unseen))?;
+        let created = key.created.unwrap_or(first);
+        if created > now.saturating_add(DAY) {
+            let message = format!("`{}` is created on a day that has not come", key.kid);
+            self.findings.push(Finding::of_file(path, message, Some("a key's age counts from `created`".into())));
+        }
+        let born = created.min(first);
+        let age_max = UnixSeconds::try_from(config.key_age_max.as_secs()).unwrap_or(UnixSeconds::MAX);
+        let ends = born.saturating_add(age_max);
+        let is_shared = verifying.algorithm().is_shared();
+        if key.state != KeyState::Revoked {
+            let then = if is_shared { "is refused" } else { "should be replaced" };
+            let what = format!(
+                "the key `{}` of {} {then} at the age of {} days",
+                key.kid,
+                workload.workload.name,
+                age_max / DAY
+            );
+            self.aging.push(Aging { what, warn_from: ends.saturating_sub(15 * DAY), ends });
+        }
+        self.beside.metrics.token_key_created(&workload.workload.name, &key.kid, born);
+        let counts = match (key.state, is_shared) {
+            (KeyState::Revoked, _) => Counts::Revoked,
+            (_, true) => Counts::Until(ends),
+            (_, false) => Counts::Always,
+        };
+        let may_assert = Arc::clone(&workload.may_assert);
+        Some(TokenKey { workload: Arc::clone(&workload.workload), key: verifying, may_assert, counts })
     }
 
     fn route(&mut self, route: &config::Route, metrics: &Metrics) -> Option<Arc<Route>> {
@@ -191,6 +269,7 @@ impl Build<'_> {
             route: route.name.clone(),
             demands: route.identity,
             access: Arc::clone(&route.access),
+            demands_digest: route.demands_digest,
             pool: route.pool.clone(),
         };
         Some(Arc::new(Route { door, filters, metrics: metrics.route(Some(&route.name)) }))

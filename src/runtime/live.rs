@@ -5,11 +5,16 @@ use super::history::History;
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::audit::{Act, Record};
+use crate::clock::Timestamp;
 use crate::config::{self, Config, Finding};
 use crate::generation::Generation;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{
+    fmt::Write,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 use tokio::sync::watch;
 
 /// The live generation and all that it shares with the next.
@@ -39,7 +44,7 @@ pub enum Change {
 
 impl Live {
     pub(super) fn new(config: Config, state: State, mut history: History) -> Result<Self, Vec<Finding>> {
-        let snapshot = build(&config, history.next(), (&state.metrics, &state.servers), None)?;
+        let snapshot = build(&config, history.next(), &state.beside(None))?;
         remember(&mut history, snapshot.generation, config.history_dir.as_deref())?;
         told(&state, &config, &snapshot);
         let making = Mutex::new(Making { config: Arc::new(config), history });
@@ -104,8 +109,12 @@ impl Live {
 
     /// What is to be done every second, by the one who counts them: summaries of what strangers did.
     pub fn tick(&self) {
-        let judged = self.snapshot.load().judged();
-        self.state.journal.summarise(self.state.clock.now(), judged);
+        let (snapshot, now) = (self.snapshot.load(), self.state.clock.now());
+        self.state.journal.summarise(now, snapshot.judged());
+        let hour = now.unix_seconds() / 3600;
+        if self.state.warned.swap(hour, Ordering::Relaxed) != hour {
+            warn_of(&snapshot, now);
+        }
     }
 
     /// Records an administrative act.
@@ -117,8 +126,7 @@ impl Live {
 
     fn make(&self, making: &mut Making, config: Arc<Config>) -> Result<Change, Vec<Finding>> {
         let live = self.snapshot.load_full();
-        let state = (&self.state.metrics, &self.state.servers);
-        let snapshot = build(&config, making.history.next(), state, Some(&live))?;
+        let snapshot = build(&config, making.history.next(), &self.state.beside(Some(&live)))?;
         if snapshot.digest == live.digest {
             // The same content in files that look different: the live generation takes note of their looks.
             self.snapshot.store(Arc::new(Snapshot { generation: live.generation, ..snapshot }));
@@ -156,8 +164,13 @@ impl Live {
     }
 }
 
+fn warn_of(snapshot: &Snapshot, now: Timestamp) {
+    snapshot.aging.iter().filter_map(|aging| aging.warning(now)).for_each(|warning| log::warn!("{warning}"));
+}
+
 /// Says in the metrics what is live from now on.
 fn told(state: &State, config: &Config, snapshot: &Snapshot) {
+    warn_of(snapshot, state.clock.now());
     state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
     for (name, entrance) in &snapshot.entrances {
         if let Some(tls) = &entrance.tls {

@@ -3,14 +3,18 @@
 //! Building reads files and may fail, and touches nothing that is live. Swapping cannot fail. Every change makes a
 //! generation, be it of the config's text or of a key file that it names.
 
+mod aging;
 mod build;
 mod history;
 mod live;
+mod sights;
 mod snapshot;
 mod state;
 
-pub use build::build;
+pub use aging::Aging;
+pub use build::{Beside, build};
 pub use history::History;
 pub use live::{Change, Live};
+pub use sights::Sights;
 pub use snapshot::{Entrance, Route, Snapshot};
 pub use state::{State, start};

@@ -1,7 +1,8 @@
 //! One generation, built.
 
+use super::aging::Aging;
 use crate::audit::Judged;
-use crate::config::Limits;
+use crate::config::{ClientAddress, Limits};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
@@ -28,6 +29,14 @@ pub struct Snapshot {
     pub trust: Trust,
     /// How often a token may be used.
     pub replay: Replay,
+    /// The longest body that is held until its digest is checked, in bytes.
+    pub digest_body_max: usize,
+    /// How often each key was used.
+    pub keys: metrics::TokenKeys,
+    /// How far the Workers' clock is from ours.
+    pub clock_offset: Option<prometheus::IntGauge>,
+    /// What grows old.
+    pub aging: Box<[Aging]>,
     /// Where requests belong.
     pub routes: Table<Arc<Route>>,
     /// For requests that belong nowhere.
@@ -59,6 +68,10 @@ pub struct Entrance {
     pub sources: Option<Networks>,
     /// Who tells the client's address.
     pub proxy_protocol: Option<Networks>,
+    /// Whose address counts as the client's.
+    pub client_address: ClientAddress,
+    /// Whether the token says which host is meant.
+    pub host_from_token: bool,
     /// Ports that requests may name beside the one that they came to.
     pub ports: Box<[u16]>,
     /// What clients may use.

@@ -1,7 +1,10 @@
 //! What outlives a generation, in one place.
 
+use super::build::Beside;
 use super::history::History;
 use super::live::Live;
+use super::sights::Sights;
+use super::snapshot::Snapshot;
 use crate::audit::Sealer;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Finding};
@@ -11,7 +14,12 @@ use crate::metrics::Metrics;
 use crate::request::Id;
 use crate::slots::Slots;
 use crate::upstream::Servers;
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, atomic::AtomicI64},
+};
+use tokio::sync::Semaphore;
 
 /// What was learned, and what all generations share.
 #[derive(Debug)]
@@ -24,10 +32,26 @@ pub struct State {
     pub replay: ReplayStore,
     /// The audit log's writer.
     pub journal: Journal,
+    /// When keys were first seen.
+    pub sights: Sights,
+    /// Room for bodies that are held until their digest is checked, in KiB.
+    pub held: Arc<Semaphore>,
+    /// The hour of the last warnings of what grows old.
+    pub(super) warned: AtomicI64,
     /// The connections that are open.
     pub slots: Slots,
     /// The servers' health and the balancers' turns.
     pub servers: Servers,
+}
+
+/// How much of bodies may be held at once, in KiB.
+const HELD_MAX: usize = 64 * 1024;
+
+impl State {
+    pub(super) fn beside<'a>(&'a self, live: Option<&'a Snapshot>) -> Beside<'a> {
+        let now = self.clock.now();
+        Beside { metrics: &self.metrics, servers: &self.servers, sights: &self.sights, live, now }
+    }
 }
 
 /// Opens what a config names and builds its first generation. Of tokens signed up to `horizon` it is not known whether
@@ -46,7 +70,14 @@ pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Resul
     let history = History::open(folder);
     let history = history
         .map_err(|error| fault(folder.unwrap_or_else(|| Path::new("")), "the history cannot be read", &error))?;
+    let sights = Sights::open(folder);
+    let sights = sights.map_err(|error| {
+        fault(folder.unwrap_or_else(|| Path::new("")), "the history of keys cannot be read", &error)
+    })?;
+    let warned = AtomicI64::new(clock.now().unix_seconds() / 3600);
+    let held = Arc::new(Semaphore::new(HELD_MAX));
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
-    let state = State { clock, metrics, replay, journal, slots: Slots::default(), servers: Servers::default() };
+    let (slots, servers) = (Slots::default(), Servers::default());
+    let state = State { clock, metrics, replay, journal, sights, held, warned, slots, servers };
     Live::new(config, state, history)
 }

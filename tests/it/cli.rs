@@ -152,7 +152,7 @@ async fn a_token_needs_the_right_key() {
         ("forged.key", "checkout", "https://shop.example.com/", "not a key of workload `checkout`"),
         ("token.key", "chekcout", "https://shop.example.com/", "names no workload `chekcout`"),
         ("token.key", "checkout", "http://shop.example.com/", "no https URL"),
-        ("checkout.pub", "checkout", "https://shop.example.com/", "holds no ES256 key"),
+        ("checkout.pub", "checkout", "https://shop.example.com/", "holds no key that tokens are signed with"),
         ("none.key", "checkout", "https://shop.example.com/", "cannot be read"),
     ] {
         let bad = mint(key, workload, url);

@@ -5,9 +5,9 @@ use super::pki::{Ca, Issued};
 use crate::cli::token::{Environment, Identity};
 use crate::config;
 use crate::config::document::{
-    Admin, Allow, Audit, Balance, Certificate, ClientAuth, CrlExpired, Document, DurationText, Edge, Handshake, Health,
-    History, HttpCheck, Key, Limits, Listener, Match, Pool, ProfileName, Role, Route, Server, Timeouts, Tls, Token,
-    Workload,
+    Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Document, DurationText, Edge,
+    Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProfileName, Role,
+    Route, Server, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;
@@ -117,7 +117,7 @@ impl Folder {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
             subject: id(name),
-            thumbprint: thumbprint.into(),
+            thumbprint: Some(thumbprint.into()),
         };
         self.write(&format!("{file}.env.json"), &serde_json::to_string_pretty(&environment).unwrap_or_default())
     }
@@ -147,6 +147,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
             token: Token { max_lifetime: time("300s"), ..Token::default() },
+            max_key_age: time("90d"),
         }),
         workloads: named([("checkout", workload("checkout")), ("reports", workload("reports"))]),
         roles: named([("reader", Role { workloads: vec!["reports".into()] })]),
@@ -188,13 +189,21 @@ fn listener(port: u16) -> Listener {
         sources: Vec::new(),
         proxy_protocol: None,
         ports: Vec::new(),
+        client_address: ClientAddress::default(),
+        host_from: HostFrom::default(),
         limits: Limits::default(),
     }
 }
 
 fn workload(name: &str) -> Workload {
-    let key = Key { kid: format!("{name}-1"), key: format!("file:keys/{name}.pub.pem") };
-    Workload { id: id(name), keys: vec![key] }
+    let key = Key {
+        kid: format!("{name}-1"),
+        key: Some(format!("file:keys/{name}.pub.pem")),
+        secret: None,
+        created: None,
+        state: KeyState::default(),
+    };
+    Workload { id: id(name), keys: vec![key], may_assert: Vec::new() }
 }
 
 fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> Route {
@@ -204,6 +213,7 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
         matches: Match { host: HOST.into(), path: path.into(), methods },
         identity: None,
         allow,
+        body_digest: None,
         filters: vec![BTreeMap::from([("set_headers".into(), json!({ "request": { "x-tenant": "shop" } }))])],
         pool: "shop".into(),
     }

@@ -2,31 +2,55 @@
 
 use super::{Check, twice};
 use crate::clock::UnixSeconds;
-use crate::config::document::{self, Document, ReplayMode};
+use crate::config::document::{self, BodyDigestMode, Document, ReplayMode};
 use crate::config::fault::Fault;
-use crate::config::model::{self, TokenKeyFile};
+use crate::config::model::{self, KeySource, TokenKeyFile};
 use crate::config::node::Place;
-use crate::identity::{Edge, Kid, Replay};
+use crate::config::value;
+use crate::identity::{Edge, Kid, Replay, may_be_fact};
 use crate::name::{RoleName, WorkloadName};
 use crate::principal::{SpiffeId, Workload};
 use std::{sync::Arc, time::Duration};
 
-pub(super) fn edge(check: &mut Check<'_>, edge: Option<&document::Edge>) -> (Option<Edge>, Replay) {
-    let Some(edge) = edge else { return (None, Replay::Tolerant) };
-    let replay = match edge.token.replay {
+/// What the config says of tokens.
+pub(super) struct Tokens {
+    pub(super) edge: Option<Edge>,
+    pub(super) replay: Replay,
+    pub(super) digest_body_max: usize,
+    pub(super) key_age_max: Duration,
+}
+
+pub(super) fn tokens(check: &mut Check<'_>, edge: Option<&document::Edge>) -> Option<Tokens> {
+    let rules = edge.map(|edge| edge.token.clone()).unwrap_or_default();
+    let key_age_max = edge.map_or_else(|| "90d".into(), |edge| edge.max_key_age.0.clone());
+    let top = Place::root().key("edge");
+    let place = top.key("token");
+    let replay = match rules.replay {
         ReplayMode::Tolerant => Replay::Tolerant,
         ReplayMode::Strict => Replay::Strict,
+        ReplayMode::Off => {
+            let fault = Fault::warning(&place.key("replay"), "whoever sees a token can use it again until it ends");
+            check.fault(fault.hint("`tolerant` lets the Workers runtime repeat what does no harm, and nothing else"));
+            Replay::Off
+        }
     };
-    let place = Place::root().key("edge").key("token").key("max_lifetime");
     let range = Duration::from_secs(1)..=Duration::from_secs(3600);
-    let lifetime = check.duration(&edge.token.max_lifetime.0, &place, range);
-    let edge = lifetime.map(|lifetime| Edge {
+    let lifetime = check.duration(&rules.max_lifetime.0, &place.key("max_lifetime"), range);
+    let held = check.bytes(&rules.digest_body_max.0, &place.key("digest_body_max"), 1024..=1024 * 1024);
+    let days = DAY..=3650 * DAY;
+    let key_age_max = check.duration(&key_age_max, &top.key("max_key_age"), days);
+    let lifetime_max = UnixSeconds::try_from(lifetime?.as_secs()).unwrap_or(UnixSeconds::MAX);
+    let edge = edge.map(|edge| Edge {
         issuer: edge.issuer.as_str().into(),
         audience: edge.audience.as_str().into(),
-        lifetime_max: UnixSeconds::try_from(lifetime.as_secs()).unwrap_or(UnixSeconds::MAX),
+        lifetime_max,
+        demands_digest: rules.body_digest == BodyDigestMode::Required,
     });
-    (edge, replay)
+    let digest_body_max = usize::try_from(held?).unwrap_or(usize::MAX);
+    Some(Tokens { edge, replay, digest_body_max, key_age_max: key_age_max? })
 }
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn workloads(check: &mut Check<'_>, document: &Document) -> Vec<model::Workload> {
     let top = Place::root().key("workloads");
@@ -39,10 +63,11 @@ pub(super) fn workloads(check: &mut Check<'_>, document: &Document) -> Vec<model
         });
         let id = check.take(id);
         let keys = keys(check, workload, &place.key("keys"));
+        let may_assert = assertions(check, workload, &place.key("may_assert"));
         let has_it = |(_, members): &&(RoleName, Vec<String>)| members.contains(name);
         let roles = roles.iter().filter(has_it).map(|(role, _)| role.clone()).collect();
         if let (Some(name), Some(id)) = (check.key_name(WorkloadName::parse, name, &place), id) {
-            checked.push(model::Workload { workload: Arc::new(Workload { name, id, roles }), keys });
+            checked.push(model::Workload { workload: Arc::new(Workload { name, id, roles }), keys, may_assert });
         }
     }
     nothing_twice(check, document);
@@ -61,6 +86,15 @@ fn nothing_twice(check: &mut Check<'_>, document: &Document) {
     faults.into_iter().for_each(|fault| check.fault(fault));
 }
 
+fn assertions(check: &mut Check<'_>, workload: &document::Workload, place: &Place) -> Arc<[Box<str>]> {
+    let mut read = |(index, name): (usize, &String)| {
+        let fault = || Fault::new(&place.index(index), format!("`{name}` cannot be a fact"));
+        let hint = "1 to 128 of `A-Z a-z 0-9 _ - . : /`, and no claim of the token itself";
+        check.take(may_be_fact(name).then(|| name.as_str().into()).ok_or_else(|| fault().hint(hint)))
+    };
+    workload.may_assert.iter().enumerate().filter_map(&mut read).collect()
+}
+
 fn keys(check: &mut Check<'_>, workload: &document::Workload, place: &Place) -> Vec<TokenKeyFile> {
     let mut checked = Vec::new();
     for (index, key) in workload.keys.iter().enumerate() {
@@ -68,10 +102,34 @@ fn keys(check: &mut Check<'_>, workload: &document::Workload, place: &Place) -> 
         let kid = Kid::parse(&key.kid).ok_or_else(|| {
             Fault::new(&place.key("kid"), format!("`{}` is no kid", key.kid)).hint("1 to 64 of `A-Z a-z 0-9 . _ -`")
         });
-        let (kid, file) = (check.take(kid), check.file_reference(&key.key, &place.key("key")));
-        checked.extend(kid.zip(file).map(|(kid, file)| TokenKeyFile { kid, file }));
+        let created = key.created.as_ref().and_then(|day| {
+            let fault =
+                || Fault::new(&place.key("created"), format!("`{day}` is no day")).hint("for example 2026-11-01");
+            check.take(value::day(day).ok_or_else(fault))
+        });
+        let (kid, source) = (check.take(kid), key_source(check, key, &place));
+        let made = |(kid, source)| TokenKeyFile { kid, source, created, state: key.state };
+        checked.extend(kid.zip(source).map(made));
     }
     checked
+}
+
+fn key_source(check: &mut Check<'_>, key: &document::Key, place: &Place) -> Option<KeySource> {
+    match (&key.key, &key.secret) {
+        (Some(public), None) => check.file_reference(public, &place.key("key")).map(KeySource::Public),
+        (None, Some(secret)) => {
+            if key.created.is_none() {
+                let fault = Fault::new(place, "a shared secret needs `created`: it is only good for so long");
+                check.fault(fault.hint("for example `created: 2026-11-01`"));
+            }
+            check.file_reference(secret, &place.key("secret")).map(KeySource::Secret)
+        }
+        (_, _) => {
+            let fault = Fault::new(place, "a key is either `key`, a public key, or `secret`, a shared one");
+            check.fault(fault.hint("for example { kid: w-2026-11, key: \"file:keys/w-2026-11.pub.pem\" }"));
+            None
+        }
+    }
 }
 
 fn roles(check: &mut Check<'_>, document: &Document) -> Vec<(RoleName, Vec<String>)> {

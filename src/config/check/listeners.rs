@@ -1,7 +1,7 @@
 //! `listeners`.
 
 use super::{Check, twice};
-use crate::config::document::{self, CrlExpired, Handshake, Listener, ProfileName, SharedCa, Tls};
+use crate::config::document::{self, CrlExpired, Handshake, HostFrom, Listener, ProfileName, SharedCa, Tls};
 use crate::config::fault::Fault;
 use crate::config::model::{self, Bind, CertificateFiles};
 use crate::config::node::Place;
@@ -40,6 +40,8 @@ pub(super) fn check(
             sources: (!listener.sources.is_empty()).then_some(sources),
             proxy_protocol: proxies,
             ports: listener.ports.clone(),
+            client_address: listener.client_address,
+            host_from_token: listener.host_from == HostFrom::Token,
             limits,
         }));
     }
@@ -74,11 +76,23 @@ fn networks(check: &mut Check<'_>, texts: &[String], place: &Place) -> Networks 
 }
 
 fn demands_fit(check: &mut Check<'_>, listener: &Listener, place: &Place) {
-    let can_prove = listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
-    if listener.identity != ProfileName::None && !can_prove {
-        let asked = profile(listener.identity);
+    let asked = profile(listener.identity);
+    let trusts = listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
+    if asked.needs_certificate() && !trusts {
         let fault = Fault::new(place, format!("its identity is {asked}, but it trusts no client certificate"));
         check.fault(fault.at_key().hint("add tls with client_auth, or write `identity: none`"));
+    } else if asked != Profile::None && listener.tls.is_none() {
+        let fault =
+            Fault::new(place, format!("its identity is {asked}, and without tls anybody could read the tokens"));
+        check.fault(fault.at_key().hint("add tls, or write `identity: none`"));
+    }
+    let told = [
+        (listener.host_from == HostFrom::Token, "host_from"),
+        (listener.client_address == document::ClientAddress::Claim, "client_address"),
+    ];
+    for (_, key) in told.into_iter().filter(|(told, _)| *told && !asked.needs_token()) {
+        let fault = Fault::new(&place.key(key), format!("its identity is {asked}, which knows no token"));
+        check.fault(fault.hint("write `identity: mtls+jwt`"));
     }
 }
 
@@ -158,5 +172,7 @@ pub(super) const fn profile(name: ProfileName) -> Profile {
         ProfileName::None => Profile::None,
         ProfileName::Mtls => Profile::Mtls,
         ProfileName::MtlsJwt => Profile::MtlsJwt,
+        ProfileName::Jwt => Profile::Jwt,
+        ProfileName::Psk => Profile::Psk,
     }
 }

@@ -49,19 +49,22 @@ pub(super) fn check(
     let node = check.name(NodeName::parse, &document.node, &top.key("node"));
     let admin_http = document.admin.as_ref().and_then(|admin| check.admin(&admin.http));
     let listeners = listeners::check(&mut check, &document.listeners, admin_http);
-    let (edge, replay) = access::edge(&mut check, document.edge.as_ref());
+    let tokens = access::tokens(&mut check, document.edge.as_ref());
     let workloads = access::workloads(&mut check, document);
     let pools = pools::check(&mut check, &document.pools);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads };
     let routes = routes::check(&mut check, &world);
     pools::not_our_own(&mut check, document, admin_http);
+    let tokens = tokens?;
     Some(Config {
         text_digest: Digest::of(&[("config", context.text.as_bytes())]),
         file: context.file.to_owned(),
         node: node?,
         listeners,
-        edge,
-        replay,
+        edge: tokens.edge,
+        replay: tokens.replay,
+        digest_body_max: tokens.digest_body_max,
+        key_age_max: tokens.key_age_max,
         workloads,
         routes,
         pools,

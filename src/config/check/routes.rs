@@ -2,10 +2,10 @@
 
 use super::listeners::profile;
 use super::{Check, twice};
-use crate::config::document::{Allow, Document, Match, Route};
+use crate::config::document::{Allow, BodyDigestMode, Document, Match, Route};
 use crate::config::fault::Fault;
 use crate::config::filter::FilterSpec;
-use crate::config::model;
+use crate::config::model::{self, KeySource};
 use crate::config::node::{Node, Place};
 use crate::config::value;
 use crate::identity::Profile;
@@ -46,7 +46,9 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
         let pool = pool(check, world, route, &place.key("pool"));
         if let (Some(name), Some(pattern), Some(pool)) = (name, pattern, pool) {
             let identity = route.identity.map(profile);
-            checked.push((model::Route { name, pattern, identity, access: Arc::new(access), filters, pool }, place));
+            let demands_digest = route.body_digest == Some(BodyDigestMode::Required);
+            let access = Arc::new(access);
+            checked.push((model::Route { name, pattern, identity, access, filters, demands_digest, pool }, place));
         }
     }
     let names =
@@ -120,38 +122,56 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
         check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
     }
-    let trusts = |listener: &model::Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
-    let explicit = route.identity.is_some_and(|name| profile(name) != Profile::None);
-    if explicit && !world.listeners.iter().any(trusts) {
-        let fault = Fault::new(&place.key("identity"), "no listener trusts client certificates");
-        check.fault(fault.hint("add tls with client_auth to a listener"));
+    if let Some(profile) = route.identity.map(profile) {
+        listeners_fit(check, world, profile, &place.key("identity"));
     }
-    if demanded.contains(&Profile::MtlsJwt) {
-        tokens_fit(check, world, names, place);
+    for profile in demanded.iter().filter(|profile| profile.needs_token()) {
+        tokens_fit(check, world, names, (*profile, place));
+    }
+    if route.body_digest == Some(BodyDigestMode::Required) && !demanded.iter().all(|profile| profile.needs_token()) {
+        let fault = Fault::new(&place.key("body_digest"), "a digest comes in a token, and none is demanded here");
+        check.fault(fault.hint("demand `identity: mtls+jwt`"));
     }
 }
 
-fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], place: &Place) {
+/// A profile that a route names must be possible at one listener at least.
+fn listeners_fit(check: &mut Check<'_>, world: &World<'_>, profile: Profile, place: &Place) {
+    let trusts = |listener: &model::Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
+    let (possible, missing, hint) = if profile.needs_certificate() {
+        let possible = world.listeners.iter().any(trusts);
+        (possible, "no listener trusts client certificates", "add tls with client_auth to a listener")
+    } else {
+        let possible = profile == Profile::None || world.listeners.iter().any(|listener| listener.tls.is_some());
+        (possible, "no listener has TLS, without which anybody could read the tokens", "add tls to a listener")
+    };
+    if !possible {
+        check.fault(Fault::new(place, missing).hint(hint));
+    }
+}
+
+fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], (profile, place): (Profile, &Place)) {
     if world.document.edge.is_none() {
-        let fault = Fault::new(place, "it demands mtls+jwt, but `edge` says neither issuer nor audience of tokens");
+        let fault =
+            Fault::new(place, format!("it demands {profile}, but `edge` says neither issuer nor audience of tokens"));
         check.fault(fault.hint("add `edge: { issuer: …, audience: … }`"));
     }
+    let (kind, fitting) = if profile == Profile::Psk { ("secret", "a `secret`") } else { ("key", "a `key`") };
+    let can = |workload: &&model::Workload| {
+        workload.keys.iter().any(|key| matches!(key.source, KeySource::Secret(_)) == (profile == Profile::Psk))
+    };
     for (index, name) in names.iter().enumerate() {
+        let place = place.key("allow").index(index);
         let is_meant = |workload: &&model::Workload| workload.workload.name.as_str() == name;
-        if world.workloads.iter().find(is_meant).is_some_and(|workload| workload.keys.is_empty()) {
-            let fault = Fault::new(
-                &place.key("allow").index(index),
-                format!("`{name}` has no key, so it cannot prove mtls+jwt"),
-            );
-            check.fault(fault.hint(format!("add `keys` to workloads.{name}, or demand `identity: mtls`")));
+        if world.workloads.iter().find(is_meant).is_some_and(|workload| !can(&workload)) {
+            let fault = Fault::new(&place, format!("`{name}` has no {kind}, so it cannot prove {profile}"));
+            check.fault(fault.hint(format!("add {fitting} to workloads.{name}.keys, or demand `identity: mtls`")));
         }
         let members =
             world.workloads.iter().filter(|workload| workload.workload.roles.iter().any(|role| role.as_str() == name));
-        let (members, keyless): (Vec<_>, Vec<_>) = members.partition(|workload| !workload.keys.is_empty());
+        let (members, keyless): (Vec<_>, Vec<_>) = members.partition(can);
         if members.is_empty() && !keyless.is_empty() {
-            let message = format!("no workload of the role `{name}` has a key, so none can prove mtls+jwt");
-            let fault = Fault::new(&place.key("allow").index(index), message);
-            check.fault(fault.hint("add `keys` to one of them, or demand `identity: mtls`"));
+            let message = format!("no workload of the role `{name}` has a {kind}, so none can prove {profile}");
+            check.fault(Fault::new(&place, message).hint("add `keys` to one of them, or demand `identity: mtls`"));
         }
     }
 }

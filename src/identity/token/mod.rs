@@ -1,17 +1,26 @@
 //! The Edge-Identity token: claims, what they are bound to, and for how long.
 
-use super::jws::{self, Kid, VerifyingKey};
+mod facts;
+
+pub use facts::{Asserted, may_be_fact};
+
+use super::Profile;
+use super::body_digest::BodyDigest;
+use super::jws::{self, VerifyingKey};
 use super::thumbprint::{Thumbprint, sha256};
 use crate::clock::{Timestamp, UnixSeconds};
+use crate::name::Kid;
 use crate::principal::{SpiffeId, Workload};
 use crate::refusal::Refusal;
-use crate::request::{Facts, Id};
+use crate::request::{AUTHORITY_MAX, Facts, Id, host_of};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, net::IpAddr, sync::Arc};
 
 /// The longest token, in bytes.
 const TOKEN_MAX: usize = 8 * 1024;
+/// The longest life of a token that no certificate backs, in seconds.
+const UNBACKED_LIFETIME_MAX: UnixSeconds = 60;
 /// How far a Worker's clock may be behind ours.
 const CLOCK_BEHIND_MAX: UnixSeconds = 30;
 /// How far a Worker's clock may be ahead of ours.
@@ -26,6 +35,8 @@ pub struct Edge {
     pub audience: Box<str>,
     /// The longest `exp - iat`, in seconds.
     pub lifetime_max: UnixSeconds,
+    /// Whether a token that no certificate backs must carry the body's digest.
+    pub demands_digest: bool,
 }
 
 /// A workload's key for tokens.
@@ -35,6 +46,35 @@ pub struct TokenKey {
     pub workload: Arc<Workload>,
     /// The key.
     pub key: VerifyingKey,
+    /// The facts that its tokens may assert.
+    pub may_assert: Arc<[Box<str>]>,
+    /// Until when it counts.
+    pub counts: Counts,
+}
+
+/// Until when a key counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// As long as it is in the config.
+    Always,
+    /// Up to that second: a shared secret is only so good for so long.
+    Until(UnixSeconds),
+    /// No more.
+    Revoked,
+}
+
+impl TokenKey {
+    fn is_good(&self, profile: Profile, now: UnixSeconds) -> Result<(), Refusal> {
+        // A secret that both sides know proves less than a key that only one has, so it is asked for by name.
+        if self.key.algorithm().is_shared() != (profile == Profile::Psk) {
+            return Err(Refusal::TokenKeyUnknown);
+        }
+        match self.counts {
+            Counts::Revoked => Err(Refusal::TokenKeyRevoked),
+            Counts::Until(end) if now >= end => Err(Refusal::TokenKeyExpired),
+            Counts::Always | Counts::Until(_) => Ok(()),
+        }
+    }
 }
 
 /// Whom we know and what they sign with.
@@ -54,8 +94,8 @@ impl Trust {
     }
 }
 
-/// The claims of a token. An unknown or repeated claim is refused: what a token says beyond these would be a fact that
-/// its key may not assert.
+/// The claims of a token. A repeated claim is refused, and so is one beyond these, unless it is a fact that the key may
+/// assert.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims<'a> {
@@ -84,18 +124,21 @@ pub struct Claims<'a> {
     /// The raw request target with its query.
     #[serde(borrow)]
     pub htt: Cow<'a, str>,
-    /// The certificate.
-    #[serde(borrow)]
-    pub cnf: Confirmation<'a>,
+    /// The certificate, where the profile demands one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation<'a>>,
     /// The request id that both layers use.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub rid: Option<Cow<'a, str>>,
-    /// The client's address as the edge saw it. Nothing reads it yet.
+    /// The client's address as the edge saw it, in its canonical form.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub cip: Option<Cow<'a, str>>,
-    /// The host that the person asked for. Nothing reads it yet.
+    /// The host that the person asked for, in lower case.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub ohost: Option<Cow<'a, str>>,
+    /// The body's digest, as `Content-Digest` writes it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub cdg: Option<Cow<'a, str>>,
 }
 
 /// `cnf` (RFC 7800) with a certificate's thumbprint (RFC 8705 § 3.1).
@@ -107,19 +150,25 @@ pub struct Confirmation<'a> {
     pub x5t_s256: Cow<'a, str>,
 }
 
-/// A verified token, as far as it must be remembered: to find it again, and to write it down.
+/// A verified token, as far as it must be remembered: to find it again, to act by it, and to write it down.
 #[derive(Debug, Clone)]
 pub struct Sighting {
     /// The key that signed it.
     pub kid: Kid,
-    /// The certificate that it came with.
-    pub thumbprint: Thumbprint,
     /// When it was signed.
     pub iat: UnixSeconds,
     /// When it ends.
     pub exp: UnixSeconds,
     /// The request id that the edge chose.
     pub rid: Option<Id>,
+    /// The client's address as the edge saw it.
+    pub cip: Option<IpAddr>,
+    /// The host that the person asked for, perhaps with a port.
+    pub ohost: Option<Box<str>>,
+    /// What the body's digest must be.
+    pub body: Option<BodyDigest>,
+    /// What the edge asserts.
+    pub asserted: Asserted,
     /// SHA-256 of the signing input.
     pub(super) digest: [u8; 32],
     pub(super) jti: Box<str>,
@@ -135,13 +184,29 @@ impl Sighting {
 
 /// What a token is compared with.
 pub(super) struct Context<'a> {
-    pub(super) workload: &'a Arc<Workload>,
-    pub(super) thumbprint: Thumbprint,
+    pub(super) profile: Profile,
+    /// The certificate that it came with, and whose that is, if it was judged.
+    pub(super) certified: Option<(&'a Arc<Workload>, Thumbprint)>,
     pub(super) facts: &'a Facts,
     pub(super) now: Timestamp,
 }
 
-/// Verifies the one token that there must be.
+/// Why a token is refused, and what it had proved by then.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) refusal: Refusal,
+    pub(super) kid: Option<Kid>,
+    /// Whose key has signed it.
+    pub(super) signer: Option<Arc<Workload>>,
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, kid: None, signer: None }
+    }
+}
+
+/// Verifies the one token that there must be. Whose it is, and what it says.
 ///
 /// # Errors
 /// The first fault, with the key that the token names once that is known.
@@ -149,24 +214,81 @@ pub(super) fn verify(
     tokens: [Option<&[u8]>; 2],
     trust: &Trust,
     context: &Context<'_>,
-) -> Result<Sighting, (Refusal, Option<Kid>)> {
-    let token = only(tokens).map_err(|refusal| (refusal, None))?;
-    let unverified = jws::parse(token).map_err(|refusal| (refusal, None))?;
-    let (kid, key) = trust.keys.get_key_value(&unverified.kid).ok_or((Refusal::TokenKeyUnknown, None))?;
-    let named = |refusal| (refusal, Some(kid.clone()));
+) -> Result<(Arc<Workload>, Sighting), Fault> {
+    let unverified = jws::parse(only(tokens)?)?;
+    let (kid, key) = trust.keys.get_key_value(&unverified.kid).ok_or(Refusal::TokenKeyUnknown)?;
+    let named = |refusal| Fault { refusal, kid: Some(kid.clone()), signer: None };
     let edge = trust.edge.as_ref().ok_or_else(|| named(Refusal::TokenIssuer))?;
+    key.is_good(context.profile, context.now.unix_seconds()).map_err(named)?;
     let (payload, digest) = unverified.verify(&key.key).map_err(named)?;
-    let claims: Claims<'_> = serde_json::from_slice(&payload).map_err(|_not_ours| named(Refusal::TokenMalformed))?;
-    check(&claims, edge, key, context).map_err(named)?;
-    Ok(Sighting {
+    let signed = |refusal| Fault { signer: Some(Arc::clone(&key.workload)), ..named(refusal) };
+    let (claims, asserted) = parted(&payload, &key.may_assert).map_err(signed)?;
+    let canonical = Canonical::read(&claims).ok_or_else(|| signed(Refusal::TokenMalformed))?;
+    check(&claims, edge, key, context).map_err(signed)?;
+    if edge.demands_digest && !context.profile.needs_certificate() && canonical.body.is_none() {
+        return Err(signed(Refusal::TokenBodyMissing));
+    }
+    let sighting = Sighting {
         kid: kid.clone(),
-        thumbprint: context.thumbprint,
         iat: claims.iat,
         exp: claims.exp,
-        rid: claims.rid.as_deref().and_then(Id::parse),
+        rid: canonical.rid,
+        cip: canonical.cip,
+        ohost: canonical.ohost,
+        body: canonical.body,
+        asserted,
         digest,
         jti: claims.jti.as_ref().into(),
-    })
+    };
+    Ok((Arc::clone(&key.workload), sighting))
+}
+
+/// The claims, and the facts beside them where there may be any.
+fn parted<'a>(payload: &'a [u8], may_assert: &[Box<str>]) -> Result<(Claims<'a>, Asserted), Refusal> {
+    if may_assert.is_empty() {
+        let claims = serde_json::from_slice(payload).map_err(|_not_ours| Refusal::TokenMalformed)?;
+        return Ok((claims, Asserted::new()));
+    }
+    facts::part(payload, may_assert)
+}
+
+/// Claims that mean something else than text, each in the one form that it may have.
+struct Canonical {
+    rid: Option<Id>,
+    cip: Option<IpAddr>,
+    ohost: Option<Box<str>>,
+    body: Option<BodyDigest>,
+}
+
+impl Canonical {
+    fn read(claims: &Claims<'_>) -> Option<Self> {
+        let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        let well_named = (16..=64).contains(&claims.jti.len()) && claims.jti.bytes().all(inside);
+        let read = Self {
+            rid: optional(claims.rid.as_deref(), Id::parse)?,
+            cip: optional(claims.cip.as_deref(), address)?,
+            ohost: optional(claims.ohost.as_deref(), original_host)?,
+            body: optional(claims.cdg.as_deref(), BodyDigest::parse)?,
+        };
+        well_named.then_some(read)
+    }
+}
+
+/// Nothing, or what it reads as; none if it does not.
+fn optional<T>(text: Option<&str>, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    match text {
+        Some(text) => read(text).map(Some),
+        None => Some(None),
+    }
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse::<IpAddr>().ok().filter(|address| address.to_string() == text)
+}
+
+fn original_host(text: &str) -> Option<Box<str>> {
+    let lower = text.bytes().all(|b| !b.is_ascii_uppercase());
+    host_of(text).ok().filter(|_| lower && text.len() <= AUTHORITY_MAX).map(|_| text.into())
 }
 
 fn only(tokens: [Option<&[u8]>; 2]) -> Result<&str, Refusal> {
@@ -180,29 +302,36 @@ fn only(tokens: [Option<&[u8]>; 2]) -> Result<&str, Refusal> {
 }
 
 fn check(claims: &Claims<'_>, edge: &Edge, key: &TokenKey, context: &Context<'_>) -> Result<(), Refusal> {
-    let whose = &context.workload.id;
+    let whose = &key.workload.id;
+    let certified = context.certified.is_none_or(|(workload, _)| workload.id == *whose);
     let bound = claims.htm == context.facts.method.as_str()
         && claims.hta == *context.facts.authority
         && claims.htt == *context.facts.target;
     let demands = [
-        (is_well_formed(claims), Refusal::TokenMalformed),
         (claims.iss == *edge.issuer, Refusal::TokenIssuer),
         (claims.aud.iter().any(|aud| **aud == *edge.audience), Refusal::TokenAudience),
-        (key.workload.id == *whose && claims.sub == whose.as_str(), Refusal::TokenSubject),
-        (Thumbprint::parse(&claims.cnf.x5t_s256) == Some(context.thumbprint), Refusal::TokenCertificate),
+        (certified && claims.sub == whose.as_str(), Refusal::TokenSubject),
+        (is_confirmed(claims, context), Refusal::TokenCertificate),
         (bound, Refusal::TokenBinding),
     ];
+    let lifetime_max = if context.profile.needs_certificate() {
+        edge.lifetime_max
+    } else {
+        edge.lifetime_max.min(UNBACKED_LIFETIME_MAX)
+    };
     match demands.into_iter().find(|(met, _)| !met) {
         Some((_, refusal)) => Err(refusal),
-        None => check_times(claims, edge.lifetime_max, context.now.unix_seconds()),
+        None => check_times(claims, lifetime_max, context.now.unix_seconds()),
     }
 }
 
-fn is_well_formed(claims: &Claims<'_>) -> bool {
-    let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-    claims.rid.as_deref().is_none_or(|rid| Id::parse(rid).is_some())
-        && (16..=64).contains(&claims.jti.len())
-        && claims.jti.bytes().all(inside)
+/// A token that is bound to a certificate counts with that one only, and where one is demanded it must be bound.
+fn is_confirmed(claims: &Claims<'_>, context: &Context<'_>) -> bool {
+    match (&claims.cnf, context.certified) {
+        (Some(bound), Some((_, shown))) => Thumbprint::parse(&bound.x5t_s256) == Some(shown),
+        (Some(_), None) => false,
+        (None, _) => !context.profile.needs_certificate(),
+    }
 }
 
 fn check_times(claims: &Claims<'_>, lifetime_max: UnixSeconds, now: UnixSeconds) -> Result<(), Refusal> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::identity::{Profile, SigningKey};
+use crate::identity::{Algorithm, BadKey, SigningKey};
 use crate::name::WorkloadName;
 use crate::request::{Head, Protocol};
 use http::Method;
@@ -23,6 +23,11 @@ struct World {
     facts: Facts,
 }
 
+fn token_key(workload: &Arc<Workload>, key: &VerifyingKey, may_assert: &[&str]) -> TokenKey {
+    let may_assert = may_assert.iter().map(|name| (*name).into()).collect();
+    TokenKey { workload: Arc::clone(workload), key: key.clone(), may_assert, counts: Counts::Always }
+}
+
 fn workload(name: &str) -> Arc<Workload> {
     Arc::new(Workload {
         name: WorkloadName::parse(name).unwrap(),
@@ -35,8 +40,9 @@ impl World {
     fn new() -> Self {
         let key = signing_key();
         let workload = workload("checkout");
-        let edge = Edge { issuer: ISSUER.into(), audience: AUDIENCE.into(), lifetime_max: 300 };
-        let ours = TokenKey { workload: Arc::clone(&workload), key: key.public().clone() };
+        let (issuer, audience) = (ISSUER.into(), AUDIENCE.into());
+        let edge = Edge { issuer, audience, lifetime_max: 300, demands_digest: true };
+        let ours = token_key(&workload, key.public(), &["country", "scores"]);
         let trust = Trust {
             edge: Some(edge),
             workloads: HashMap::from([(workload.id.clone(), Arc::clone(&workload))]),
@@ -53,10 +59,22 @@ impl World {
     }
 
     fn verify(&self, tokens: [Option<&[u8]>; 2]) -> Result<Sighting, Refusal> {
+        self.verify_as(Profile::MtlsJwt, tokens)
+    }
+
+    fn verify_as(&self, profile: Profile, tokens: [Option<&[u8]>; 2]) -> Result<Sighting, Refusal> {
         let thumbprint = Thumbprint::of(b"certificate");
         let now = Timestamp::from_unix_seconds(NOW);
-        let context = Context { workload: &self.workload, thumbprint, facts: &self.facts, now };
-        verify(tokens, &self.trust, &context).map_err(|(refusal, _)| refusal)
+        let certified = profile.needs_certificate().then_some((&self.workload, thumbprint));
+        let context = Context { profile, certified, facts: &self.facts, now };
+        verify(tokens, &self.trust, &context).map(|(_, sighting)| sighting).map_err(|fault| fault.refusal)
+    }
+
+    /// Signs with another key of checkout's.
+    fn verify_by(&mut self, profile: Profile, key: &SigningKey, claims: &Value) -> Result<Sighting, Refusal> {
+        let kid = Kid::parse("w-2").unwrap();
+        self.trust.keys.insert(kid.clone(), token_key(&self.workload, key.public(), &[]));
+        self.verify_as(profile, [Some(key.sign(&kid, claims).unwrap().as_bytes()), None])
     }
 
     fn verify_claims(&self, claims: &Value) -> Result<(), Refusal> {
@@ -112,7 +130,26 @@ const MALFORMED: Result<(), Refusal> = Err(Refusal::TokenMalformed);
 #[test_case("jti", &json!("x".repeat(65)), MALFORMED; "long id")]
 #[test_case("rid", &json!("short"), MALFORMED; "short request id")]
 #[test_case("rid", &json!("12345678\r\nx: y"), MALFORMED; "request id with a newline")]
-#[test_case("role", &json!("admin"), MALFORMED; "a fact that nobody may assert")]
+#[test_case("cip", &json!("2001:db8::1"), Ok(()); "client address in v6")]
+#[test_case("ohost", &json!("www.example.com"), Ok(()); "original host")]
+#[test_case("ohost", &json!("www.example.com:8443"), Ok(()); "original host with a port")]
+#[test_case("cdg", &json!(BodyDigest::of(b"").to_string()), Ok(()); "digest of nothing")]
+#[test_case("country", &json!("DE"), Ok(()); "a fact that it may assert")]
+#[test_case("scores", &json!([1, 2.5, "x", true]), Ok(()); "a list of facts")]
+#[test_case("cip", &json!("192.0.2.01"), MALFORMED; "client address with zeros")]
+#[test_case("cip", &json!("2001:DB8::1"), MALFORMED; "client address in upper case")]
+#[test_case("cip", &json!("2001:db8:0:0:0:0:0:1"), MALFORMED; "client address in another form")]
+#[test_case("cip", &json!("example.com"), MALFORMED; "no client address")]
+#[test_case("ohost", &json!("WWW.example.com"), MALFORMED; "original host in upper case")]
+#[test_case("ohost", &json!("user@example.com"), MALFORMED; "original host with a user")]
+#[test_case("ohost", &json!("example.com."), MALFORMED; "original host with a dot")]
+#[test_case("cdg", &json!("sha-256=:AAAA:"), MALFORMED; "no digest")]
+#[test_case("role", &json!("admin"), Err(Refusal::TokenAssertion); "a fact that nobody may assert")]
+#[test_case("Country", &json!("DE"), Err(Refusal::TokenAssertion); "a fact in other case")]
+#[test_case("country", &json!({ "a": 1 }), Err(Refusal::TokenAssertion); "a nested fact")]
+#[test_case("country", &json!([["DE"]]), Err(Refusal::TokenAssertion); "a list of lists")]
+#[test_case("country", &Value::Null, Err(Refusal::TokenAssertion); "no fact")]
+#[test_case("country", &json!("x".repeat(2049)), Err(Refusal::TokenAssertion); "too long a fact")]
 fn claim(name: &str, value: &Value, expected: Result<(), Refusal>) {
     let mut claims = claims();
     claims[name] = value.clone();
@@ -128,11 +165,17 @@ fn claim(name: &str, value: &Value, expected: Result<(), Refusal>) {
 #[test_case("htm")]
 #[test_case("hta")]
 #[test_case("htt")]
-#[test_case("cnf")]
 fn without(name: &str) {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     assert_eq!(World::new().verify_claims(&claims), MALFORMED);
+}
+
+#[test]
+fn without_a_confirmation_a_token_is_bound_to_no_certificate() {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove("cnf");
+    assert_eq!(World::new().verify_claims(&claims), Err(Refusal::TokenCertificate));
 }
 
 #[test_case(-89, Ok(()); "in its last second, the clock behind")]
@@ -181,20 +224,128 @@ fn jose_header(header: &str, expected: Refusal) {
     assert_eq!(world.verify([Some(token.as_bytes()), None]).err(), Some(expected));
 }
 
-#[test]
-fn a_claim_twice_is_refused() {
-    let world = World::new();
-    struct Raw(String);
-    impl Serialize for Raw {
-        fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-            let raw: Box<serde_json::value::RawValue> =
-                serde_json::value::RawValue::from_string(self.0.clone()).unwrap();
-            raw.serialize(to)
-        }
+struct Raw(String);
+
+impl Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let raw: Box<serde_json::value::RawValue> = serde_json::value::RawValue::from_string(self.0.clone()).unwrap();
+        raw.serialize(to)
     }
-    let twice = claims().to_string().replacen('{', r#"{"sub":"spiffe://example.com/worker/checkout","#, 1);
-    let token = world.key.sign(&Kid::parse("w-1").unwrap(), &Raw(twice)).unwrap();
-    assert_eq!(world.verify([Some(token.as_bytes()), None]).err(), Some(Refusal::TokenMalformed));
+}
+
+/// A key that may assert facts is read in another way than one that may not.
+#[test_case(r#"{"sub":"spiffe://example.com/worker/checkout","#; "a claim")]
+#[test_case(r#"{"country":"DE","country":"FR","#; "a fact")]
+#[test_case(r#"{"scores":[{"a":1,"a":2}],"#; "inside a fact")]
+fn a_key_twice_is_refused(begin: &str) {
+    let twice = Raw(claims().to_string().replacen('{', begin, 1));
+    for may_assert in [&["country", "scores"][..], &[]] {
+        let mut world = World::new();
+        let key = token_key(&world.workload, world.key.public(), may_assert);
+        world.trust.keys.insert(Kid::parse("w-1").unwrap(), key);
+        let token = world.key.sign(&Kid::parse("w-1").unwrap(), &twice).unwrap();
+        assert_eq!(world.verify([Some(token.as_bytes()), None]).err(), Some(Refusal::TokenMalformed));
+    }
+}
+
+#[test]
+fn facts_are_kept() {
+    let world = World::new();
+    let mut claims = claims();
+    claims["country"] = json!("DE");
+    let token = world.key.sign(&Kid::parse("w-1").unwrap(), &claims).unwrap();
+    let asserted = world.verify([Some(token.as_bytes()), None]).unwrap().asserted;
+    assert_eq!(asserted, Asserted::from([("country".into(), json!("DE"))]));
+}
+
+fn key_of(pem: &str) -> SigningKey {
+    use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
+    SigningKey::from_pkcs8(PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap().secret_pkcs8_der()).unwrap()
+}
+
+fn ed25519() -> SigningKey {
+    key_of(&rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().serialize_pem())
+}
+
+fn rsa(size: rcgen::RsaKeySize) -> SigningKey {
+    key_of(&rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap().serialize_pem())
+}
+
+const SECRET: &str = "bG9uZyBlbm91Z2ggYW5kIHJhbmRvbSBlbm91Z2ggdG8gYmUgdGFrZW4gYXMgYSBzZWNyZXQ=";
+
+fn backed_by_nothing() -> Value {
+    let mut claims = claims();
+    claims.as_object_mut().unwrap().remove("cnf");
+    claims["cdg"] = json!(BodyDigest::of(b"body").to_string());
+    claims
+}
+
+#[test_case(&signing_key(), Algorithm::Es256)]
+#[test_case(&ed25519(), Algorithm::EdDsa)]
+#[test_case(&rsa(rcgen::RsaKeySize::_2048), Algorithm::Rs256)]
+fn a_public_keys_kind_is_its_algorithm(key: &SigningKey, expected: Algorithm) {
+    assert_eq!(key.public().algorithm(), expected);
+    let mut world = World::new();
+    assert!(world.verify_by(Profile::MtlsJwt, key, &claims()).is_ok());
+    assert!(world.verify_by(Profile::Jwt, key, &backed_by_nothing()).is_ok());
+    assert_eq!(world.verify_by(Profile::Psk, key, &backed_by_nothing()).err(), Some(Refusal::TokenKeyUnknown));
+    let other = SigningKey::from_secret(SECRET).unwrap();
+    let forged = other.sign(&Kid::parse("w-2").unwrap(), &backed_by_nothing()).unwrap();
+    let judged = world.verify_as(Profile::Jwt, [Some(forged.as_bytes()), None]).err();
+    assert_eq!(judged, Some(Refusal::TokenKeyUnknown), "an HMAC with the public key's id");
+}
+
+#[test]
+fn a_shared_secret_counts_where_it_is_asked_for() {
+    let mut world = World::new();
+    let key = SigningKey::from_secret(SECRET).unwrap();
+    assert!(world.verify_by(Profile::Psk, &key, &backed_by_nothing()).is_ok());
+    assert_eq!(world.verify_by(Profile::Jwt, &key, &backed_by_nothing()).err(), Some(Refusal::TokenKeyUnknown));
+    assert_eq!(world.verify_by(Profile::MtlsJwt, &key, &claims()).err(), Some(Refusal::TokenKeyUnknown));
+    let strange = SigningKey::from_secret(&SECRET.replace("bG9u", "bG9v")).unwrap();
+    let forged = strange.sign(&Kid::parse("w-2").unwrap(), &backed_by_nothing()).unwrap();
+    world.verify_by(Profile::Psk, &key, &backed_by_nothing()).unwrap();
+    assert_eq!(world.verify_as(Profile::Psk, [Some(forged.as_bytes()), None]).err(), Some(Refusal::TokenSignature));
+}
+
+#[test_case("exp", &json!(NOW + 60), Ok(()); "a minute")]
+#[test_case("exp", &json!(NOW + 61), Err(Refusal::TokenLifetime); "longer than a minute")]
+#[test_case("cdg", &json!(BodyDigest::of(b"").to_string()), Ok(()); "a digest")]
+#[test_case("cnf", &json!({ "x5t#S256": Thumbprint::of(b"certificate").to_string() }), Err(Refusal::TokenCertificate); "bound to a certificate that is not shown")]
+#[test_case("sub", &json!("spiffe://example.com/worker/reports"), Err(Refusal::TokenSubject); "another's name")]
+fn a_token_that_no_certificate_backs(name: &str, value: &Value, expected: Result<(), Refusal>) {
+    let mut claims = backed_by_nothing();
+    claims[name] = value.clone();
+    assert_eq!(World::new().verify_by(Profile::Jwt, &signing_key(), &claims).map(drop), expected);
+}
+
+#[test]
+fn without_a_certificate_the_body_is_signed() {
+    let mut claims = backed_by_nothing();
+    claims.as_object_mut().unwrap().remove("cdg");
+    let mut world = World::new();
+    assert_eq!(world.verify_by(Profile::Jwt, &signing_key(), &claims).err(), Some(Refusal::TokenBodyMissing));
+    world.trust.edge.as_mut().unwrap().demands_digest = false;
+    assert!(world.verify_by(Profile::Jwt, &signing_key(), &claims).is_ok());
+}
+
+#[test_case(Counts::Always, Ok(()); "always")]
+#[test_case(Counts::Until(NOW + 1), Ok(()); "its last second")]
+#[test_case(Counts::Until(NOW), Err(Refusal::TokenKeyExpired); "too old")]
+#[test_case(Counts::Revoked, Err(Refusal::TokenKeyRevoked); "revoked")]
+fn a_key_counts_as_long_as_it_does(counts: Counts, expected: Result<(), Refusal>) {
+    let mut world = World::new();
+    world.trust.keys.get_mut("w-1").unwrap().counts = counts;
+    assert_eq!(world.verify_claims(&claims()), expected);
+}
+
+#[test_case("", BadKey::Secret; "nothing")]
+#[test_case("c2hvcnQ=", BadKey::Secret; "short")]
+#[test_case("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", BadKey::Secret; "zeros")]
+#[test_case("not base64 at all, but long enough to be a secret of somebody!", BadKey::Secret; "no base64")]
+fn is_no_secret(text: &str, expected: BadKey) {
+    assert_eq!(SigningKey::from_secret(text).err(), Some(expected));
+    assert_eq!(VerifyingKey::from_secret(text).err(), Some(expected));
 }
 
 #[test]
@@ -213,7 +364,7 @@ fn one_token_and_not_too_long() {
 fn a_key_signs_for_its_own_workload_only() {
     let mut world = World::new();
     let reports = workload("reports");
-    let stolen = TokenKey { workload: Arc::clone(&reports), key: world.key.public().clone() };
+    let stolen = token_key(&reports, world.key.public(), &[]);
     world.trust.keys.insert(Kid::parse("w-1").unwrap(), stolen);
     assert_eq!(world.verify_claims(&claims()), Err(Refusal::TokenSubject), "checkout's name, reports' key");
     let mut of_reports = claims();
@@ -230,7 +381,7 @@ fn without_an_edge_no_token_counts() {
 
 #[test]
 fn profiles_have_names() {
-    assert_eq!(Profile::ALL.map(Profile::name), ["none", "mtls", "mtls+jwt"]);
+    assert_eq!(Profile::ALL.map(Profile::name), ["none", "mtls", "mtls+jwt", "jwt", "psk"]);
 }
 
 proptest! {

@@ -12,7 +12,10 @@ use pingora::protocols::{
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -25,7 +28,9 @@ const BURST: u32 = 1_000;
 const RATE: u32 = 100;
 /// Bytes of bodies, in either direction, that earn one more.
 const BYTES_FOR_ONE: usize = 1024;
-/// The longest time from a header block's first frame to its last.
+/// Requests that may be read before one is taken.
+const BACKLOG_MAX: usize = 4;
+/// The longest time from a header block's first byte to its last.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
 
 const PREFACE: usize = 24;
@@ -39,11 +44,35 @@ const END_HEADERS: u8 = 4;
 pub(super) struct Frames {
     inner: Stream,
     meter: Meter,
+    backlog: Backlog,
+}
+
+/// Requests that were read and not taken by anybody yet. The library would read as many as it may at once, and hold all
+/// their heads; a small head on the wire can be a large one in memory.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Backlog(Arc<AtomicUsize>);
+
+impl Backlog {
+    /// One was taken.
+    pub(super) fn taken(&self) {
+        let one_less = |count: usize| Some(count.saturating_sub(1));
+        // It always is one less, and never less than none.
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok();
+    }
+
+    /// None is left: the others were refused by the library.
+    pub(super) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= BACKLOG_MAX
+    }
 }
 
 impl Frames {
-    pub(super) fn new(inner: Stream) -> Self {
-        Self { inner, meter: Meter::new(Instant::now()) }
+    pub(super) fn new(inner: Stream, backlog: Backlog) -> Self {
+        Self { inner, meter: Meter::new(Instant::now()), backlog }
     }
 }
 
@@ -57,7 +86,17 @@ struct Meter {
     allowed: u32,
     earned: usize,
     refilled: Instant,
-    block_since: Option<Instant>,
+    block: Option<Block>,
+    /// Header blocks that have begun.
+    heads: usize,
+}
+
+/// A header block that has not ended.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    since: Instant,
+    /// The present frame is its last.
+    is_last: bool,
 }
 
 /// More frames without content than anybody needs, or a header block that does not end.
@@ -66,7 +105,7 @@ struct Flood;
 
 impl Meter {
     const fn new(now: Instant) -> Self {
-        Self { skip: PREFACE, head: [0; 9], filled: 0, allowed: BURST, earned: 0, refilled: now, block_since: None }
+        Self { skip: PREFACE, head: [0; 9], filled: 0, allowed: BURST, earned: 0, refilled: now, block: None, heads: 0 }
     }
 
     fn take(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
@@ -75,22 +114,31 @@ impl Meter {
                 let skipped = self.skip.min(bytes.len());
                 self.skip -= skipped;
                 bytes = bytes.get(skipped..).unwrap_or_default();
-                continue;
+            } else {
+                self.take_head(*first, now)?;
+                bytes = bytes.get(1..).unwrap_or_default();
             }
-            if let Some(place) = self.head.get_mut(self.filled) {
-                *place = *first;
-            }
-            self.filled = self.filled.saturating_add(1);
-            bytes = bytes.get(1..).unwrap_or_default();
-            if self.filled == self.head.len() {
-                self.filled = 0;
-                self.frame(now)?;
+            if self.skip == 0 && self.filled == 0 {
+                self.block = self.block.filter(|block| !block.is_last);
             }
         }
-        match self.block_since {
-            Some(since) if now.duration_since(since) > BLOCK_MAX => Err(Flood),
+        match self.block {
+            Some(block) if now.duration_since(block.since) > BLOCK_MAX => Err(Flood),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// One more byte of a frame's head.
+    fn take_head(&mut self, byte: u8, now: Instant) -> Result<(), Flood> {
+        if let Some(place) = self.head.get_mut(self.filled) {
+            *place = byte;
+        }
+        self.filled = self.filled.saturating_add(1);
+        if self.filled < self.head.len() {
+            return Ok(());
+        }
+        self.filled = 0;
+        self.frame(now)
     }
 
     fn frame(&mut self, now: Instant) -> Result<(), Flood> {
@@ -98,11 +146,14 @@ impl Meter {
         let length = u32::from_be_bytes([0, high, middle, low]);
         self.skip = usize::try_from(length).unwrap_or(usize::MAX);
         if matches!(kind, HEADERS | CONTINUATION) {
-            let ends = flags & END_HEADERS != 0;
-            self.block_since = if ends { None } else { self.block_since.or(Some(now)) };
+            let since = self.block.map_or(now, |block| block.since);
+            self.block = Some(Block { since, is_last: flags & END_HEADERS != 0 });
         }
         match kind {
-            HEADERS => Ok(()),
+            HEADERS => {
+                self.heads = self.heads.saturating_add(1);
+                Ok(())
+            }
             DATA if length > 0 => {
                 self.earn(self.skip);
                 Ok(())
@@ -132,11 +183,19 @@ impl Meter {
 
 impl AsyncRead for Frames {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.backlog.is_full() {
+            // Whoever takes one comes by here again at once.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let came = buffer.filled().get(before..).unwrap_or_default();
         let flood = |Flood| io::Error::other("a flood of HTTP/2 frames without content");
-        Poll::Ready(self.meter.take(came, Instant::now()).map_err(flood))
+        let taken = self.meter.take(came, Instant::now()).map_err(flood);
+        let heads = std::mem::take(&mut self.meter.heads);
+        self.backlog.0.fetch_add(heads, Ordering::Relaxed);
+        Poll::Ready(taken)
     }
 }
 
@@ -227,6 +286,10 @@ mod tests {
         assert_eq!(meter.take(&frame(CONTINUATION, END_HEADERS, 5), late), Ok(()), "it has ended");
         meter.take(&frame(HEADERS, 0, 5), start).unwrap();
         assert_eq!(meter.take(&[0], late), Err(Flood));
+        let mut meter = self::meter(start);
+        let whole = frame(HEADERS, END_HEADERS, 5);
+        meter.take(&whole[..12], start).unwrap();
+        assert_eq!(meter.take(&whole[12..13], late), Err(Flood), "byte by byte");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! HTTP/2: many streams at once, each a request.
 
-use super::frames::Frames;
+use super::frames::{Backlog, Frames};
 use super::link::Link;
 use super::{Front, Source};
 use crate::config::Limits;
@@ -9,13 +9,16 @@ use crate::refusal::Refusal;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora::protocols::{Digest, Stream};
-use std::sync::Arc;
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 use tokio::time;
 
 /// Streams of a connection that may be malformed before it ends.
 const MALFORMED_MAX: usize = 32;
 /// Streams that were reset and are still remembered.
 const RESET_MAX: usize = 20;
+
+/// How long a client that was told to go may take to.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
 pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
@@ -26,7 +29,8 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
-    let shaking = handshake(Box::new(Frames::new(stream)), Some(options(&limits)));
+    let backlog = Backlog::default();
+    let shaking = handshake(Box::new(Frames::new(stream, backlog.clone())), Some(options(&limits)));
     let Ok(Ok(mut connection)) = time::timeout(limits.head_timeout, shaking).await else { return };
     // Each stream holds one.
     let open = Arc::new(());
@@ -39,12 +43,15 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
                 is_draining = true;
                 continue;
             }
-            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
+            accepted = taking(&backlog, HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest))) => accepted,
             () = time::sleep(idle) => {
-                if Arc::strong_count(&open) == 1 {
-                    connection.graceful_shutdown();
-                    is_draining = true;
-                    idle = limits.head_timeout;
+                match (Arc::strong_count(&open) == 1, is_draining) {
+                    (true, true) => return,
+                    (true, false) => {
+                        connection.graceful_shutdown();
+                        (is_draining, idle) = (true, FAREWELL);
+                    }
+                    (false, _) => {}
                 }
                 continue;
             }
@@ -65,6 +72,21 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
             Ok(None) | Err(_) => return,
         }
     }
+}
+
+/// Tells the backlog what becomes of it.
+async fn taking<T>(backlog: &Backlog, accepting: impl Future<Output = T>) -> T {
+    let mut accepting = pin!(accepting);
+    let accepted = poll_fn(|cx| {
+        let polled = accepting.as_mut().poll(cx);
+        if polled.is_pending() {
+            backlog.clear();
+        }
+        polled
+    });
+    let accepted = accepted.await;
+    backlog.taken();
+    accepted
 }
 
 async fn request(front: Front, session: HttpSession, drain: Watch, _open: Arc<()>) {

@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Bytes of later messages that are read while a message is served, to notice that the client has gone.
 const AHEAD_MAX: usize = 4096;
-/// Bytes that are read at once while a head is waited for.
-const READ_AT_ONCE: usize = 4096;
+/// Bytes that are read at once while a head is waited for; an idle connection holds so much.
+const READ_AT_ONCE: usize = 1024;
 
 /// A connection that is read message by message.
 #[derive(Debug)]

@@ -302,15 +302,19 @@ fn pass(left: &mut u64, bytes: &[u8]) -> usize {
 }
 
 /// RFC 9112 § 7.1: hexadecimal digits, and perhaps extensions, which nobody uses but who wants to hide something in
-/// them: only visible ones are taken.
+/// them: only visible ones with a name are taken.
 fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
     let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
     let (size, extensions) = line.split_at(digits);
-    let visible = extensions.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
-    let begins_well = extensions.is_empty() || extensions.starts_with(b";");
+    let is_extension = |part: &[u8]| {
+        let visible = part.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
+        visible && part.first().is_some_and(|first| is_token(&[*first]))
+    };
+    let mut parts = extensions.split(|b| *b == b';');
+    let well_formed = parts.next().is_some_and(<[u8]>::is_empty) && parts.all(is_extension);
     let size = std::str::from_utf8(size).ok().filter(|_| (1..=15).contains(&digits));
     let size = size.and_then(|text| u64::from_str_radix(text, 16).ok());
-    size.filter(|_| visible && begins_well).ok_or(Refusal::MalformedRequest)
+    size.filter(|_| well_formed).ok_or(Refusal::MalformedRequest)
 }
 
 #[cfg(test)]

@@ -102,6 +102,8 @@ fn the_end_of_a_head(bytes: &[u8], expected: Option<usize>) {
 #[test_case("5\r\nhello\n0\r\n\r\n", None; "bare lf after the data")]
 #[test_case("5\r\nhello0\r\n\r\n", None; "no line end after the data")]
 #[test_case("5\r\nhelloworld\r\n0\r\n\r\n", None; "longer than it says")]
+#[test_case("5;\r\nhello\r\n0\r\n\r\n", None; "an extension without a name")]
+#[test_case("5;a;;b\r\nhello\r\n0\r\n\r\n", None; "an empty extension")]
 #[test_case("0x5\r\nhello\r\n0\r\n\r\n", None; "prefix")]
 #[test_case("+5\r\nhello\r\n0\r\n\r\n", None; "sign")]
 #[test_case("-1\r\nhello\r\n0\r\n\r\n", None; "negative")]

@@ -13,5 +13,5 @@ pub use client::{Ask, Reply};
 pub use parts::{Needs, eventually};
 pub use pki::{Ca, WORKLOAD_LIFE};
 pub use running::{Running, admin};
-pub use site::{HOST, NOW, Site, origin};
+pub use site::{HOST, NOW, SECRET, Site, origin};
 pub use world::{World, settled, show};

@@ -3,7 +3,7 @@
 use super::client::{Ask, Reply, over_h1, over_h2};
 use super::pki::{Ca, Identity};
 use belay::clock::UnixSeconds;
-use belay::identity::{Claims, Confirmation, Kid, SigningKey};
+use belay::identity::{BodyDigest, Claims, Confirmation, Kid, SigningKey};
 use belay::origin::Echo;
 use belay::request::Id;
 use rcgen::KeyPair;
@@ -15,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub const HOST: &str = "shop.example.com";
+/// What checkout and the load balancer share, where they do.
+pub const SECRET: &str = "bG9uZyBlbm91Z2ggYW5kIHJhbmRvbSBlbm91Z2ggdG8gYmUgdGFrZW4gYXMgYSBzZWNyZXQ=";
 /// When the tests in process take place.
 pub const NOW: UnixSeconds = 1_795_000_000;
 
@@ -69,11 +71,16 @@ impl Site {
         fs::write(self.folder.path().join(name), content).unwrap();
     }
 
-    /// Makes a token for a request, or for what its claims say instead.
+    /// Makes a token for a request, or for what its claims say instead: bound to its certificate, or without one to its
+    /// body.
     pub fn token(&self, signer: &str, ask: &Ask) -> String {
-        let named = if signer == "forger" { "checkout" } else { signer };
-        let key = SigningKey::from_pkcs8(&self.token_keys[signer].serialize_der()).unwrap();
-        let thumbprint = ask.certificate.map_or_else(String::new, |name| self.identities[name].thumbprint());
+        let (named, key, kid) = match signer {
+            "forger" => ("checkout", self.signing_key("forger"), "checkout-1".to_owned()),
+            "secret" => ("checkout", SigningKey::from_secret(SECRET).unwrap(), "checkout-s".to_owned()),
+            named => (named, self.signing_key(named), format!("{named}-1")),
+        };
+        let thumbprint = ask.certificate.map(|name| self.identities[name].thumbprint());
+        let digest = thumbprint.is_none().then(|| BodyDigest::of(ask.body.as_bytes()).to_string().into());
         let claims = Claims {
             iss: "https://edge.example.com/worker".into(),
             aud: vec!["https://lb.example.com".into()],
@@ -84,16 +91,21 @@ impl Site {
             htm: ask.method.into(),
             hta: HOST.into(),
             htt: ask.target.into(),
-            cnf: Confirmation { x5t_s256: thumbprint.into() },
+            cnf: thumbprint.map(|thumbprint| Confirmation { x5t_s256: thumbprint.into() }),
             rid: None,
             cip: None,
             ohost: None,
+            cdg: digest,
         };
         let mut claims = serde_json::to_value(claims).unwrap();
         for (name, value) in &ask.claims {
             claims[*name] = value.clone();
         }
-        key.sign(&Kid::parse(&format!("{named}-1")).unwrap(), &claims).unwrap()
+        key.sign(&Kid::parse(&kid).unwrap(), &claims).unwrap()
+    }
+
+    fn signing_key(&self, name: &str) -> SigningKey {
+        SigningKey::from_pkcs8(&self.token_keys[name].serialize_der()).unwrap()
     }
 
     /// All headers of a request, its token among them.

@@ -1,5 +1,14 @@
 //! The config word for word, as a user writes it. Doc comments here are the reference's text.
 
+mod amount;
+mod listener;
+
+pub use amount::{DurationText, RateText, SizeText};
+pub use listener::{
+    Certificate, ClientAddress, ClientAuth, CrlExpired, Handshake, HostFrom, Limits, Listener, ProxyProtocol, SharedCa,
+    Tls,
+};
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeMap};
@@ -46,178 +55,6 @@ fn node() -> String {
     "belay".into()
 }
 
-/// Where connections come in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// Addresses with ports, for example `0.0.0.0:8443` or `[::]:8443` (port 0 takes a free one), `unix:PATH` for a Unix
-    /// socket, or `fd:NAME` for a socket that the service manager has opened under that name.
-    #[schemars(length(min = 1))]
-    pub bind: Vec<String>,
-    /// TLS 1.2 and 1.3 with HTTP/2 and HTTP/1.1. Without it the listener speaks plain HTTP/1.1 and nobody can prove who
-    /// he is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Tls>,
-    /// The proofs that routes demand unless they say otherwise. `none` must be written out.
-    #[serde(default)]
-    pub identity: ProfileName,
-    /// Networks that may connect, for example `203.0.113.0/24`; everybody, if there is none. Connections from elsewhere
-    /// end before TLS.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sources: Vec<String>,
-    /// Who tells the client's address by the PROXY protocol.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy_protocol: Option<ProxyProtocol>,
-    /// Ports that clients may name beside those of `bind` and 443: what something before us maps to ours.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<u16>,
-    /// What one client, and all of them together, may use.
-    #[serde(default)]
-    pub limits: Limits,
-}
-
-/// Who tells the client's address by the PROXY protocol (versions 1 and 2).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ProxyProtocol {
-    /// The networks of load balancers that must begin each connection with a header. From elsewhere none is read.
-    #[schemars(length(min = 1))]
-    pub from: Vec<String>,
-}
-
-/// What one client, and all of them together, may use of a listener.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Connections at once: 1 to 1,000,000.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub connections: u32,
-    /// Connections at once from one address (IPv6: from one /64).
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub connections_per_address: u32,
-    /// Connections at once with one workload's certificate.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub connections_per_workload: u32,
-    /// HTTP/2 requests at once on one connection: 1 to 1,000.
-    #[schemars(range(min = 1, max = 1_000))]
-    pub streams: u32,
-    /// For a TLS handshake, and for the PROXY header before it: 10ms to 60s.
-    pub handshake_timeout: DurationText,
-    /// A request's head: 1KiB to 256KiB.
-    pub head: SizeText,
-    /// Fields of a head: 1 to 250.
-    #[schemars(range(min = 1, max = 250))]
-    pub headers: u32,
-    /// For a whole head, from its first byte, or from the connection's begin: 10ms to 60s.
-    pub head_timeout: DurationText,
-    /// Between two requests of a connection: 10ms to 1h.
-    pub idle_timeout: DurationText,
-    /// A request's body: up to 1TiB.
-    pub body: SizeText,
-    /// What a body must bring each second, after 5 s of grace: from 1B to 1GiB.
-    pub body_min_rate: RateText,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 10_000,
-            connections_per_address: 1_000,
-            connections_per_workload: 5_000,
-            streams: 100,
-            handshake_timeout: time("5s"),
-            head: SizeText("32KiB".into()),
-            headers: 100,
-            head_timeout: time("5s"),
-            idle_timeout: time("60s"),
-            body: SizeText("10MiB".into()),
-            body_min_rate: RateText("1KiB/s".into()),
-        }
-    }
-}
-
-/// A listener's TLS.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// Certificates, chosen by the name that the client asks for; the first serves everybody else.
-    #[schemars(length(min = 1))]
-    pub certificates: Vec<Certificate>,
-    /// Who vouches for clients. Every client is asked for a certificate; unless `handshake` is strict, the handshake
-    /// succeeds without a good one and the request is then refused, so that the refusal is recorded and explained.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client_auth: Option<ClientAuth>,
-}
-
-/// A certificate of ours, or a folder of them.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// PEM file with the certificate and its intermediates, leaf first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cert: Option<String>,
-    /// PEM file with the private key, as `file:PATH`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Instead of both: a folder where each `NAME.pem` has its key in `NAME.key`. What is put there later is served, too.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub folder: Option<String>,
-}
-
-/// Who vouches for clients.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClientAuth {
-    /// PEM files with CA certificates. Several may overlap while one replaces the other.
-    #[schemars(length(min = 1))]
-    pub ca: Vec<String>,
-    /// PEM files with the CAs' revocation lists. With any, every certificate of a chain must be covered by one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub crl: Vec<String>,
-    /// What happens to clients whose CA has let its revocation list expire.
-    #[serde(default)]
-    pub crl_expired: CrlExpired,
-    /// Who decides about a client without a good certificate.
-    #[serde(default)]
-    pub handshake: Handshake,
-    /// The longest time that a client certificate may be valid for, begin to end: 1m to 3650d. Any, if it is not given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_certificate_lifetime: Option<DurationText>,
-    /// A CA that signs for more than one customer is refused unless it is named here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trust_shared_ca: Option<SharedCa>,
-}
-
-/// What happens to clients whose CA has let its revocation list expire.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CrlExpired {
-    /// They are refused: nobody knows what was revoked since.
-    #[default]
-    Refuse,
-    /// They are judged by the list as it is, and the log warns.
-    Warn,
-}
-
-/// Who decides about a client without a good certificate.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Handshake {
-    /// HTTP: the refusal is explained and recorded, and public routes are open.
-    #[default]
-    Lenient,
-    /// TLS: the handshake fails. Workers see that as an internal error without a reason.
-    Strict,
-}
-
-/// A CA that signs for more than one customer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SharedCa {
-    /// Cloudflare's Authenticated Origin Pulls, whose one certificate every Cloudflare account can send.
-    CloudflareOriginPull,
-}
-
 /// A set of proofs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ProfileName {
@@ -231,6 +68,13 @@ pub enum ProfileName {
     #[default]
     #[serde(rename = "mtls+jwt")]
     MtlsJwt,
+    /// An Edge-Identity token signed with a workload's own key for this request and body, over TLS, without a client
+    /// certificate. It lives 60 s at most and counts once.
+    #[serde(rename = "jwt")]
+    Jwt,
+    /// `jwt` with a secret that workload and load balancer share.
+    #[serde(rename = "psk")]
+    Psk,
 }
 
 /// What all Workers' tokens have in common.
@@ -246,6 +90,14 @@ pub struct Edge {
     /// Rules for tokens.
     #[serde(default)]
     pub token: Token,
+    /// The age at which a shared secret is refused: 1d to 3650d. The log warns 15 days before, of every kind of key.
+    #[schemars(default = "ninety_days")]
+    #[serde(default = "ninety_days")]
+    pub max_key_age: DurationText,
+}
+
+fn ninety_days() -> DurationText {
+    time("90d")
 }
 
 /// Rules for tokens.
@@ -256,11 +108,32 @@ pub struct Token {
     pub max_lifetime: DurationText,
     /// How often one token may be used.
     pub replay: ReplayMode,
+    /// Whether a token without a certificate (`jwt`, `psk`) must carry the body's digest (`cdg`).
+    pub body_digest: BodyDigestMode,
+    /// The longest body whose digest is checked, which is held until then: 1KiB to 1MiB. Of a body over 64KiB the origin
+    /// sees the head first; if the digest is wrong, the connection is cut before a byte of the body.
+    pub digest_body_max: SizeText,
+}
+
+/// Whether a token must carry the body's digest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyDigestMode {
+    /// It must.
+    #[default]
+    Required,
+    /// It may. What it carries is checked.
+    Optional,
 }
 
 impl Default for Token {
     fn default() -> Self {
-        Self { max_lifetime: time("300s"), replay: ReplayMode::default() }
+        Self {
+            max_lifetime: time("300s"),
+            replay: ReplayMode::default(),
+            body_digest: BodyDigestMode::default(),
+            digest_body_max: SizeText("64KiB".into()),
+        }
     }
 }
 
@@ -274,6 +147,8 @@ pub enum ReplayMode {
     Tolerant,
     /// Once.
     Strict,
+    /// As often as it is good. Tokens without a certificate (`jwt`, `psk`) still count once.
+    Off,
 }
 
 /// A machine that calls.
@@ -285,16 +160,47 @@ pub struct Workload {
     /// The keys that it signs tokens with. Several may overlap while one replaces the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<Key>,
+    /// Claims that its tokens may carry beyond Belay's own: facts that the edge asserts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub may_assert: Vec<String>,
 }
 
-/// A key for tokens.
+/// A key for tokens: `key` for a public key, or `secret` for a shared one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     /// Its id: 1 to 64 of `A-Z a-z 0-9 . _ -`, unique in the config.
     pub kid: String,
-    /// PEM file with the public key (ECDSA on P-256, for ES256), as `file:PATH`.
-    pub key: String,
+    /// PEM file with the public key, as `file:PATH`: ECDSA on P-256 (ES256), Ed25519 (`EdDSA`), or RSA from 2048
+    /// bits (RS256). The kind decides the algorithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// File with the base64 of at least 32 random bytes, as `file:PATH`, for HS256 and the profile `psk`. Needs `created`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The day on which it was made: `2026-11-01`. Its age counts from then, or from when it was first seen, if that was
+    /// earlier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// Where it is in its life.
+    #[serde(default)]
+    pub state: KeyState,
+}
+
+/// Where a key is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// It counts already, and nobody signs with it yet.
+    Next,
+    /// It counts.
+    #[default]
+    Active,
+    /// It still counts; `belay_token_key_uses_total` stands still once nobody signs with it any more.
+    Retiring,
+    /// It does not count.
+    Revoked,
 }
 
 /// A role.
@@ -320,6 +226,9 @@ pub struct Route {
     pub identity: Option<ProfileName>,
     /// Who may pass: names of workloads and roles, or the word `public`. Nobody else may.
     pub allow: Allow,
+    /// Whether the token must carry the body's digest. Where it does, it is checked in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_digest: Option<BodyDigestMode>,
     /// What is done to requests that may pass, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "filters")]
@@ -521,61 +430,4 @@ pub struct History {
 
 fn time(text: &str) -> DurationText {
     DurationText(text.into())
-}
-
-/// A time with its unit: `250ms`, `2s`, `5m`, `1h` or `90d`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DurationText(pub String);
-
-impl JsonSchema for DurationText {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$" })
-    }
-}
-
-/// An amount of bytes with its unit: `512B`, `32KiB`, `10MiB` or `1GiB`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SizeText(pub String);
-
-impl JsonSchema for SizeText {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Size".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$" })
-    }
-}
-
-/// An amount of bytes each second: `1KiB/s`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct RateText(pub String);
-
-impl JsonSchema for RateText {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Rate".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)/s$" })
-    }
 }

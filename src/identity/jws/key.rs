@@ -1,0 +1,228 @@
+//! Keys for tokens. What kind a key is decides its algorithm.
+
+use super::{Algorithm, TYPE};
+use crate::generation::Digest;
+use crate::name::Kid;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
+use jsonwebtoken::{DecodingKey, EncodingKey};
+use serde::Serialize;
+use std::{collections::HashSet, fmt};
+use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
+use x509_parser::public_key::PublicKey;
+
+/// The shortest shared secret, in bytes.
+const SECRET_MIN: usize = 32;
+/// The longest, in bytes.
+const SECRET_MAX: usize = 1024;
+/// A shared secret with fewer different bytes is no random one: of 32 random ones about 30 differ.
+const SECRET_DIFFERENT_MIN: usize = 16;
+/// RFC 7518 § 3.3, in bits.
+const RSA_MIN: usize = 2048;
+/// What is longer only costs time, in bits.
+const RSA_MAX: usize = 8192;
+
+/// Why bytes are no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadKey {
+    /// A key of a kind that no algorithm of ours uses.
+    #[error("not a key on the curve P-256 (ES256), Ed25519 (EdDSA) or RSA (RS256)")]
+    Kind,
+    /// An RSA key that is too short to be safe or too long to be fast.
+    #[error("an RSA key has {RSA_MIN} to {RSA_MAX} bits")]
+    RsaSize,
+    /// A secret that is no base64, too short, or not random.
+    #[error(
+        "a shared secret is the base64 of at least {SECRET_MIN} random bytes, for example of `openssl rand -base64 48`"
+    )]
+    Secret,
+    /// The key cannot sign.
+    #[error("the key cannot sign")]
+    Unsigned,
+}
+
+/// A key that verifies.
+#[derive(Clone)]
+pub struct VerifyingKey {
+    key: DecodingKey,
+    algorithm: Algorithm,
+    /// Of the public key's bytes or of the secret, to compare keys by.
+    fingerprint: Digest,
+}
+
+impl fmt::Debug for VerifyingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifyingKey({})", self.algorithm)
+    }
+}
+
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl VerifyingKey {
+    /// Reads the DER of a `SubjectPublicKeyInfo` (RFC 5480, RFC 8410, RFC 3279).
+    ///
+    /// # Errors
+    /// [`BadKey`] for any other kind of key.
+    pub fn from_spki(der: &[u8]) -> Result<Self, BadKey> {
+        const P_256: &str = "1.2.840.10045.3.1.7";
+        const ED25519: &str = "1.3.101.112";
+        let (rest, spki) = SubjectPublicKeyInfo::from_der(der).map_err(|_not_spki| BadKey::Kind)?;
+        let bytes = &*spki.subject_public_key.data;
+        if !rest.is_empty() {
+            return Err(BadKey::Kind);
+        }
+        if spki.algorithm.algorithm.to_id_string() == ED25519 && bytes.len() == 32 {
+            return Ok(Self::new(DecodingKey::from_ed_der(bytes), Algorithm::EdDsa, bytes));
+        }
+        match spki.parsed() {
+            Ok(PublicKey::EC(point)) => {
+                let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+                let is_p256 = curve.is_some_and(|oid| oid.to_id_string() == P_256);
+                let uncompressed = point.data().len() == 65 && point.data().first() == Some(&4);
+                let key = || Self::new(DecodingKey::from_ec_der(bytes), Algorithm::Es256, bytes);
+                if is_p256 && uncompressed { Ok(key()) } else { Err(BadKey::Kind) }
+            }
+            Ok(PublicKey::RSA(rsa)) if (RSA_MIN..=RSA_MAX).contains(&rsa.key_size()) => {
+                Ok(Self::new(DecodingKey::from_rsa_der(bytes), Algorithm::Rs256, bytes))
+            }
+            Ok(PublicKey::RSA(_)) => Err(BadKey::RsaSize),
+            Ok(_) | Err(_) => Err(BadKey::Kind),
+        }
+    }
+
+    /// Reads a shared secret: the base64 of random bytes, in either alphabet.
+    ///
+    /// # Errors
+    /// [`BadKey::Secret`].
+    pub fn from_secret(text: &str) -> Result<Self, BadKey> {
+        let secret = secret(text)?;
+        Ok(Self::new(DecodingKey::from_secret(&secret), Algorithm::Hs256, &secret))
+    }
+
+    fn new(key: DecodingKey, algorithm: Algorithm, bytes: &[u8]) -> Self {
+        Self { key, algorithm, fingerprint: Digest::of(&[(algorithm.name(), bytes)]) }
+    }
+
+    /// Its algorithm.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// What it is known by, whatever it is called.
+    #[must_use]
+    pub const fn fingerprint(&self) -> Digest {
+        self.fingerprint
+    }
+
+    /// Whether a signature, in base64url, is this key's over a message.
+    #[must_use]
+    pub fn verifies(&self, message: &str, signature: &str) -> bool {
+        let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, self.algorithm.library());
+        verified.unwrap_or(false)
+    }
+}
+
+fn secret(text: &str) -> Result<Vec<u8>, BadKey> {
+    let text = text.trim().trim_end_matches('=');
+    let read = STANDARD_NO_PAD.decode(text).or_else(|_other_alphabet| URL_SAFE_NO_PAD.decode(text));
+    let secret = read.map_err(|_no_base64| BadKey::Secret)?;
+    let different = secret.iter().collect::<HashSet<_>>().len();
+    let is_random = (SECRET_MIN..=SECRET_MAX).contains(&secret.len()) && different >= SECRET_DIFFERENT_MIN;
+    if is_random { Ok(secret) } else { Err(BadKey::Secret) }
+}
+
+/// A key that signs, as a Worker's does.
+pub struct SigningKey {
+    key: Signer,
+    public: VerifyingKey,
+}
+
+enum Signer {
+    Library(EncodingKey),
+    /// The library reads another form of RSA keys only.
+    Rsa(RsaKeyPair),
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey([secret])")
+    }
+}
+
+impl SigningKey {
+    /// Reads the DER of a PKCS#8 key (RFC 5958).
+    ///
+    /// # Errors
+    /// [`BadKey`] for any other kind of key.
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, BadKey> {
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der) {
+            let point = pair.public_key().as_ref();
+            let public = VerifyingKey::new(DecodingKey::from_ec_der(point), Algorithm::Es256, point);
+            return Ok(Self { key: Signer::Library(EncodingKey::from_ec_der(der)), public });
+        }
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
+            let bytes = pair.public_key().as_ref();
+            let public = VerifyingKey::new(DecodingKey::from_ed_der(bytes), Algorithm::EdDsa, bytes);
+            return Ok(Self { key: Signer::Library(EncodingKey::from_ed_der(der)), public });
+        }
+        let pair = RsaKeyPair::from_pkcs8(der).map_err(|_rejected| BadKey::Kind)?;
+        let bits = pair.public_modulus_len().saturating_mul(8);
+        if !(RSA_MIN..=RSA_MAX).contains(&bits) {
+            return Err(BadKey::RsaSize);
+        }
+        let bytes = pair.public_key().as_ref();
+        let public = VerifyingKey::new(DecodingKey::from_rsa_der(bytes), Algorithm::Rs256, bytes);
+        Ok(Self { key: Signer::Rsa(pair), public })
+    }
+
+    /// Reads a shared secret, as [`VerifyingKey::from_secret`] does.
+    ///
+    /// # Errors
+    /// [`BadKey::Secret`].
+    pub fn from_secret(text: &str) -> Result<Self, BadKey> {
+        let secret = secret(text)?;
+        Ok(Self { key: Signer::Library(EncodingKey::from_secret(&secret)), public: VerifyingKey::from_secret(text)? })
+    }
+
+    /// The key that verifies what this one signs.
+    #[must_use]
+    pub const fn public(&self) -> &VerifyingKey {
+        &self.public
+    }
+
+    /// Signs claims into a compact JWS.
+    ///
+    /// # Errors
+    /// [`BadKey::Unsigned`] if the claims cannot be written or the key cannot sign.
+    pub fn sign(&self, kid: &Kid, claims: &impl Serialize) -> Result<String, BadKey> {
+        let header =
+            super::Header { typ: TYPE.into(), alg: self.public.algorithm.name().into(), kid: kid.as_str().into() };
+        let part = |json: serde_json::Result<Vec<u8>>| json.map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+        let header = part(serde_json::to_vec(&header)).map_err(|_unwritable| BadKey::Unsigned)?;
+        let claims = part(serde_json::to_vec(claims)).map_err(|_unwritable| BadKey::Unsigned)?;
+        let message = format!("{header}.{claims}");
+        let signature = self.signature(message.as_bytes()).ok_or(BadKey::Unsigned)?;
+        Ok(format!("{message}.{signature}"))
+    }
+
+    fn signature(&self, message: &[u8]) -> Option<String> {
+        match &self.key {
+            Signer::Library(key) => jsonwebtoken::crypto::sign(message, key, self.public.algorithm.library()).ok(),
+            Signer::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                let padding = &aws_lc_rs::signature::RSA_PKCS1_SHA256;
+                pair.sign(padding, &SystemRandom::new(), message, &mut signature).ok()?;
+                Some(URL_SAFE_NO_PAD.encode(signature))
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Compact JWS: parse strictly, verify, sign.
+//!
+//! The algorithm is the key's, never the token's choice: the header's `alg` must be the one of the key it names.
+
+mod key;
+
+pub use key::{BadKey, SigningKey, VerifyingKey};
+
+use super::thumbprint::sha256;
+use crate::name::Kid;
+use crate::refusal::Refusal;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, fmt};
+
+/// The value of `typ`.
+const TYPE: &str = "edge-identity+jwt";
+
+/// How a token is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    Rs256,
+    /// HMAC with SHA-256, by a secret that both sides know.
+    Hs256,
+}
+
+impl Algorithm {
+    /// The value of `alg` (RFC 7518 § 3.1, RFC 8037 § 3.1).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+            Self::Rs256 => "RS256",
+            Self::Hs256 => "HS256",
+        }
+    }
+
+    /// Whether who verifies could sign, too.
+    #[must_use]
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Hs256)
+    }
+
+    const fn library(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Self::Hs256 => jsonwebtoken::Algorithm::HS256,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The JOSE header. Nothing but these three is accepted: not `crit`, `b64` or `zip`, and nothing that would bring or
+/// name a key of the sender's choice (`jwk`, `jku`, `x5u`, `x5c`; RFC 8725 § 3.10). A repeated key is refused, too.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header<'a> {
+    #[serde(borrow)]
+    typ: Cow<'a, str>,
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow)]
+    kid: Cow<'a, str>,
+}
+
+/// A token that is well formed and not verified yet.
+pub(super) struct Unverified<'a> {
+    /// The key that it names.
+    pub(super) kid: Kid,
+    alg: Box<str>,
+    message: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+}
+
+/// Takes a compact JWS apart.
+///
+/// # Errors
+/// [`Refusal::TokenMalformed`] if it is none of ours.
+pub(super) fn parse(token: &str) -> Result<Unverified<'_>, Refusal> {
+    let malformed = Refusal::TokenMalformed;
+    let (message, signature) = token.rsplit_once('.').ok_or(malformed)?;
+    let (header, payload) = message.split_once('.').ok_or(malformed)?;
+    let header = decode(header)?;
+    let header: Header<'_> = serde_json::from_slice(&header).map_err(|_not_ours| malformed)?;
+    if header.typ != TYPE {
+        return Err(malformed);
+    }
+    let kid = Kid::parse(&header.kid).ok_or(malformed)?;
+    Ok(Unverified { kid, alg: header.alg.as_ref().into(), message, payload, signature })
+}
+
+impl Unverified<'_> {
+    /// The payload and SHA-256 of the signing input, if the signature is the key's.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenKeyUnknown`] if the token names another algorithm than the key's, [`Refusal::TokenSignature`] if
+    /// the signature is not the key's, [`Refusal::TokenMalformed`] if the payload is no base64url.
+    pub(super) fn verify(&self, key: &VerifyingKey) -> Result<(Vec<u8>, [u8; 32]), Refusal> {
+        if *self.alg != *key.algorithm().name() {
+            return Err(Refusal::TokenKeyUnknown);
+        }
+        if !key.verifies(self.message, self.signature) {
+            return Err(Refusal::TokenSignature);
+        }
+        Ok((decode(self.payload)?, sha256(self.message.as_bytes())))
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_not_base64url| Refusal::TokenMalformed)
+}

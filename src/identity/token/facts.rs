@@ -1,0 +1,121 @@
+//! What a token says beyond its own claims: facts that the edge asserts, if its key may.
+
+use super::Claims;
+use crate::refusal::Refusal;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use std::{collections::BTreeMap, fmt};
+
+/// How many facts one token may assert.
+const COUNT_MAX: usize = 16;
+/// And how long they may be together, as JSON, in bytes.
+const LENGTH_MAX: usize = 2048;
+/// How many values one fact may list.
+const LIST_MAX: usize = 64;
+
+/// Facts that were signed by a key that may assert them.
+pub type Asserted = BTreeMap<Box<str>, Value>;
+
+/// The names of the claims that are no facts.
+const CLAIMS: [&str; 14] =
+    ["iss", "aud", "sub", "iat", "exp", "jti", "htm", "hta", "htt", "cnf", "rid", "cip", "ohost", "cdg"];
+
+/// Whether a name may stand in `may_assert`.
+#[must_use]
+pub fn may_be_fact(name: &str) -> bool {
+    const RESERVED: [&str; 3] = ["ath", "nbf", "crit"];
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/".contains(&b);
+    let well_formed = (1..=128).contains(&name.len()) && name.bytes().all(inside);
+    well_formed && !CLAIMS.contains(&name) && !RESERVED.contains(&name)
+}
+
+/// Parts the payload of a token into claims and facts.
+///
+/// # Errors
+/// [`Refusal::TokenMalformed`] if it is no JSON object, repeats a key anywhere or lacks a claim,
+/// [`Refusal::TokenAssertion`] for a fact that the key may not assert, or that is too much.
+pub(super) fn part(payload: &[u8], may_assert: &[Box<str>]) -> Result<(Claims<'static>, Asserted), Refusal> {
+    let malformed = |_: serde_json::Error| Refusal::TokenMalformed;
+    let Strict(Value::Object(all)) = serde_json::from_slice(payload).map_err(malformed)? else {
+        return Err(Refusal::TokenMalformed);
+    };
+    let (claims, facts): (Map<_, _>, Map<_, _>) =
+        all.into_iter().partition(|(name, _)| CLAIMS.contains(&name.as_str()));
+    let claims = Claims::deserialize(Value::Object(claims)).map_err(malformed)?;
+    let length: usize = facts.iter().map(|(name, value)| name.len().saturating_add(value.to_string().len())).sum();
+    let allowed = facts.keys().all(|name| may_assert.iter().any(|known| **known == *name));
+    if !allowed || facts.len() > COUNT_MAX || length > LENGTH_MAX || !facts.values().all(is_simple) {
+        return Err(Refusal::TokenAssertion);
+    }
+    Ok((claims, facts.into_iter().map(|(name, value)| (name.into_boxed_str(), value)).collect()))
+}
+
+/// A text, number or truth, or a list of them.
+fn is_simple(value: &Value) -> bool {
+    let is_scalar = |value: &Value| value.is_string() || value.is_number() || value.is_boolean();
+    match value {
+        Value::Array(values) => values.len() <= LIST_MAX && values.iter().all(is_scalar),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => is_scalar(value),
+    }
+}
+
+/// JSON in which no object repeats a key: parsers disagree on which one counts.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(StrictVisitor)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Strict;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without a repeated key")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Strict, E> {
+        Ok(Strict(Value::Null))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Strict, E> {
+        Ok(Strict(value.into()))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Strict, E> {
+        Ok(Strict(value.into()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Strict, E> {
+        Ok(Strict(value.into()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Strict, E> {
+        Ok(Strict(value.into()))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Strict, E> {
+        Ok(Strict(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Strict, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Strict(list.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Strict, A::Error> {
+        let mut map = Map::new();
+        while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
+            if map.insert(key, value).is_some() {
+                return Err(A::Error::custom("a repeated key"));
+            }
+        }
+        Ok(Strict(map.into()))
+    }
+}
