@@ -1,4 +1,4 @@
-//! What operators and their tools read: metrics and health, on an address of its own.
+//! What operators and their tools read: metrics and health on an address of its own, and decisions on a socket.
 
 use crate::drain::Trigger;
 use crate::runtime::Live;
@@ -14,16 +14,24 @@ use std::sync::Arc;
 pub struct Admin {
     live: Arc<Live>,
     drain: Arc<Trigger>,
+    /// Who asks may read decisions, too.
+    is_private: bool,
 }
 
 impl Admin {
     /// Reads from there; not ready any more once the drain starts.
     #[must_use]
     pub const fn new(live: Arc<Live>, drain: Arc<Trigger>) -> Self {
-        Self { live, drain }
+        Self { live, drain, is_private: false }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> (StatusCode, Vec<u8>) {
+    /// The same for a socket that only its owner can open: there `/recent` tells the last decisions.
+    #[must_use]
+    pub const fn private(live: Arc<Live>, drain: Arc<Trigger>) -> Self {
+        Self { live, drain, is_private: true }
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: &str) -> (StatusCode, Vec<u8>) {
         if method != Method::GET && method != Method::HEAD {
             return (StatusCode::METHOD_NOT_ALLOWED, b"only GET and HEAD\n".to_vec());
         }
@@ -34,8 +42,17 @@ impl Admin {
             },
             "/livez" => (StatusCode::OK, b"ok\n".to_vec()),
             "/readyz" => self.readiness(),
+            "/recent" if self.is_private => (StatusCode::OK, self.recent(query)),
             _ => (StatusCode::NOT_FOUND, b"here are /metrics, /livez and /readyz\n".to_vec()),
         }
+    }
+
+    /// The last decisions, one line of JSON each: `limit=N`, `denied`.
+    fn recent(&self, query: &str) -> Vec<u8> {
+        let mut words = query.split('&');
+        let limit = words.clone().find_map(|word| word.strip_prefix("limit=")?.parse().ok());
+        let only_denied = words.any(|word| word == "denied");
+        self.live.state().journal.recent().last(limit.unwrap_or(usize::MAX), only_denied)
     }
 
     /// Unready is what this node alone suffers from; an unhealthy pool is seen by all nodes and shows in the metrics.
@@ -55,7 +72,7 @@ impl Admin {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let head = session.req_header();
-        let (status, body) = self.answer(&head.method, head.uri.path());
+        let (status, body) = self.answer(&head.method, head.uri.path(), head.uri.query().unwrap_or_default());
         let bodiless = head.method == Method::HEAD;
         let response = Response::builder()
             .status(status)

@@ -51,6 +51,13 @@ impl Digest {
         bytes.copy_from_slice(context.finish().as_ref());
         Self(bytes)
     }
+
+    /// Its first 64 bits, where no more fit.
+    #[must_use]
+    pub const fn short(self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 impl fmt::Display for Digest {

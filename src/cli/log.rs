@@ -1,45 +1,145 @@
-//! The process's own log: lines on stderr.
+//! The process's own log: lines on stderr, as text or JSON, and never more than somebody could read.
 
 use super::terminal::{Terminal, paint};
-use crate::clock::{self, Clock};
+use crate::clock::{self, Clock, Timestamp, UnixSeconds};
+use crate::config::LogFormat;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use std::io::Write;
+use parking_lot::Mutex;
+use serde_json::json;
+use std::{
+    collections::HashMap,
+    io::Write,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Lines of one place in the code that are written each second; what comes beyond is counted.
+const LINES_MAX: u32 = 20;
+
+static LINES: Lines = Lines { colours: AtomicBool::new(false), json: AtomicBool::new(false), gate: Mutex::new(None) };
 
 struct Lines {
-    colours: bool,
+    colours: AtomicBool,
+    json: AtomicBool,
+    gate: Mutex<Option<Gate>>,
+}
+
+/// How many lines each place has written in the present second, and how many it could not.
+#[derive(Default)]
+struct Gate(HashMap<(&'static str, u32), Window>);
+
+#[derive(Default)]
+struct Window {
+    second: UnixSeconds,
+    written: u32,
+    held_back: u32,
+}
+
+impl Gate {
+    /// How many lines were held back before this one; none if it is held back itself.
+    fn pass(&mut self, place: (&'static str, u32), now: Timestamp) -> Option<u32> {
+        let window = self.0.entry(place).or_default();
+        if window.second != now.unix_seconds() {
+            window.second = now.unix_seconds();
+            window.written = 0;
+        }
+        if window.written >= LINES_MAX {
+            window.held_back = window.held_back.saturating_add(1);
+            return None;
+        }
+        window.written = window.written.saturating_add(1);
+        Some(std::mem::take(&mut window.held_back))
+    }
 }
 
 /// Writes what Belay says from `info` on, and what its libraries say from `error` on.
 pub(super) fn install(terminal: &Terminal) {
-    let lines = Box::new(Lines { colours: terminal.has_error_colours() });
+    LINES.colours.store(terminal.has_error_colours(), Ordering::Relaxed);
     // It fails only if there is a logger already, and then that one logs.
-    if log::set_boxed_logger(lines).is_ok() {
+    if log::set_logger(&LINES).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
+}
+
+/// Writes in that format from now on.
+pub(super) fn write_as(format: LogFormat) {
+    LINES.json.store(format == LogFormat::Json, Ordering::Relaxed);
 }
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
         // What Pingora says of single connections is for whoever connects to cause; the audit log and the metrics have it.
-        !target.starts_with("pingora")
-            && metadata.level() <= if target.starts_with("belay") { Level::Info } else { Level::Error }
+        !target.starts_with("pingora") && (target.starts_with("belay") || metadata.level() == Level::Error)
     }
 
     fn log(&self, record: &Record<'_>) {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let (word, code) = match record.level() {
-            Level::Error => ("error", "1;31"),
-            Level::Warn => ("warning", "1;33"),
-            Level::Info | Level::Debug | Level::Trace => ("info", "32"),
+        let now = clock::System.now();
+        let place = (record.file_static().unwrap_or_default(), record.line().unwrap_or_default());
+        let passed = self.gate.lock().get_or_insert_default().pass(place, now);
+        let Some(held_back) = passed else { return };
+        let mut message = record.args().to_string();
+        if held_back > 0 {
+            message.push_str(&format!(" (and {held_back} more like it were held back)"));
+        }
+        let line = if self.json.load(Ordering::Relaxed) {
+            as_json(record, now, &message)
+        } else {
+            as_text(record, now, &message, self.colours.load(Ordering::Relaxed))
         };
-        let time = clock::System.now().to_string();
-        let time = time.split_once('.').map_or(time.as_str(), |(seconds, _)| seconds);
         // Nobody can be told that the log cannot be written.
-        writeln!(std::io::stderr(), "{time}Z {} {}", paint(self.colours, code, word), record.args()).ok();
+        writeln!(std::io::stderr(), "{line}").ok();
     }
 
     fn flush(&self) {}
+}
+
+const fn word(level: Level) -> (&'static str, &'static str) {
+    match level {
+        Level::Error => ("error", "1;31"),
+        Level::Warn => ("warning", "1;33"),
+        Level::Info => ("info", "32"),
+        Level::Debug | Level::Trace => ("debug", "2"),
+    }
+}
+
+fn as_text(record: &Record<'_>, now: Timestamp, message: &str, colours: bool) -> String {
+    let (word, code) = word(record.level());
+    let time = now.to_string();
+    let time = time.split_once('.').map_or(time.as_str(), |(seconds, _)| seconds);
+    format!("{time}Z {} {message}", paint(colours, code, word))
+}
+
+/// <https://www.elastic.co/guide/en/ecs/current/ecs-log.html>
+fn as_json(record: &Record<'_>, now: Timestamp, message: &str) -> String {
+    let (word, _) = word(record.level());
+    json!({ "@timestamp": now, "log": { "level": word, "logger": record.target() }, "message": message }).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twenty_a_second_and_then_how_many_more() {
+        let mut gate = Gate::default();
+        let at = |second| Timestamp::from_unix_seconds(second);
+        let passed = (0..50).filter(|_| gate.pass(("a.rs", 1), at(100)).is_some()).count();
+        assert_eq!(passed, 20);
+        assert_eq!(gate.pass(("a.rs", 2), at(100)), Some(0), "another place has its own");
+        assert_eq!(gate.pass(("a.rs", 1), at(101)), Some(30));
+        assert_eq!(gate.pass(("a.rs", 1), at(101)), Some(0), "told once");
+    }
+
+    #[test]
+    fn lines_are_text_or_json() {
+        let now = Timestamp::from_unix_seconds(1_795_374_128);
+        let record = Record::builder().level(Level::Warn).target("belay::server").build();
+        assert_eq!(as_text(&record, now, "it is late", false), "2026-11-22T19:02:08Z warning it is late");
+        let json: serde_json::Value = serde_json::from_str(&as_json(&record, now, "a \"b\"\n")).unwrap();
+        assert_eq!(json["message"], "a \"b\"\n");
+        assert_eq!(json["log"], json!({ "level": "warning", "logger": "belay::server" }));
+    }
 }

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod inherited;
 mod log;
+mod recent;
 mod routes;
 mod run;
 mod schema;
@@ -40,6 +41,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Routes(routes::Args),
+    Recent(recent::Args),
     Token(Box<token::Args>),
     Schema(schema::Args),
     Demo(demo::Args),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::main(args, &terminal),
         Some(Command::Check(args)) => check::main(&args, &terminal),
         Some(Command::Routes(args)) => routes::main(&args, &terminal),
+        Some(Command::Recent(args)) => recent::main(&args, &terminal),
         Some(Command::Token(args)) => token::main(&args, &terminal),
         Some(Command::Schema(args)) => schema::main(&args, &terminal),
         Some(Command::Demo(args)) => demo::main(&args, &terminal),

@@ -1,7 +1,7 @@
 //! `belay run`
 
 use super::terminal::Terminal;
-use super::{DEFAULT_CONFIG, Exit, inherited};
+use super::{DEFAULT_CONFIG, Exit, inherited, log};
 use crate::clock::{self, Clock, Timestamp};
 use crate::config::{self, Config};
 use crate::filter;
@@ -34,6 +34,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
     let Some(config) = load(&args.config, terminal) else { return Exit::Config };
+    log::write_as(config.log.format);
     // An earlier process may have seen tokens that were signed up to now, by a clock that is ahead.
     let horizon = clock::System.now().plus(ReplayStore::HORIZON_AFTER_START);
     let Some(live) = start(config, horizon, terminal) else { return Exit::Config };
@@ -77,10 +78,10 @@ pub(super) fn serve(
 
 fn announce(addresses: &Addresses, json: bool) {
     for (name, address) in &addresses.listeners {
-        log::info!("listener {name} on {address}");
+        ::log::info!("listener {name} on {address}");
     }
     if let Some(address) = addresses.admin {
-        log::info!("metrics and health on http://{address}");
+        ::log::info!("metrics and health on http://{address}");
     }
     if json {
         let listeners: Vec<_> = addresses

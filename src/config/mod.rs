@@ -20,7 +20,7 @@ pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
     Bind, CertificateFiles, ClientAddress, ClientAuth, Config, HealthCheck, KeySource, KeyState, Limits, Listener,
-    Pool, Route, Server, Timeouts, Tls, TokenKeyFile, Workload,
+    LogFormat, LogLevel, Pool, ProcessLog, Route, Server, Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -1,6 +1,6 @@
 //! The config in domain types: no invalid state, names resolved, paths joined.
 
-pub use super::document::{ClientAddress, KeyState};
+pub use super::document::{ClientAddress, KeyState, LogFormat, LogLevel, ProcessLog};
 
 use super::filter::FilterSpec;
 use crate::clock::UnixSeconds;
@@ -11,6 +11,7 @@ use crate::network::Networks;
 use crate::policy::Access;
 use crate::principal;
 use crate::route::Pattern;
+use http::HeaderName;
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 /// A config that can be built.
@@ -42,6 +43,10 @@ pub struct Config {
     pub audit_file: PathBuf,
     /// The address for metrics and health.
     pub admin_http: Option<SocketAddr>,
+    /// The Unix socket for operators.
+    pub admin_socket: Option<PathBuf>,
+    /// What the process says of itself.
+    pub log: ProcessLog,
     /// The folder for what outlives a restart.
     pub history_dir: Option<PathBuf>,
 }
@@ -229,10 +234,27 @@ pub struct Pool {
     pub name: PoolName,
     /// At least one.
     pub servers: Vec<Server>,
+    /// Whether they speak HTTP/2.
+    pub speaks_h2: bool,
+    /// TLS to them; none means in the clear.
+    pub tls: Option<OriginTls>,
+    /// Trailers that pass.
+    pub trailers: Arc<[HeaderName]>,
     /// How long to wait.
     pub timeouts: Timeouts,
     /// The check; none means that every server is healthy.
     pub health: Option<HealthCheck>,
+}
+
+/// TLS to the servers of a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginTls {
+    /// PEM files of CAs.
+    pub ca: Vec<PathBuf>,
+    /// The name that the servers' certificate must have.
+    pub sni: String,
+    /// Our chain and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// A server.
@@ -253,6 +275,8 @@ pub struct Timeouts {
     pub between_bytes: Duration,
     /// For an unused connection.
     pub idle: Duration,
+    /// Between two pieces of what may be quiet for long.
+    pub tunnel: Duration,
 }
 
 /// A check.

@@ -18,7 +18,6 @@ const NOT_YET: &[&str] = &[
     "include",
     "keep",
     "limit",
-    "log",
     "max_connections",
     "max_requests",
     "on_failure",
@@ -28,8 +27,6 @@ const NOT_YET: &[&str] = &[
     "queue",
     "respond",
     "retry",
-    "socket",
-    "tunnel",
     "weight",
 ];
 

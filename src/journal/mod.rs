@@ -3,7 +3,10 @@
 //! A record that the queue has taken survives a failing disk: its line stays until it is written. While lines cannot be
 //! written, [`Journal::decision`] refuses, so nothing is served unrecorded.
 
+mod recent;
 mod strangers;
+
+pub use recent::Recent;
 
 use crate::audit::{Decision, HungUp, Judged, Record, Sealer, Summary};
 use crate::clock::Timestamp;
@@ -56,6 +59,7 @@ pub struct Journal {
     closing: Arc<AtomicBool>,
     strangers: Arc<AtomicUsize>,
     singly: Strangers,
+    recent: Arc<Recent>,
     metrics: metrics::Audit,
     writer: Option<JoinHandle<()>>,
 }
@@ -79,6 +83,7 @@ impl Journal {
         let failing = Arc::new(AtomicBool::new(false));
         let closing = Arc::new(AtomicBool::new(false));
         let strangers = Arc::new(AtomicUsize::new(0));
+        let recent = Arc::new(Recent::default());
         let writer = Writer {
             path: path.to_owned(),
             file,
@@ -89,11 +94,12 @@ impl Journal {
             failing: Arc::clone(&failing),
             closing: Arc::clone(&closing),
             strangers: Arc::clone(&strangers),
+            recent: Arc::clone(&recent),
             metrics: metrics.clone(),
         };
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         let singly = Strangers::default();
-        Ok(Self { queue: Some(sender), failing, closing, strangers, singly, metrics, writer: Some(writer) })
+        Ok(Self { queue: Some(sender), failing, closing, strangers, singly, recent, metrics, writer: Some(writer) })
     }
 
     /// Takes the record of a decision that lets a request pass.
@@ -167,6 +173,12 @@ impl Journal {
         }
     }
 
+    /// The last decisions, from memory.
+    #[must_use]
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Whether records can be written now.
     #[must_use]
     pub fn is_writing(&self) -> bool {
@@ -201,6 +213,7 @@ struct Writer<W> {
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
     strangers: Arc<AtomicUsize>,
+    recent: Arc<Recent>,
     metrics: metrics::Audit,
 }
 
@@ -267,8 +280,14 @@ impl<W: Write> Writer<W> {
     }
 
     fn seal(&mut self, record: &Record) {
+        let before = self.lines.len();
         match self.sealer.seal(record, &mut self.lines) {
-            Ok(()) => self.records = self.records.saturating_add(1),
+            Ok(()) => {
+                self.records = self.records.saturating_add(1);
+                if let Record::Decision(decision) = record {
+                    self.recent.remember(decision.verdict.is_err(), self.lines.get(before..).unwrap_or_default());
+                }
+            }
             Err(fault) => {
                 self.metrics.lost.inc();
                 log::error!("an audit record could not be written as JSON: {fault}");

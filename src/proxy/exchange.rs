@@ -17,6 +17,7 @@ use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
 use crate::upstream::Picked;
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use once_cell::sync::OnceCell;
 use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
@@ -58,13 +59,22 @@ pub struct Exchange {
     /// The longest body, in bytes.
     body_max: u64,
     refusal: Option<Refusal>,
-    /// Our own answer was sent, whole.
-    answered: bool,
+    answer: AnswerKind,
     stage: Stage,
     /// Who asks is proved, as far as was demanded.
     verified: bool,
     /// The decision is recorded singly, and so is the outcome.
     recorded: bool,
+}
+
+/// What kind of answer there is, as far as it matters later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnswerKind {
+    Plain,
+    /// The origin's, in gRPC.
+    Grpc,
+    /// Ours, and it was sent, whole.
+    Own,
 }
 
 /// How far the records of a request are.
@@ -100,7 +110,7 @@ impl Exchange {
             received: 0,
             body_max: u64::MAX,
             refusal: None,
-            answered: false,
+            answer: AnswerKind::Plain,
             stage: Stage::Begun,
             verified: false,
             recorded: true,
@@ -213,13 +223,13 @@ impl Exchange {
         self.refusal = Some(refusal);
     }
 
-    /// The next server of the permit's pool, and how to reach it.
-    pub(super) fn pick(&mut self) -> Result<HttpPeer, Refusal> {
+    /// The next server of the permit's pool, and how to reach it for a request that may be quiet for long, or not.
+    pub(super) fn pick(&mut self, is_long: bool) -> Result<HttpPeer, Refusal> {
         let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
         // The server of an attempt before this one is let go first.
         self.picked = None;
         let picked = self.snapshot.pools.pick(permit)?;
-        let peer = picked.peer();
+        let peer = picked.peer(is_long);
         self.picked = Some(picked);
         Ok(peer)
     }
@@ -286,6 +296,22 @@ impl Exchange {
         self.source.client.or_else(|| self.source.address.map(|(address, _)| address))
     }
 
+    /// Takes out of the trailers what is not to pass.
+    pub(super) fn filter_trailers(&self, trailers: &mut HeaderMap) {
+        const OF_GRPC: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+        let passes = |name: &HeaderName| {
+            (self.answer == AnswerKind::Grpc && OF_GRPC.contains(&name.as_str()))
+                || self.picked.as_ref().is_some_and(|picked| picked.passes_trailer(name))
+        };
+        let dropped: Vec<_> = trailers.keys().filter(|name| !passes(name)).cloned().collect();
+        dropped.iter().for_each(|name| drop(trailers.remove(name)));
+    }
+
+    /// The response is gRPC's.
+    pub(super) const fn answers_grpc(&mut self) {
+        self.answer = AnswerKind::Grpc;
+    }
+
     pub(super) fn filter_response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
         self.route.as_ref().map_or(Ok(()), |route| route.filters.response(headers))
     }
@@ -294,11 +320,11 @@ impl Exchange {
     pub(super) fn end(&mut self, session: &Session, complete: bool) {
         let status = session.response_written().map(|response| response.status.as_u16());
         let bytes = (session.body_bytes_read(), session.body_bytes_sent());
-        self.record_outcome(status, bytes, complete || self.answered);
+        self.record_outcome(status, bytes, complete || self.answer == AnswerKind::Own);
     }
 
     pub(super) const fn answered(&mut self) {
-        self.answered = true;
+        self.answer = AnswerKind::Own;
     }
 
     /// Records the outcome of a request that was answered before it could be read.

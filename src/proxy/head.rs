@@ -5,7 +5,7 @@ use crate::request::headers::{EDGE_IDENTITY, is_framing, is_ours};
 use crate::request::{Facts, Head, Protocol};
 use crate::runtime::Entrance;
 use crate::tls::Client;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
@@ -154,6 +154,18 @@ pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal>
     }
     // An absolute target was judged by its path, and goes on as that.
     request.set_raw_path(clear.facts.target.as_bytes()).map_err(|_unfit| Refusal::Internal)
+}
+
+/// Whether nothing may come for long, and that be no fault: tunnels and gRPC.
+pub(super) fn may_be_quiet(session: &Session) -> bool {
+    let headers = &session.req_header().headers;
+    is_websocket(headers) || is_grpc(headers)
+}
+
+/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    let rest = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// RFC 6455 § 4.1, the one protocol that a connection may change to.

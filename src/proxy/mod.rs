@@ -23,6 +23,7 @@ use crate::runtime::{Entrance, Live, Route};
 use async_trait::async_trait;
 use bytes::Bytes;
 use connection::Link;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -190,8 +191,8 @@ impl ProxyHttp for Gate {
         }
     }
 
-    async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
-        exchange.pick().map(Box::new).map_err(|refusal| {
+    async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
+        exchange.pick(head::may_be_quiet(session)).map(Box::new).map_err(|refusal| {
             exchange.refuse(refusal);
             Error::explain(ErrorType::HTTPStatus(refusal.facts().status), refusal.facts().explain)
         })
@@ -224,6 +225,16 @@ impl ProxyHttp for Gate {
     ) -> pingora::Result<()> {
         respond::may_tunnel(session, response, exchange)?;
         respond::dress(response, exchange)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        trailers: &mut HeaderMap,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<Option<Bytes>> {
+        exchange.filter_trailers(trailers);
+        Ok(None)
     }
 
     fn error_while_proxy(

@@ -1,6 +1,7 @@
 //! Answers: ours to who is refused, and the last touch to the origin's.
 
 use super::exchange::Exchange;
+use super::head;
 use super::outbound;
 use crate::refusal::Refusal;
 use crate::request::headers::REQUEST_ID;
@@ -164,6 +165,9 @@ pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> p
     if let Err(refusal) = exchange.filter_response(&mut outbound::Response(response)) {
         exchange.refuse(refusal);
         return Err(outbound::error(refusal));
+    }
+    if head::is_grpc(&response.headers) {
+        exchange.answers_grpc();
     }
     let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
     if challenges.iter().any(is_like_ours) {

@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::policy::Door;
 use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
-use crate::upstream::{Pools, Servers};
+use crate::upstream::{BadOriginTls, OriginTls, Pools, Servers};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -49,6 +49,7 @@ pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Re
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
+    let pools: Vec<_> = config.pools.iter().map(|pool| (pool, build.origin_tls(pool))).collect();
     build.has_folder(&config.audit_file, config.audit_file.parent());
     build.is_its_own(&config.audit_file, &config.file);
     config.history_dir.iter().for_each(|folder| build.has_folder(folder, Some(folder)));
@@ -73,7 +74,7 @@ pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Re
         clock_offset: config.edge.as_ref().map(|edge| metrics.clock_offset(&edge.issuer)),
         routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
         nowhere: metrics.route(None),
-        pools: Pools::build(&config.pools, servers, metrics),
+        pools: Pools::build(pools, servers, metrics),
         files: build.files.seen().into(),
     })
 }
@@ -273,6 +274,30 @@ impl Build<'_> {
             pool: route.pool.clone(),
         };
         Some(Arc::new(Route { door, filters, metrics: metrics.route(Some(&route.name)) }))
+    }
+
+    /// The TLS of a pool; none if it has none, or if it is broken, which is noted then.
+    fn origin_tls(&mut self, pool: &config::Pool) -> Option<OriginTls> {
+        let tls = pool.tls.as_ref()?;
+        let mut ca = Vec::new();
+        for path in &tls.ca {
+            let read = self.files.certificates(path);
+            ca.extend(self.take(read)?);
+        }
+        let client = match &tls.client {
+            Some((chain, key)) => {
+                let chain = self.files.certificates(chain);
+                let key = self.files.private_key(key);
+                Some((self.take(chain)?, self.take(key)?))
+            }
+            None => None,
+        };
+        let built = OriginTls::new(&ca, &tls.sni, client).map_err(|bad| {
+            let client = tls.client.as_ref().map(|(_, key)| key).filter(|_| bad == BadOriginTls::Client);
+            let file = client.or_else(|| tls.ca.first()).cloned().unwrap_or_default();
+            Finding::of_file(file, bad.to_string(), None)
+        });
+        self.take(built)
     }
 
     /// Notes an audit log that is a folder, or a file that the config is read from.

@@ -6,7 +6,7 @@ use super::snapshot::Snapshot;
 use super::state::State;
 use crate::audit::{Act, Record};
 use crate::clock::Timestamp;
-use crate::config::{self, Config, Finding};
+use crate::config::{self, Config, Finding, LogLevel};
 use crate::generation::Generation;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -170,6 +170,12 @@ fn warn_of(snapshot: &Snapshot, now: Timestamp) {
 
 /// Says in the metrics what is live from now on.
 fn told(state: &State, config: &Config, snapshot: &Snapshot) {
+    log::set_max_level(match config.log.level {
+        LogLevel::Error => log::LevelFilter::Error,
+        LogLevel::Warning => log::LevelFilter::Warn,
+        LogLevel::Info => log::LevelFilter::Info,
+        LogLevel::Debug => log::LevelFilter::Debug,
+    });
     warn_of(snapshot, state.clock.now());
     state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
     for (name, entrance) in &snapshot.entrances {
@@ -205,6 +211,8 @@ fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
         (old.node != new.node, "node"),
         (old.audit_file != new.audit_file, "audit.file"),
         (old.admin_http != new.admin_http, "admin.http"),
+        (old.admin_socket != new.admin_socket, "admin.socket"),
+        (old.log.format != new.log.format, "log.format"),
         (old.history_dir != new.history_dir, "history.dir"),
     ];
     let finding =

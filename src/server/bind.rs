@@ -16,7 +16,9 @@ use tokio::net::{TcpListener, UnixListener};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// Who may connect to a Unix socket: its owner and group.
-const SOCKET_MODE: u32 = 0o660;
+const SHARED_MODE: u32 = 0o660;
+/// Who may connect to the operators' one.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// A socket that the service manager has opened.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Bound {
     pub(super) fn new(bind: &Bind, inherited: &mut InheritedSockets) -> io::Result<Self> {
         match bind {
             Bind::Tcp(address) => Self::tcp(*address),
-            Bind::Unix(path) => Ok(Self::Unix(at_path(path)?, path.clone())),
+            Bind::Unix(path) => Ok(Self::Unix(at_path(path, SHARED_MODE)?, path.clone())),
             Bind::Inherited(name) => match inherited.remove(name) {
                 Some(Inherited::Tcp(socket)) => {
                     socket.set_nonblocking(true)?;
@@ -82,6 +84,11 @@ impl Bound {
         let socket = at_address(address)?;
         let address = socket.local_addr()?;
         Ok(Self::Tcp(socket, address))
+    }
+
+    /// Binds a path that only its owner can open.
+    pub(super) fn private(path: &Path) -> io::Result<Self> {
+        Ok(Self::Unix(at_path(path, PRIVATE_MODE)?, path.to_owned()))
     }
 
     /// The address, if it is one.
@@ -148,13 +155,13 @@ fn at_address(address: SocketAddr) -> io::Result<StdTcp> {
 }
 
 /// Listens at a path. A socket that a process left there and nobody serves any more makes room; anything else does not.
-fn at_path(path: &Path) -> io::Result<StdUnix> {
+fn at_path(path: &Path, mode: u32) -> io::Result<StdUnix> {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
     if is_socket && StdUnixStream::connect(path).is_err_and(|fault| fault.kind() == io::ErrorKind::ConnectionRefused) {
         fs::remove_file(path)?;
     }
     let socket = StdUnix::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
 }

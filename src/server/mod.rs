@@ -64,6 +64,8 @@ pub fn run(
     mut options: Options,
     ready: impl FnOnce(&Addresses) + Send + Sync + 'static,
 ) -> Result<(), CannotBind> {
+    // Pingora's connections to servers take the process's cryptography; it is ours. Somebody may have said so before.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let config = live.config();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = Arc::new(ServerConf { threads, ..ServerConf::default() });
@@ -81,14 +83,18 @@ pub fn run(
             accepting.push(Accepting::edge(bound, front.clone(), listener.name.clone(), Arc::clone(live)));
         }
     }
-    let admin = if let Some(address) = config.admin_http {
+    let mut admin = Vec::new();
+    if let Some(address) = config.admin_http {
         let bound = Bound::tcp(address).map_err(|source| bind_error("admin".into(), &address, source))?;
         addresses.admin = bound.address();
-        let admin = HttpServer::new_app(Admin::new(Arc::clone(live), Arc::clone(&trigger)));
-        Some(Accepting::admin(bound, Arc::new(admin)))
-    } else {
-        None
-    };
+        let app = HttpServer::new_app(Admin::new(Arc::clone(live), Arc::clone(&trigger)));
+        admin.push(Accepting::admin(bound, Arc::new(app)));
+    }
+    if let Some(path) = &config.admin_socket {
+        let bound = Bound::private(path).map_err(|source| bind_error("admin".into(), &path.display(), source))?;
+        let app = HttpServer::new_app(Admin::private(Arc::clone(live), Arc::clone(&trigger)));
+        admin.push(Accepting::admin(bound, Arc::new(app)));
+    }
 
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
     server.add_service(Process {
@@ -123,7 +129,7 @@ struct Process {
 /// What the service takes with it when it starts.
 struct Parts {
     accepting: Vec<Accepting>,
-    admin: Option<Accepting>,
+    admin: Vec<Accepting>,
     options: Options,
     trigger: Arc<drain::Trigger>,
     drain: drain::Watch,
@@ -159,8 +165,8 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     }
     // Metrics and health are answered to the very end, so that the drain can be seen.
     let (_never, no_drain) = drain::channel();
-    if let Some(admin) = parts.admin {
-        tokio::spawn(admin.run(no_drain));
+    for admin in parts.admin {
+        tokio::spawn(admin.run(no_drain.clone()));
     }
     let following = tokio::spawn(watch::follow(Arc::clone(&live), probes, generations, parts.drain));
     (parts.ready)();

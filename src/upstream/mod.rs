@@ -5,7 +5,9 @@
 mod health;
 mod pool;
 mod probe;
+mod tls;
 
 pub use health::Health;
 pub use pool::{Picked, Pool, Pools, ServerState, Servers};
 pub use probe::Probes;
+pub use tls::{BadOriginTls, OriginTls};

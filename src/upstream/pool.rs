@@ -1,13 +1,16 @@
 //! Pools and the pick.
 
 use super::health::Health;
+use super::tls::OriginTls;
 use crate::balance::RoundRobin;
 use crate::config::{self, HealthCheck};
 use crate::metrics::{self, Metrics};
 use crate::name::{PoolName, ServerName};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
+use http::HeaderName;
 use parking_lot::Mutex;
+use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
@@ -49,8 +52,44 @@ pub struct Pool {
     pub health: Option<HealthCheck>,
     /// Its servers.
     pub servers: Box<[Arc<ServerState>]>,
-    timeouts: config::Timeouts,
+    pub(super) way: Arc<Way>,
     balance: Arc<RoundRobin>,
+}
+
+/// How the servers of a pool are reached.
+#[derive(Debug, PartialEq)]
+pub(super) struct Way {
+    speaks_h2: bool,
+    tls: Option<OriginTls>,
+    timeouts: config::Timeouts,
+    trailers: Arc<[HeaderName]>,
+}
+
+/// Requests at once on one HTTP/2 connection to a server.
+const STREAMS_MAX: usize = 100;
+
+impl Way {
+    pub(super) const fn speaks_h2(&self) -> bool {
+        self.speaks_h2
+    }
+
+    /// The way to a server, every timeout set. What `is_long` may be quiet for as long as a tunnel.
+    pub(super) fn to(&self, address: SocketAddr, is_long: bool) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, self.tls.is_some(), String::new());
+        if let Some(tls) = &self.tls {
+            tls.apply(&mut peer);
+        }
+        let between = if is_long { self.timeouts.tunnel } else { self.timeouts.between_bytes };
+        let options = &mut peer.options;
+        options.alpn = if self.speaks_h2 { ALPN::H2 } else { ALPN::H1 };
+        options.max_h2_streams = STREAMS_MAX;
+        options.connection_timeout = Some(self.timeouts.connect);
+        options.total_connection_timeout = Some(self.timeouts.connect);
+        options.read_timeout = Some(between);
+        options.write_timeout = Some(self.timeouts.between_bytes);
+        options.idle_timeout = Some(self.timeouts.idle);
+        peer
+    }
 }
 
 /// The state of all servers and balancers that there ever were.
@@ -67,9 +106,10 @@ pub struct Servers(Mutex<Memory>);
 impl Pools {
     /// Builds pools, with the state that their servers had. Nobody sees what is new before the swap.
     #[must_use]
-    pub fn build(configs: &[config::Pool], servers: &Servers, metrics: &Metrics) -> Self {
+    pub fn build(configs: Vec<(&config::Pool, Option<OriginTls>)>, servers: &Servers, metrics: &Metrics) -> Self {
         let mut memory = servers.0.lock();
-        let by_name = configs.iter().map(|config| (config.name.clone(), memory.pool(config, metrics))).collect();
+        let build = |(config, tls): (&config::Pool, _)| (config.name.clone(), memory.pool(config, tls, metrics));
+        let by_name = configs.into_iter().map(build).collect();
         // What no generation and no request knows any more is forgotten.
         memory.servers.retain(|_, server| Arc::strong_count(server) > 1);
         memory.balancers.retain(|_, balancer| Arc::strong_count(balancer) > 1);
@@ -106,12 +146,12 @@ impl Pools {
         let is_up = |index: usize| pool.servers.get(index).is_some_and(|server| server.health.is_up());
         let index = pool.balance.pick(pool.servers.len(), is_up).ok_or(Refusal::NoServer)?;
         let server = pool.servers.get(index).ok_or(Refusal::NoServer)?;
-        Ok(Picked::new(Arc::clone(server), pool.timeouts))
+        Ok(Picked::new(Arc::clone(server), Arc::clone(&pool.way)))
     }
 }
 
 impl Memory {
-    fn pool(&mut self, config: &config::Pool, metrics: &Metrics) -> Pool {
+    fn pool(&mut self, config: &config::Pool, tls: Option<OriginTls>, metrics: &Metrics) -> Pool {
         let servers = config.servers.iter().map(|server| {
             let key = (config.name.clone(), server.name.clone(), server.address);
             let state = || ServerState {
@@ -130,7 +170,12 @@ impl Memory {
         Pool {
             health: config.health.clone(),
             servers: servers.collect(),
-            timeouts: config.timeouts,
+            way: Arc::new(Way {
+                speaks_h2: config.speaks_h2,
+                tls,
+                timeouts: config.timeouts,
+                trailers: Arc::clone(&config.trailers),
+            }),
             balance: Arc::clone(self.balancers.entry(config.name.clone()).or_default()),
         }
     }
@@ -140,14 +185,14 @@ impl Memory {
 #[derive(Debug)]
 pub struct Picked {
     server: Arc<ServerState>,
-    timeouts: config::Timeouts,
+    way: Arc<Way>,
 }
 
 impl Picked {
-    fn new(server: Arc<ServerState>, timeouts: config::Timeouts) -> Self {
+    fn new(server: Arc<ServerState>, way: Arc<Way>) -> Self {
         server.metrics.requests.inc();
         server.metrics.active.inc();
-        Self { server, timeouts }
+        Self { server, way }
     }
 
     /// The server.
@@ -156,16 +201,16 @@ impl Picked {
         &self.server
     }
 
-    /// How to reach it, every timeout set.
+    /// How to reach it, for a request that may be quiet for long, or not.
     #[must_use]
-    pub fn peer(&self) -> HttpPeer {
-        let mut peer = HttpPeer::new(self.server.address, false, String::new());
-        peer.options.connection_timeout = Some(self.timeouts.connect);
-        peer.options.total_connection_timeout = Some(self.timeouts.connect);
-        peer.options.read_timeout = Some(self.timeouts.between_bytes);
-        peer.options.write_timeout = Some(self.timeouts.between_bytes);
-        peer.options.idle_timeout = Some(self.timeouts.idle);
-        peer
+    pub fn peer(&self, is_long: bool) -> HttpPeer {
+        self.way.to(self.server.address, is_long)
+    }
+
+    /// Whether a trailer of its responses passes.
+    #[must_use]
+    pub fn passes_trailer(&self, name: &HeaderName) -> bool {
+        self.way.trailers.contains(name)
     }
 }
 

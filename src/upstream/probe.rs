@@ -1,7 +1,7 @@
 //! Active checks: one task a server, which runs from the generation that brings it to the one that does not.
 
 use super::health::Streak;
-use super::pool::{Pools, ServerState};
+use super::pool::{Pools, ServerState, Way};
 use crate::config::HealthCheck;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -20,6 +20,7 @@ pub struct Probes {
 #[derive(Debug)]
 struct Running {
     server: Arc<ServerState>,
+    way: Arc<Way>,
     check: HealthCheck,
     task: AbortHandle,
 }
@@ -36,26 +37,28 @@ impl Probes {
         let mut running = self.running.lock();
         let mut kept = Vec::new();
         let checked = pools.iter().filter_map(|pool| pool.health.as_ref().map(|check| (pool, check)));
-        for (server, check) in checked.flat_map(|(pool, check)| pool.servers.iter().map(move |server| (server, check)))
-        {
-            let same = |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check;
+        let servers =
+            checked.flat_map(|(pool, check)| pool.servers.iter().map(move |server| (server, &pool.way, check)));
+        for (server, way, check) in servers {
+            let same =
+                |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check && probe.way == *way;
             match running.iter().position(same) {
                 Some(index) => kept.push(running.swap_remove(index)),
-                None => kept.push(self.start(server, check)),
+                None => kept.push(self.start(server, way, check)),
             }
         }
         let ended = std::mem::replace(&mut *running, kept);
         ended.iter().for_each(|probe| probe.task.abort());
     }
 
-    fn start(&self, server: &Arc<ServerState>, check: &HealthCheck) -> Running {
-        let task = self.runtime.spawn(watch(Arc::clone(server), check.clone())).abort_handle();
-        Running { server: Arc::clone(server), check: check.clone(), task }
+    fn start(&self, server: &Arc<ServerState>, way: &Arc<Way>, check: &HealthCheck) -> Running {
+        let task = self.runtime.spawn(watch(Arc::clone(server), Arc::clone(way), check.clone())).abort_handle();
+        Running { server: Arc::clone(server), way: Arc::clone(way), check: check.clone(), task }
     }
 }
 
-async fn watch(server: Arc<ServerState>, check: HealthCheck) {
-    let Some((probe, backend)) = http_probe(&server, &check) else {
+async fn watch(server: Arc<ServerState>, way: Arc<Way>, check: HealthCheck) {
+    let Some((probe, backend)) = http_probe(&server, &way, &check) else {
         log::error!("pool {} server {}: its check cannot be made", server.pool, server.name);
         return;
     };
@@ -95,15 +98,19 @@ fn observe(server: &ServerState, streak: &mut Streak, failure: Option<String>) {
     }
 }
 
-fn http_probe(server: &ServerState, check: &HealthCheck) -> Option<(HttpHealthCheck, Backend)> {
+fn http_probe(server: &ServerState, way: &Way, check: &HealthCheck) -> Option<(HttpHealthCheck, Backend)> {
     let host = check.host.clone().unwrap_or_else(|| server.address.to_string());
     let mut probe = HttpHealthCheck::new(&host, false);
+    probe.peer_template = way.to(server.address, false);
     let mut request = RequestHeader::build("GET", check.path.as_bytes(), None).ok()?;
     request.insert_header("host", host).ok()?;
     request.insert_header("user-agent", "belay-health-check").ok()?;
-    request.insert_header("connection", "close").ok()?;
+    if !way.speaks_h2() {
+        request.insert_header("connection", "close").ok()?;
+    }
     probe.req = request;
     probe.peer_template.options.connection_timeout = Some(check.timeout);
+    probe.peer_template.options.total_connection_timeout = Some(check.timeout);
     probe.peer_template.options.read_timeout = Some(check.timeout);
     probe.peer_template.options.write_timeout = Some(check.timeout.max(Duration::from_millis(1)));
     let expect = check.expect.clone();

@@ -6,8 +6,8 @@ use crate::cli::token::{Environment, Identity};
 use crate::config;
 use crate::config::document::{
     Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Document, DurationText, Edge,
-    Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProfileName, Role,
-    Route, Server, Timeouts, Tls, Token, Workload,
+    Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
+    ProfileName, Role, Route, Server, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;
@@ -142,6 +142,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
     Document {
         version: 1,
         node: "demo".into(),
+        log: ProcessLog::default(),
         listeners: named([("edge", listener(port))]),
         edge: Some(Edge {
             issuer: ISSUER.into(),
@@ -158,7 +159,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
         ],
         pools: named([("shop", pool([("a", a), ("b", b)]))]),
         audit: Audit { file: "audit.jsonl".into() },
-        admin: Some(Admin { http: "127.0.0.1:0".into() }),
+        admin: Some(Admin { http: Some("127.0.0.1:0".into()), socket: Some("admin.sock".into()) }),
         history: Some(History { dir: "history".into() }),
     }
 }
@@ -225,7 +226,10 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
     Pool {
         balance: Balance::RoundRobin,
         servers: servers.into(),
-        timeouts: Timeouts { connect: time("1s"), between_bytes: time("30s"), idle: time("60s") },
+        http: 1,
+        tls: None,
+        trailers: Vec::new(),
+        timeouts: Timeouts::default(),
         health: Some(Health { http, interval: time("2s"), timeout: time("2s"), rise: 1, fall: 3 }),
     }
 }

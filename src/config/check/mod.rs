@@ -47,7 +47,8 @@ pub(super) fn check(
     let top = Place::root();
     let mut check = Check { context: *context, faults };
     let node = check.name(NodeName::parse, &document.node, &top.key("node"));
-    let admin_http = document.admin.as_ref().and_then(|admin| check.admin(&admin.http));
+    let admin_http = document.admin.as_ref().and_then(|admin| admin.http.as_deref());
+    let admin_http = admin_http.and_then(|address| check.admin(address));
     let listeners = listeners::check(&mut check, &document.listeners, admin_http);
     let tokens = access::tokens(&mut check, document.edge.as_ref());
     let workloads = access::workloads(&mut check, document);
@@ -70,6 +71,8 @@ pub(super) fn check(
         pools,
         audit_file: check.path(&document.audit.file),
         admin_http,
+        admin_socket: document.admin.as_ref().and_then(|admin| admin.socket.as_ref()).map(|path| check.path(path)),
+        log: document.log.clone(),
         history_dir: document.history.as_ref().map(|history| check.path(&history.dir)),
     })
 }

@@ -1,14 +1,22 @@
 //! `pools`.
 
 use super::{Check, twice};
-use crate::config::document::{Balance, Document, Health, Pool, Timeouts};
+use crate::config::document::{Balance, Document, Health, OriginTls, Pool, Timeouts};
 use crate::config::fault::Fault;
 use crate::config::model::{self, HealthCheck};
 use crate::config::node::Place;
 use crate::config::value;
 use crate::name::{PoolName, ServerName};
-use crate::request::Path;
-use std::{collections::BTreeMap, net::SocketAddr, ops::RangeInclusive, time::Duration};
+use crate::request::headers::{is_framing, is_ours};
+use crate::request::{Path, host_of};
+use http::HeaderName;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    sync::Arc,
+    time::Duration,
+};
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,8 +36,11 @@ pub(super) fn check(check: &mut Check<'_>, pools: &BTreeMap<String, Pool>) -> Ve
         let servers = servers(check, pool, &place.key("servers"));
         let timeouts = timeouts(check, &pool.timeouts, &place.key("timeouts"));
         let health = pool.health.as_ref().map(|health| health_check(check, health, &place.key("health")));
+        let tls = pool.tls.as_ref().map(|tls| origin_tls(check, tls, &place.key("tls")));
+        let trailers = trailers(check, &pool.trailers, &place.key("trailers"));
         if let (Some(name), Some(timeouts)) = (name, timeouts) {
-            checked.push(model::Pool { name, servers, timeouts, health: health.flatten() });
+            let (speaks_h2, tls, health) = (pool.http == 2, tls.flatten(), health.flatten());
+            checked.push(model::Pool { name, servers, speaks_h2, tls, trailers, timeouts, health });
         }
     }
     checked
@@ -46,6 +57,33 @@ fn servers(check: &mut Check<'_>, pool: &Pool, place: &Place) -> Vec<model::Serv
     let names = pool.servers.iter().enumerate().map(|(index, server)| (&server.name, place.index(index).key("name")));
     twice(names, "name").into_iter().for_each(|fault| check.fault(fault));
     checked
+}
+
+fn origin_tls(check: &mut Check<'_>, tls: &OriginTls, place: &Place) -> Option<model::OriginTls> {
+    // An empty name would switch the verification off, in more than one library.
+    let is_name = |name: &str| name.parse::<IpAddr>().is_ok() || host_of(name).is_ok_and(|host| host == name);
+    if !is_name(&tls.sni) {
+        let fault = Fault::new(&place.key("sni"), format!("`{}` is no host", tls.sni));
+        check.fault(fault.hint("the name in the servers' certificate, for example orders.internal"));
+        return None;
+    }
+    let client = match &tls.client {
+        Some(client) => {
+            let key = check.file_reference(&client.key, &place.key("client").key("key"))?;
+            Some((check.path(&client.cert), key))
+        }
+        None => None,
+    };
+    Some(model::OriginTls { ca: tls.ca.iter().map(|ca| check.path(ca)).collect(), sni: tls.sni.clone(), client })
+}
+
+fn trailers(check: &mut Check<'_>, names: &[String], place: &Place) -> Arc<[HeaderName]> {
+    let mut read = |(index, text): (usize, &String)| {
+        let fault = || Fault::new(&place.index(index), format!("`{text}` cannot be a trailer"));
+        let name = text.parse::<HeaderName>().ok().filter(|name| !is_framing(name.as_str()) && !is_ours(name.as_str()));
+        check.take(name.ok_or_else(|| fault().hint("a header's name that frames no message and is not Belay's own")))
+    };
+    names.iter().enumerate().filter_map(&mut read).collect()
 }
 
 /// An address to connect to: with a port, and not "any address".
@@ -65,7 +103,8 @@ fn timeouts(check: &mut Check<'_>, timeouts: &Timeouts, place: &Place) -> Option
     let connect = read("connect", &timeouts.connect.0, MILLISECOND..=MINUTE);
     let between_bytes = read("between_bytes", &timeouts.between_bytes.0, MILLISECOND..=HOUR);
     let idle = read("idle", &timeouts.idle.0, SECOND..=HOUR);
-    Some(model::Timeouts { connect: connect?, between_bytes: between_bytes?, idle: idle? })
+    let tunnel = read("tunnel", &timeouts.tunnel.0, SECOND..=24 * HOUR);
+    Some(model::Timeouts { connect: connect?, between_bytes: between_bytes?, idle: idle?, tunnel: tunnel? })
 }
 
 fn health_check(check: &mut Check<'_>, health: &Health, place: &Place) -> Option<HealthCheck> {

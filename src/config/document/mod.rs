@@ -23,6 +23,9 @@ pub struct Document {
     /// This node's name, in every audit record and in `belay_build_info`.
     #[serde(default = "node")]
     pub node: String,
+    /// What the process says of itself, on stderr. Decisions are in the audit log.
+    #[serde(default)]
+    pub log: ProcessLog,
     /// Where connections come in, by name.
     #[schemars(extend("minProperties" = 1))]
     pub listeners: BTreeMap<String, Listener>,
@@ -299,12 +302,51 @@ pub struct Pool {
     /// The servers.
     #[schemars(length(min = 1, max = 1000))]
     pub servers: Vec<Server>,
+    /// The version of HTTP that they speak: 1, or 2 (with TLS, or without it as h2c by prior knowledge).
+    #[serde(default = "http_1")]
+    #[schemars(range(min = 1, max = 2))]
+    pub http: u32,
+    /// TLS to the servers. Without it requests go on in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<OriginTls>,
+    /// Trailers of responses that are passed on. gRPC's own pass in gRPC's responses; others are dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub trailers: Vec<String>,
     /// How long to wait for a server.
     #[serde(default)]
     pub timeouts: Timeouts,
     /// How a server shows that it is well. Without it every server counts as healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+}
+
+const fn http_1() -> u32 {
+    1
+}
+
+/// TLS to the servers of a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OriginTls {
+    /// PEM files with the CAs that vouch for the servers. There is no other: the system's are not asked.
+    #[schemars(length(min = 1))]
+    pub ca: Vec<String>,
+    /// The name that is asked for and that the servers' certificate must have.
+    pub sni: String,
+    /// Our certificate, for servers that ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate that we show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// PEM file with the certificate and its intermediates, leaf first.
+    pub cert: String,
+    /// PEM file with the private key, as `file:PATH`.
+    pub key: String,
 }
 
 /// How the next server is chosen.
@@ -336,11 +378,13 @@ pub struct Timeouts {
     pub between_bytes: DurationText,
     /// That an unused connection is kept: 1s to 1h.
     pub idle: DurationText,
+    /// Instead of `between_bytes` for tunnels (WebSocket) and gRPC, which may be quiet for long: 1s to 24h.
+    pub tunnel: DurationText,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: time("1s"), between_bytes: time("30s"), idle: time("60s") }
+        Self { connect: time("1s"), between_bytes: time("30s"), idle: time("60s"), tunnel: time("1h") }
     }
 }
 
@@ -412,12 +456,52 @@ pub struct Audit {
     pub file: String,
 }
 
+/// What the process says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessLog {
+    /// The least that is said.
+    pub level: LogLevel,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// The least that is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// What does not work.
+    Error,
+    /// And what somebody should look at.
+    Warning,
+    /// And what happens.
+    #[default]
+    Info,
+    /// And how.
+    Debug,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line, with the field names of ECS.
+    Json,
+}
+
 /// What operators read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
     /// A loopback address with port for `/metrics`, `/livez` and `/readyz`. Port 0 takes a free one.
-    pub http: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+    /// A Unix socket for the same and for `belay recent`, open to its owner only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
 }
 
 /// What outlives a restart.

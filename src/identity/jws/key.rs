@@ -132,7 +132,9 @@ impl VerifyingKey {
 }
 
 fn secret(text: &str) -> Result<Vec<u8>, BadKey> {
-    let text = text.trim().trim_end_matches('=');
+    // `openssl` breaks long lines.
+    let text: String = text.split_ascii_whitespace().collect();
+    let text = text.trim_end_matches('=');
     let read = STANDARD_NO_PAD.decode(text).or_else(|_other_alphabet| URL_SAFE_NO_PAD.decode(text));
     let secret = read.map_err(|_no_base64| BadKey::Secret)?;
     let different = secret.iter().collect::<HashSet<_>>().len();

@@ -11,7 +11,7 @@ mod world;
 pub use binary::Belay;
 pub use client::{Ask, Reply};
 pub use parts::{Needs, eventually};
-pub use pki::{Ca, WORKLOAD_LIFE};
+pub use pki::{Ca, Identity, WORKLOAD_LIFE};
 pub use running::{Running, admin};
 pub use site::{HOST, NOW, SECRET, Site, origin};
 pub use world::{World, settled, show};

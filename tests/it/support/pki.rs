@@ -57,6 +57,13 @@ impl Ca {
         self.issue(vec![SanType::URI(id.try_into().unwrap())], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate for a client that is no workload, good by the real clock.
+    pub fn client(&self, name: &str) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
     /// The CA's revocation list: its number, for how many seconds it is good, and what it revokes.
     pub fn list(&self, number: u64, good_for: i64, revoked: &[&Identity]) -> String {
         let moment = |offset: i64| time::OffsetDateTime::from_unix_timestamp(self.now + offset).unwrap();
@@ -85,6 +92,10 @@ impl Ca {
             // By the tests' own clock; our certificate is judged by the client's real one.
             params.not_after = time::OffsetDateTime::from_unix_timestamp(self.now + WORKLOAD_LIFE).unwrap();
         }
+        self.sign(params)
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> Identity {
         let serial = SerialNumber::from(NEXT_SERIAL.fetch_add(1, Ordering::Relaxed));
         params.serial_number = Some(serial.clone());
         let key = KeyPair::generate().unwrap();
