@@ -10,43 +10,69 @@ export interface EdgeIdentityEnv {
   EDGE_AUDIENCE: string;
   /** `sub`: the workload's SPIFFE id, the same as the client certificate's URI SAN. */
   EDGE_SUBJECT: string;
-  /** `cnf."x5t#S256"`: base64url SHA-256 of the client certificate's DER. Unset or empty: no `cnf`. */
+  /**
+   * `cnf."x5t#S256"`: base64url SHA-256 of the client certificate's DER. Unset or empty: no `cnf`, which only the
+   * profiles `jwt` and `psk` accept, those for Workers without a client certificate.
+   */
   EDGE_CERTIFICATE_THUMBPRINT?: string;
-  /** Whole seconds from 1 to 300, by default 60. */
+  /** Whole seconds from 1 to 300, by default 60; with HS256, and without a thumbprint, at most 60. */
   EDGE_TOKEN_TTL?: string | number;
+  /**
+   * `on` or `off`: whether the body's digest is signed. By default `on` with HS256, and without a thumbprint, where the
+   * load balancer demands it; otherwise `off`.
+   */
+  EDGE_BODY_DIGEST?: string;
 }
 
 export interface EdgeIdentity {
   /** 1 to 64 characters of A-Z a-z 0-9 . _ - */
   kid: string;
-  alg: "ES256" | "EdDSA";
-  /** A PKCS#8 private key in PEM. */
+  alg: "ES256" | "EdDSA" | "RS256" | "HS256";
+  /**
+   * A PKCS#8 private key in PEM, for RS256 of at least 2048 bits. For HS256 base64 or base64url of at least 32 random
+   * bytes, for example what `openssl rand -base64 48` prints.
+   */
   key: string;
 }
+
+export type ClaimScalar = string | number | boolean;
 
 export interface SignOptions {
   /** Scheme and authority to send to, for example `https://origin.example.net:8443`; the target is kept as it is. */
   origin?: string;
   /** Request id of both audit trails, `[A-Za-z0-9-]{8,64}`; by default a fresh UUID, never an inbound header. */
   rid?: string;
-  /** The client's address; by default CF-Connecting-IP. Null asserts none. */
+  /** The client's address; by default CF-Connecting-IP. Signed in its canonical text form. Null asserts none. */
   cip?: string | null;
-  /** The host that the visitor asked for, where it is not the one on the wire. */
+  /**
+   * The host that the visitor asked for, where it is not the one on the wire. Signed in lower case and without a
+   * trailing dot.
+   */
   ohost?: string;
   /** An end-user token that travels in a header of its own; the signature covers its hash (`ath`). */
   userToken?: string;
-  /** Further facts to assert. The kit's own claims cannot be set here; the key must be allowed to assert them. */
-  claims?: Record<string, unknown>;
+  /**
+   * Further facts to assert: at most 16, under 2 KiB of JSON together, arrays of at most 64. The kit's own claims
+   * cannot be set here, and the load balancer accepts what its `may_assert` lists for the workload.
+   */
+  claims?: Record<string, ClaimScalar | ClaimScalar[]>;
+  /**
+   * Whether the body's digest is signed (`cdg`) and sent (`Content-Digest`); by default what `EDGE_BODY_DIGEST` says.
+   * The body is held for it: one over `bodyBytesMax` is an error, `body_size`.
+   */
+  bodyDigest?: boolean;
+  /**
+   * The longest body that is held, by default 65536. Without a digest a longer one is streamed and has no second
+   * sending, and 0 streams at once.
+   */
+  bodyBytesMax?: number;
   /** The clock in milliseconds, by default `Date.now`. */
   now?: () => number;
   /** Receives each audit entry, by default as one line of JSON on the console; false switches it off. */
   log?: ((entry: AuditEntry) => void) | false;
 }
 
-export interface OriginFetchOptions extends SignOptions {
-  /** The longest body that is held for a second sending, by default 65536; 0 holds none and streams at once. */
-  bodyBytesMax?: number;
-}
+export type OriginFetchOptions = SignOptions;
 
 /** The edge's half of the audit trail. No query values, no token, no key. */
 export interface AuditEntry {
@@ -72,7 +98,11 @@ export interface AuditEntry {
   ms?: number;
 }
 
-export type EdgeIdentityErrorCode = "env" | "option" | "request" | "token_size";
+/**
+ * `env` and `option`: what the author configured or passed. `request`: a request that cannot be signed. `body_size`: a
+ * body too long to be held for its digest. `token_size`: a URL too long, about 5,600 characters fit.
+ */
+export type EdgeIdentityErrorCode = "env" | "option" | "request" | "body_size" | "token_size";
 
 /** Something the Worker's author has to mend. Network errors are passed on as the runtime throws them. */
 export class EdgeIdentityError extends Error {
@@ -83,7 +113,7 @@ export class EdgeIdentityError extends Error {
 
 /**
  * Signs the request and returns the one to send, good for one sending: final URL, reserved headers removed, fresh
- * `Edge-Identity`, redirects not followed.
+ * `Edge-Identity`, with `bodyDigest` a `Content-Digest`, redirects not followed.
  */
 export function signRequest(request: Request, env: EdgeIdentityEnv, options?: SignOptions): Promise<Request>;
 

@@ -14,11 +14,13 @@ export default {
     // The key is for this Worker; the origin has no use for it.
     inbound.headers.delete("Authorization");
 
-    const response = await originFetch(inbound, env, {
-      origin: env.ORIGIN_URL,
-      ohost: new URL(request.url).host,
-    });
-    return isAboutThisWorker(response) ? new Response("bad gateway\n", { status: 502 }) : response;
+    try {
+      const options = { origin: env.ORIGIN_URL, ohost: new URL(request.url).host };
+      const response = await originFetch(inbound, env, options);
+      return isAboutThisWorker(response) ? new Response("bad gateway\n", { status: 502 }) : response;
+    } catch (error) {
+      return answerIfTooLong(error);
+    }
   },
 };
 
@@ -32,4 +34,11 @@ async function isCaller(request, key) {
 /** The load balancer refused the Worker, not the visitor: something for the operator, who finds it in the logs. */
 function isAboutThisWorker(response) {
   return response.status === 401 && /^EdgeIdentity\b/i.test(response.headers.get("WWW-Authenticate") ?? "");
+}
+
+/** These two are the visitor's doing; every other error is the operator's, and goes on. */
+function answerIfTooLong(error) {
+  if (error.code === "body_size") return new Response("content too large\n", { status: 413 });
+  if (error.code === "token_size") return new Response("uri too long\n", { status: 414 });
+  throw error;
 }

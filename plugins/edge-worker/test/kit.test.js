@@ -1,15 +1,14 @@
 /** The module alone, under Node, whose WebCrypto and fetch classes are the ones that Workers have. */
 import assert from "node:assert/strict";
-import { createHash, generateKeyPairSync, verify } from "node:crypto";
+import { createHash, generateKeyPairSync, randomBytes } from "node:crypto";
 import { describe, test } from "node:test";
 import { EdgeIdentityError, originFetch, signRequest } from "../edge-worker.js";
+import * as signers from "./signers.js";
+import { ed25519, es256, isSignedBy, pem, rsa, secret, SIGNERS } from "./signers.js";
 
 const NOW_MS = 1_800_000_000_500;
 const THUMBPRINT = createHash("sha256").update("a certificate").digest("base64url");
-const es256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
-const ed25519 = generateKeyPairSync("ed25519");
-const RESERVED_CLAIMS = "iss aud sub iat exp nbf jti htm hta htt cnf rid cip ohost cdg ath".split(" ");
-const pem = (pair, type = "pkcs8") => pair.privateKey.export({ type, format: "pem" });
+const RESERVED_CLAIMS = "iss aud sub iat exp nbf jti htm hta htt cnf rid cip ohost cdg ath crit".split(" ");
 const sha256 = (text) => createHash("sha256").update(text).digest("base64url");
 
 function environment(changes = {}) {
@@ -31,29 +30,48 @@ const sign = (request, env = {}, options = {}) => signRequest(request, environme
 
 function decoded(request) {
   const token = request.headers.get("Edge-Identity");
-  const [header, payload] = token.split(".").map((part) => Buffer.from(part, "base64url"));
-  return { token, header: JSON.parse(header), claims: JSON.parse(payload) };
+  return { token, ...signers.decoded(token) };
 }
 
+const facts = (count) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`fact-${index}`, index]));
 const claimsOf = async (...args) => decoded(await sign(...args)).claims;
 
 describe("the token", () => {
-  test("is signed with ES256 in JOSE form under an exact header", async () => {
-    const { token, header } = decoded(await sign(new Request(URL_PLAIN)));
-    const [head, payload, signature] = token.split(".");
-    assert.equal(JSON.stringify(header), `{"typ":"edge-identity+jwt","alg":"ES256","kid":"checkout-1"}`);
-    const key = { key: es256.publicKey, dsaEncoding: "ieee-p1363" };
-    assert.ok(verify("sha256", Buffer.from(`${head}.${payload}`), key, Buffer.from(signature, "base64url")));
-    assert.match(token, /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$/);
-  });
+  for (const [alg, signer] of Object.entries(SIGNERS)) {
+    test(`is signed with ${alg} in JOSE form under an exact header`, async () => {
+      const { token, header } = decoded(await sign(new Request(URL_PLAIN), identity({ alg, key: signer.key })));
+      assert.equal(JSON.stringify(header), `{"typ":"edge-identity+jwt","alg":"${alg}","kid":"checkout-1"}`);
+      assert.match(token, /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/);
+      const signature = token.split(".")[2];
+      assert.equal(Buffer.from(signature, "base64url").length, signer.signatureBytes);
+      assert.ok(await isSignedBy(token, signer));
+    });
 
-  test("is signed with EdDSA where the key says so", async () => {
-    const env = identity({ alg: "EdDSA", key: pem(ed25519) });
-    const { token, header } = decoded(await sign(new Request(URL_PLAIN), env));
-    const [head, payload, signature] = token.split(".");
-    assert.equal(header.alg, "EdDSA");
-    assert.ok(verify(null, Buffer.from(`${head}.${payload}`), ed25519.publicKey, Buffer.from(signature, "base64url")));
-  });
+    test(`is worth nothing with another payload under ${alg}'s signature`, async () => {
+      const { token } = decoded(await sign(new Request(URL_PLAIN), identity({ alg, key: signer.key })));
+      const other = decoded(await sign(new Request(URL_PLAIN), identity({ alg, key: signer.key }))).token;
+      const [header, payload] = other.split(".");
+      assert.equal(await isSignedBy([header, payload, token.split(".")[2]].join("."), signer), false);
+    });
+  }
+
+  const long = randomBytes(99);
+  const secrets = [
+    ["base64", secret, secret.toString("base64")],
+    ["base64 without padding", secret, secret.toString("base64").replace(/=+$/, "")],
+    ["base64url", secret, secret.toString("base64url")],
+    ["base64url with padding", secret, `${secret.toString("base64url")}=`],
+    ["in the lines that openssl prints", long, long.toString("base64").replace(/.{64}/g, "$&\n") + "\n"],
+    ["in lines of another system", long, long.toString("base64url").replace(/.{64}/g, "$&\r\n")],
+    ["with every odd character", Buffer.alloc(48, "\xfb\xef\xff", "latin1"), "++//".repeat(16)],
+    ["with every odd character of base64url", Buffer.alloc(48, "\xfb\xef\xff", "latin1"), "--__".repeat(16)],
+  ];
+  for (const [name, bytes, key] of secrets) {
+    test(`is signed with a shared secret: ${name}`, async () => {
+      const { token } = decoded(await sign(new Request(URL_PLAIN), identity({ alg: "HS256", key })));
+      assert.ok(await isSignedBy(token, { ...SIGNERS.HS256, known: { format: "raw", bytes } }));
+    });
+  }
 
   test("holds these claims and no others", async () => {
     const { jti, rid, ...rest } = await claimsOf(new Request(URL_PLAIN, { method: "POST" }));
@@ -87,18 +105,29 @@ describe("the token", () => {
     assert.equal(mock.callCount(), 1);
   });
 
-  test("has no cnf where no thumbprint is set, and the ttl that is", async () => {
-    for (const unset of [undefined, ""]) {
-      const env = { EDGE_CERTIFICATE_THUMBPRINT: unset, EDGE_TOKEN_TTL: "300" };
+  const hs256 = identity({ alg: "HS256", key: SIGNERS.HS256.key });
+  const lifetimes = [
+    ["a certificate", {}, 60],
+    ["a certificate, set", { EDGE_TOKEN_TTL: "300" }, 300],
+    ["no certificate", { EDGE_CERTIFICATE_THUMBPRINT: undefined }, 60],
+    ["an empty thumbprint, set", { EDGE_CERTIFICATE_THUMBPRINT: "", EDGE_TOKEN_TTL: "60" }, 60],
+    ["no certificate, set lower", { EDGE_CERTIFICATE_THUMBPRINT: null, EDGE_TOKEN_TTL: 5 }, 5],
+    ["a shared secret", hs256, 60],
+    ["a shared secret, set", { ...hs256, EDGE_TOKEN_TTL: 60 }, 60],
+  ];
+  for (const [name, env, seconds] of lifetimes) {
+    test(`lives as long as it may: ${name}`, async () => {
       const claims = await claimsOf(new Request(URL_PLAIN), env);
-      assert.equal("cnf" in claims, false);
-      assert.equal(claims.exp - claims.iat, 300);
-    }
-  });
+      assert.equal(claims.exp - claims.iat, seconds);
+      const hasCertificate = !("EDGE_CERTIFICATE_THUMBPRINT" in env);
+      assert.deepEqual(claims.cnf, hasCertificate ? { "x5t#S256": THUMBPRINT } : undefined);
+      assert.equal("cnf" in claims, hasCertificate);
+    });
+  }
 
   test("carries what the caller asserts", async () => {
     const named = { rid: "0123abcd-request", ohost: "www.example.com" };
-    const facts = { country: "NZ", roles: ["buyer"], limit: null };
+    const facts = { country: "NZ", roles: ["buyer"], limit: false };
     const options = { ...named, claims: facts, userToken: "a.user.token" };
     const { rid, ohost, ath, country, roles, limit } = await claimsOf(new Request(URL_PLAIN), {}, options);
     assert.deepEqual({ rid, ohost, country, roles, limit }, { ...named, ...facts });
@@ -107,17 +136,74 @@ describe("the token", () => {
 
   const addresses = [
     ["IPv4", { "CF-Connecting-IP": "192.0.2.7" }, {}, "192.0.2.7"],
+    ["IPv4 with the highest numbers", { "CF-Connecting-IP": "255.250.199.0" }, {}, "255.250.199.0"],
     ["IPv6", { "CF-Connecting-IP": "2001:db8::7" }, {}, "2001:db8::7"],
+    ["IPv6 in capitals", { "CF-Connecting-IP": "2001:DB8::AB" }, {}, "2001:db8::ab"],
+    ["IPv6 in full", { "CF-Connecting-IP": "2001:0db8:0000:0000:0000:0000:0000:0007" }, {}, "2001:db8::7"],
+    ["IPv6 with two runs of zeros", { "CF-Connecting-IP": "2001:db8:0:0:1:0:0:1" }, {}, "2001:db8::1:0:0:1"],
+    ["IPv6 with the longer run later", { "CF-Connecting-IP": "2001:0:0:1:0:0:0:1" }, {}, "2001:0:0:1::1"],
+    ["IPv6 with one zero alone", { "CF-Connecting-IP": "2001:db8::1:1:1:1:1" }, {}, "2001:db8:0:1:1:1:1:1"],
+    ["IPv6, nothing but zeros", { "CF-Connecting-IP": "0:0:0:0:0:0:0:0" }, {}, "::"],
+    ["IPv6 that holds IPv4", { "CF-Connecting-IP": "::FFFF:C000:0207" }, {}, "::ffff:192.0.2.7"],
+    ["IPv6 that holds IPv4, as people write it", { "CF-Connecting-IP": "::ffff:192.0.2.7" }, {}, "::ffff:192.0.2.7"],
+    ["IPv6 that holds IPv4 zeros", { "CF-Connecting-IP": "::ffff:0:0" }, {}, "::ffff:0.0.0.0"],
+    ["IPv6 that ends like IPv4", { "CF-Connecting-IP": "2001:db8::192.0.2.7" }, {}, "2001:db8::c000:207"],
     ["the caller's own", { "CF-Connecting-IP": "192.0.2.7" }, { cip: "192.0.2.8" }, "192.0.2.8"],
+    ["the caller's own IPv6", {}, { cip: "2001:DB8::0" }, "2001:db8::"],
     ["none there", {}, {}, undefined],
     ["none wanted", { "CF-Connecting-IP": "192.0.2.7" }, { cip: null }, undefined],
     ["not an address", { "CF-Connecting-IP": "localhost" }, {}, undefined],
+    ["a number too high", { "CF-Connecting-IP": "192.0.2.256" }, {}, undefined],
+    ["a leading zero", { "CF-Connecting-IP": "192.0.2.07" }, {}, undefined],
+    ["three numbers", { "CF-Connecting-IP": "192.0.2" }, {}, undefined],
+    ["five numbers", { "CF-Connecting-IP": "192.0.2.7.1" }, {}, undefined],
+    ["a last dot", { "CF-Connecting-IP": "192.0.2.7." }, {}, undefined],
+    ["a number", { "CF-Connecting-IP": "3221225991" }, {}, undefined],
+    ["IPv4 with a port", { "CF-Connecting-IP": "192.0.2.7:443" }, {}, undefined],
+    ["IPv6 in brackets", { "CF-Connecting-IP": "[2001:db8::7]" }, {}, undefined],
+    ["IPv6 with a zone", { "CF-Connecting-IP": "fe80::1%eth0" }, {}, undefined],
+    ["IPv6 with two gaps", { "CF-Connecting-IP": "2001::db8::7" }, {}, undefined],
+    ["IPv6 too long", { "CF-Connecting-IP": "1:2:3:4:5:6:7:8:9" }, {}, undefined],
+    ["IPv6 too short", { "CF-Connecting-IP": "1:2:3" }, {}, undefined],
     ["a list", { "CF-Connecting-IP": "192.0.2.7, 192.0.2.8" }, {}, undefined],
     ["a visitor's word", { "X-Forwarded-For": "192.0.2.7", "X-Real-IP": "192.0.2.7" }, {}, undefined],
   ];
   for (const [name, headers, options, expected] of addresses) {
     test(`cip: ${name}`, async () => {
       assert.equal((await claimsOf(new Request(URL_PLAIN, { headers }), {}, options)).cip, expected);
+    });
+  }
+
+  const hosts = [
+    ["www.example.com", "www.example.com"],
+    ["WWW.Example.COM", "www.example.com"],
+    ["www.example.com.", "www.example.com"],
+    ["WWW.Example.COM.:8443", "www.example.com:8443"],
+    ["[2001:db8::1]:8443", "[2001:db8::1]:8443"],
+    ["192.0.2.7", "192.0.2.7"],
+  ];
+  for (const [given, expected] of hosts) {
+    test(`ohost: ${given}`, async () => {
+      assert.equal((await claimsOf(new Request(URL_PLAIN), {}, { ohost: given })).ohost, expected);
+    });
+  }
+
+  const asserted = [
+    ["none", {}],
+    ["every kind of scalar", { text: "NZ", empty: "", whole: 7, broken: -0.5, yes: true, no: false }],
+    ["arrays of scalars", { roles: ["buyer", "seller"], mixed: ["a", 1, false], empty: [] }],
+    ["an array at the limit", { scores: new Array(64).fill(7) }],
+    ["every kind of name", { "https://edge.example.com/bot_score-v1.2": 30, ["n".repeat(128)]: true }],
+    ["text that is not ASCII", { city: "Ōtautahi 🥝" }],
+    ["the most", facts(16)],
+    ["the longest", { text: "x".repeat(2047 - `{"text":""}`.length) }],
+  ];
+  for (const [name, claims] of asserted) {
+    test(`asserts facts: ${name}`, async () => {
+      const signed = await claimsOf(new Request(URL_PLAIN), {}, { claims });
+      const own = await claimsOf(new Request(URL_PLAIN));
+      assert.deepEqual(Object.keys(signed), [...Object.keys(own), ...Object.keys(claims)]);
+      for (const [fact, value] of Object.entries(claims)) assert.deepEqual(signed[fact], value);
     });
   }
 
@@ -186,6 +272,7 @@ describe("inbound headers", () => {
   const kept = [
     "Accept", "Authorization", "Cf-Access-Jwt-Assertion", "CF-Connecting-IP", "Content-Type", "Cookie", "Traceparent",
     "Idempotency-Key", "Upgrade", "X-Request-Id", "X-Belay-Note", "X-Edge-Identity", "Belayed", "X-Forward",
+    "Content-Digest",
   ];
   for (const name of removed) {
     test(`${name} is removed`, async () => {
@@ -205,6 +292,127 @@ describe("inbound headers", () => {
     assert.doesNotMatch((await sign(request)).headers.get("Edge-Identity"), /forged/);
     assert.equal(request.headers.get("Edge-Identity"), "forged", "the caller's request is left as it was");
   });
+});
+
+describe("the body's digest", () => {
+  const digestOf = (bytes) => `sha-256=:${createHash("sha256").update(bytes).digest("base64")}:`;
+  const NO_BODY = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:";
+  const post = (body, more = {}) => new Request(URL_PLAIN, { method: "POST", body, ...more });
+  const bare = { EDGE_CERTIFICATE_THUMBPRINT: undefined };
+  const hs256 = identity({ alg: "HS256", key: SIGNERS.HS256.key });
+
+  const switches = [
+    // name, env, options, signed?
+    ["by default with a certificate", {}, {}, false],
+    ["by default with a certificate and RS256", identity({ alg: "RS256", key: pem(rsa) }), {}, false],
+    ["by default without a thumbprint", bare, {}, true],
+    ["by default with an empty thumbprint", { EDGE_CERTIFICATE_THUMBPRINT: "" }, {}, true],
+    ["by default with HS256", hs256, {}, true],
+    ["by default with neither certificate nor key pair", { ...bare, ...hs256 }, {}, true],
+    ["switched on for all", { EDGE_BODY_DIGEST: "on" }, {}, true],
+    ["switched off for all", { ...bare, EDGE_BODY_DIGEST: "off" }, {}, false],
+    ["switched off for all with HS256", { ...hs256, EDGE_BODY_DIGEST: "off" }, {}, false],
+    ["an empty switch, with a certificate", { EDGE_BODY_DIGEST: "" }, {}, false],
+    ["an empty switch, without", { ...bare, EDGE_BODY_DIGEST: "" }, {}, true],
+    ["on for this request", {}, { bodyDigest: true }, true],
+    ["on for this request against the switch", { EDGE_BODY_DIGEST: "off" }, { bodyDigest: true }, true],
+    ["off for this request", bare, { bodyDigest: false }, false],
+    ["off for this request against the switch", { EDGE_BODY_DIGEST: "on" }, { bodyDigest: false }, false],
+    ["undefined for this request", bare, { bodyDigest: undefined }, true],
+  ];
+  for (const [name, env, options, expected] of switches) {
+    test(`${name}: ${expected ? "signed" : "not signed"}`, async () => {
+      const signed = await sign(post("words"), env, options);
+      const digest = expected ? digestOf("words") : undefined;
+      assert.equal(decoded(signed).claims.cdg, digest);
+      assert.equal(signed.headers.get("Content-Digest"), digest ?? null);
+      assert.equal(await signed.text(), "words");
+    });
+  }
+
+  const binary = Uint8Array.from({ length: 256 }, (_, index) => index);
+  const streamed = () => ReadableStream.from([new TextEncoder().encode("some "), new TextEncoder().encode("words")]);
+  const bodies = [
+    ["no body", () => new Request(URL_PLAIN), NO_BODY, ""],
+    ["no body of a POST", () => post(null), NO_BODY, ""],
+    ["an empty body", () => post(""), NO_BODY, ""],
+    ["an empty stream", () => post(ReadableStream.from([]), { duplex: "half" }), NO_BODY, ""],
+    ["text", () => post("words"), digestOf("words"), "words"],
+    ["text that is not ASCII", () => post("Ōtautahi 🥝"), digestOf("Ōtautahi 🥝"), "Ōtautahi 🥝"],
+    ["bytes that are not text", () => post(binary), digestOf(binary), Buffer.from(binary).toString()],
+    ["a stream", () => post(streamed(), { duplex: "half" }), digestOf("some words"), "some words"],
+    ["a body at the limit", () => post("x".repeat(65_536)), digestOf("x".repeat(65_536)), "x".repeat(65_536)],
+  ];
+  for (const [name, request, expected, text] of bodies) {
+    test(`is of the bytes that are sent: ${name}`, async () => {
+      const signed = await sign(request(), {}, { bodyDigest: true });
+      assert.equal(decoded(signed).claims.cdg, expected);
+      assert.equal(signed.headers.get("Content-Digest"), expected);
+      assert.equal(await signed.text(), text);
+    });
+  }
+
+  const limits = [
+    ["raised", { bodyBytesMax: 70_000 }, "x".repeat(70_000)],
+    ["0", { bodyBytesMax: 0 }, ""],
+  ];
+  for (const [name, options, body] of limits) {
+    test(`fits a body within a limit that is ${name}`, async () => {
+      const ORIGIN = fakeOrigin(answer(200));
+      await originFetch(post(body), environment({ ...bare, ORIGIN }), quiet(options));
+      assert.equal(ORIGIN.seen[0].claims.cdg, digestOf(body));
+      assert.equal(ORIGIN.seen[0].body, body);
+    });
+  }
+
+  const tooLong = [
+    ["over 64 KiB", () => post("x".repeat(65_537)), {}, /over 65536 bytes/],
+    ["over a lower limit", () => post("words"), { bodyBytesMax: 4 }, /over 4 bytes/],
+    ["over nothing", () => post("w"), { bodyBytesMax: 0 }, /over 0 bytes/],
+    ["a stream over the limit", () => post(streamed(), { duplex: "half" }), { bodyBytesMax: 9 }, /over 9 bytes/],
+    ["declared over the limit", () => post("x", { headers: { "Content-Length": "65537" } }), {}, /over 65536 bytes/],
+  ];
+  for (const [name, request, options, message] of tooLong) {
+    test(`is not to be had of a body ${name}, and nothing is sent`, async () => {
+      const ORIGIN = fakeOrigin(answer(200));
+      const env = environment({ ...bare, ORIGIN });
+      await assert.rejects(originFetch(request(), env, quiet(options)), { code: "body_size", message });
+      await assert.rejects(signRequest(request(), env, quiet(options)), { code: "body_size", message });
+      assert.equal(ORIGIN.seen.length, 0);
+    });
+  }
+
+  const inbound = [
+    ["Content-Digest", "sha-256=:forged:"],
+    ["content-digest", "sha-512=:forged:"],
+    ["Content_Digest", "sha-256=:forged:"],
+  ];
+  for (const [name, value] of inbound) {
+    test(`a visitor's ${name} (${value}) gives way to it`, async () => {
+      const request = post("words", { headers: { [name]: value } });
+      const signed = await sign(request, {}, { bodyDigest: true });
+      assert.equal(signed.headers.get("Content-Digest"), digestOf("words"));
+      assert.doesNotMatch(JSON.stringify([...signed.headers]), /forged/);
+    });
+
+    test(`a visitor's ${name} (${value}) is kept where none is signed`, async () => {
+      const signed = await sign(post("words", { headers: { [name]: value } }));
+      assert.equal(signed.headers.get(name), value);
+      assert.equal("cdg" in decoded(signed).claims, false);
+    });
+  }
+
+  for (const outcome of ["stale_token", "replay"]) {
+    test(`is the same in a second sending after ${outcome}`, async () => {
+      const ORIGIN = fakeOrigin(challenge(outcome), answer(200));
+      const request = new Request(URL_PLAIN, { method: "PUT", body: "words" });
+      const response = await originFetch(request, environment({ ...bare, ORIGIN }), quiet());
+      assert.equal(response.status, 200);
+      assert.deepEqual(ORIGIN.seen.map(({ claims }) => claims.cdg), [digestOf("words"), digestOf("words")]);
+      assert.deepEqual(ORIGIN.seen.map(({ body }) => body), ["words", "words"]);
+      assert.notEqual(ORIGIN.seen[0].claims.jti, ORIGIN.seen[1].claims.jti);
+    });
+  }
 });
 
 /** An origin that gives scripted outcomes and remembers what it was asked. */
@@ -351,6 +559,20 @@ describe("the audit line", () => {
     assert.doesNotMatch(written, /4111|PRIVATE/);
   });
 
+  test("tells no shared secret, no digest and no fact", async () => {
+    const entries = [];
+    const ORIGIN = fakeOrigin(lost(), answer(200));
+    const key = SIGNERS.HS256.key;
+    const env = environment({ ORIGIN, ...identity({ alg: "HS256", key }) });
+    const options = { log: (entry) => entries.push(entry), claims: { card: "4111" } };
+    await originFetch(request(), env, options);
+    const written = JSON.stringify(entries);
+    assert.equal(entries.length, 2);
+    for (const hidden of [key, secret.toString("base64url"), secret.toString("hex"), "sha-256=", "4111"]) {
+      assert.ok(!written.includes(hidden), hidden);
+    }
+  });
+
   test("is one line of JSON on the console by default, and none when switched off", async (context) => {
     const { mock } = context.mock.method(console, "log", () => {});
     await signRequest(request(), environment());
@@ -370,7 +592,11 @@ describe("the audit line", () => {
 
 describe("what cannot be signed is refused", () => {
   const EC_PEM = pem(es256, "sec1");
-  const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
+  const weakRsa = generateKeyPairSync("rsa", { modulusLength: 1024 });
+  const p384 = generateKeyPairSync("ec", { namedCurve: "P-384" });
+  const hs256 = (key) => identity({ alg: "HS256", key });
+  const base64 = (length) => Buffer.alloc(length, "\xfb\xef\xbe", "latin1").toString("base64");
+  const NOT_A_SECRET = /"key" must be base64 or base64url of at least 32 bytes for HS256/;
   const environments = [
     ["no identity", { EDGE_IDENTITY: undefined }, /env\.EDGE_IDENTITY is missing/],
     ["identity not JSON", { EDGE_IDENTITY: pem(es256) }, /env\.EDGE_IDENTITY is not JSON/],
@@ -378,16 +604,37 @@ describe("what cannot be signed is refused", () => {
     ["no kid", identity({ kid: undefined }), /EDGE_IDENTITY: "kid"/],
     ["odd kid", identity({ kid: "a/b" }), /EDGE_IDENTITY: "kid"/],
     ["long kid", identity({ kid: "k".repeat(65) }), /EDGE_IDENTITY: "kid"/],
-    ["no alg", identity({ alg: undefined }), /"alg" must be one of ES256, EdDSA/],
+    ["no alg", identity({ alg: undefined }), /"alg" must be one of ES256, EdDSA, RS256, HS256$/],
     ["alg none", identity({ alg: "none" }), /"alg" must be one of/],
-    ["alg HS256", identity({ alg: "HS256" }), /"alg" must be one of/],
-    ["alg RS256", identity({ alg: "RS256", key: pem(rsa) }), /"alg" must be one of/],
+    ["alg HS512", identity({ alg: "HS512" }), /"alg" must be one of/],
+    ["alg RS512", identity({ alg: "RS512", key: pem(rsa) }), /"alg" must be one of/],
+    ["alg PS256", identity({ alg: "PS256", key: pem(rsa) }), /"alg" must be one of/],
+    ["alg in another case", identity({ alg: "es256" }), /"alg" must be one of/],
     ["alg of Object.prototype", identity({ alg: "constructor" }), /"alg" must be one of/],
     ["no key", identity({ key: undefined }), /"key" is missing/],
     ["EC key of another form", identity({ key: EC_PEM }), /PKCS#8 PEM block/],
     ["two keys", identity({ key: pem(es256) + pem(es256) }), /one PKCS#8 PEM block/],
     ["key not base64", identity({ key: pem(es256).replace(/[A-Z]{3}/, "=") }), /PKCS#8|not a private key/],
-    ["key of another algorithm", identity({ key: pem(rsa) }), /not a private key for ES256/],
+    ["RSA key for ES256", identity({ key: pem(rsa) }), /not a private key for ES256/],
+    ["key of another curve", identity({ key: pem(p384) }), /not a private key for ES256/],
+    ["EC key for EdDSA", identity({ alg: "EdDSA" }), /not a private key for EdDSA/],
+    ["EC key for RS256", identity({ alg: "RS256" }), /not a private key for RS256/],
+    ["RSA key of another form", identity({ alg: "RS256", key: pem(rsa, "pkcs1") }), /PKCS#8 PEM block/],
+    ["RSA key too short", identity({ alg: "RS256", key: pem(weakRsa) }), /at least 2048 bits for RS256/],
+    ["secret for ES256", identity({ key: base64(48) }), /PKCS#8 PEM block/],
+    ["secret for RS256", identity({ alg: "RS256", key: base64(48) }), /PKCS#8 PEM block/],
+    ["secret too short", hs256(base64(31)), NOT_A_SECRET],
+    ["secret far too short", hs256("cGFzc3dvcmQ="), NOT_A_SECRET],
+    ["secret empty", hs256(""), NOT_A_SECRET],
+    ["secret of line breaks", hs256("\n".repeat(64)), NOT_A_SECRET],
+    ["secret with spaces", hs256(base64(48).replace(/.{8}/g, "$& ")), NOT_A_SECRET],
+    ["secret in two alphabets", hs256("+_".repeat(24)), NOT_A_SECRET],
+    ["secret not base64", hs256("correct horse, battery staple! ".repeat(3)), NOT_A_SECRET],
+    ["secret of an impossible length", hs256(`${base64(48)}A`), NOT_A_SECRET],
+    ["secret padded twice", hs256(`${base64(32)}=`), NOT_A_SECRET],
+    ["secret padded in the middle", hs256(base64(32) + base64(32)), NOT_A_SECRET],
+    ["secret that is an EC key", hs256(pem(es256)), NOT_A_SECRET],
+    ["secret that is an Ed25519 key", hs256(pem(ed25519)), NOT_A_SECRET],
     ["no issuer", { EDGE_ISSUER: undefined }, /env\.EDGE_ISSUER is missing/],
     ["no audience", { EDGE_AUDIENCE: "" }, /env\.EDGE_AUDIENCE is missing/],
     ["no subject", { EDGE_SUBJECT: undefined }, /env\.EDGE_SUBJECT is missing/],
@@ -397,19 +644,55 @@ describe("what cannot be signed is refused", () => {
     ["ttl 0", { EDGE_TOKEN_TTL: 0 }, /env\.EDGE_TOKEN_TTL/],
     ["ttl 301", { EDGE_TOKEN_TTL: "301" }, /env\.EDGE_TOKEN_TTL/],
     ["ttl 1m", { EDGE_TOKEN_TTL: "1m" }, /env\.EDGE_TOKEN_TTL/],
+    ["ttl 61 without a thumbprint", { EDGE_CERTIFICATE_THUMBPRINT: "", EDGE_TOKEN_TTL: 61 }, /TTL must be at most 60/],
+    ["ttl 300 with HS256", { ...hs256(base64(48)), EDGE_TOKEN_TTL: 300 }, /EDGE_TOKEN_TTL must be at most 60/],
+    ["ttl 301 with HS256", { ...hs256(base64(48)), EDGE_TOKEN_TTL: 301 }, /EDGE_TOKEN_TTL must be whole seconds/],
+    ["body digest true", { EDGE_BODY_DIGEST: true }, /env\.EDGE_BODY_DIGEST must be "on" or "off"/],
+    ["body digest ON", { EDGE_BODY_DIGEST: "ON" }, /env\.EDGE_BODY_DIGEST must be/],
+    ["body digest 1", { EDGE_BODY_DIGEST: "1" }, /env\.EDGE_BODY_DIGEST must be/],
   ];
   const options = [
     ["unknown option", { claim: {} }, /options\.claim is not known/],
     ["rid too short", { rid: "short" }, /options\.rid/],
     ["rid with a line break", { rid: "0123abcd\n" }, /options\.rid/],
     ["cip a name", { cip: "localhost" }, /options\.cip/],
+    ["cip a network", { cip: "192.0.2.0/24" }, /options\.cip/],
+    ["cip out of range", { cip: "192.0.2.300" }, /options\.cip/],
+    ["cip a number", { cip: 3221225991 }, /options\.cip/],
+    ["cip with a line break", { cip: "2001:db8::7\n" }, /options\.cip/],
     ["ohost with a path", { ohost: "www.example.com/a" }, /options\.ohost/],
     ["ohost with a user", { ohost: "a@www.example.com" }, /options\.ohost/],
+    ["ohost with two last dots", { ohost: "www.example.com.." }, /options\.ohost/],
+    ["ohost a dot", { ohost: "." }, /options\.ohost/],
+    ["ohost a number", { ohost: "3221225991" }, /options\.ohost/],
     ["ohost with port 443", { ohost: "www.example.com:443" }, /options\.ohost/],
     ["userToken with a space", { userToken: "Bearer x" }, /options\.userToken/],
     ["claims not an object", { claims: [] }, /options\.claims must be an object/],
-    ["claim undefined", { claims: { country: undefined } }, /options\.claims\["country"\] is not JSON/],
-    ["claim NaN", { claims: { score: NaN } }, /options\.claims\["score"\] is not JSON/],
+    ["claim undefined", { claims: { country: undefined } }, /options\.claims\["country"\] must be a text/],
+    ["claim NaN", { claims: { score: NaN } }, /options\.claims\["score"\] must be a text/],
+    ["claim Infinity", { claims: { score: [1, Infinity] } }, /options\.claims\["score"\] must be a text/],
+    ["claim of 64 bits", { claims: { score: 1n } }, /options\.claims\["score"\] must be a text/],
+    ["claim a function", { claims: { toJSON: () => ({}) } }, /options\.claims\["toJSON"\] must be a text/],
+    ["claim an object", { claims: { cf: { country: "NZ" } } }, /options\.claims\["cf"\] must be a text/],
+    ["claim a date", { claims: { since: new Date(0) } }, /options\.claims\["since"\] must be a text/],
+    ["claim an array of arrays", { claims: { roles: [["buyer"]] } }, /options\.claims\["roles"\] must be a text/],
+    ["claim an array of objects", { claims: { roles: [{}] } }, /options\.claims\["roles"\] must be a text/],
+    ["claim an array with a hole", { claims: { roles: new Array(2) } }, /options\.claims\["roles"\] must be a text/],
+    ["claim half a character", { claims: { city: "\ud83e" } }, /options\.claims\["city"\] must be a text/],
+    ["claim null", { claims: { limit: null } }, /options\.claims\["limit"\] must be a text/],
+    ["claim an array with null", { claims: { roles: ["buyer", null] } }, /options\.claims\["roles"\] must be a text/],
+    ["claim an array too long", { claims: { scores: new Array(65).fill(7) } }, /\["scores"\] must hold at most 64/],
+    ["claim named half a character", { claims: { "\ud83e": 1 } }, /a name must be/],
+    ["claim without a name", { claims: { "": 1 } }, /a name must be/],
+    ["claim named with a space", { claims: { "bot score": 1 } }, /a name must be/],
+    ["claim with a long name", { claims: { ["n".repeat(129)]: 1 } }, /a name must be/],
+    ["claims too many", { claims: facts(17) }, /at most 16/],
+    ["claims too long", { claims: { text: "x".repeat(2048 - `{"text":""}`.length) } }, /at most 2047 bytes of JSON/],
+    ["claims too long in bytes", { claims: { text: "ō".repeat(1020) } }, /at most 2047 bytes of JSON/],
+    ["claims too long together", { claims: { a: "x".repeat(1500), b: ["x".repeat(1500)] } }, /at most 2047 bytes/],
+    ["bodyDigest a text", { bodyDigest: "on" }, /options\.bodyDigest must be true or false/],
+    ["bodyDigest null", { bodyDigest: null }, /options\.bodyDigest must be true or false/],
+    ["bodyDigest a number", { bodyDigest: 1 }, /options\.bodyDigest must be true or false/],
     ["origin with a path", { origin: "https://origin.example.net/a" }, /options\.origin must be/],
     ["origin with a user", { origin: "https://a@origin.example.net" }, /options\.origin must be/],
     ["origin not a URL", { origin: "origin.example.net" }, /options\.origin is not a URL/],
@@ -435,7 +718,29 @@ describe("what cannot be signed is refused", () => {
       assert.equal(error.code, code);
       assert.match(error.message, message);
       assert.equal(error.cause, undefined);
-      assert.doesNotMatch(error.message, /MIG|-----|Bearer x/, "no secret in a message");
+      const secrets = /MI[GIC]|-----|Bearer x|[A-Za-z0-9+/]{24}|cGFz|horse/;
+      assert.doesNotMatch(error.message, secrets, "no secret in a message");
+    });
+  }
+
+  const urls = [
+    ["ES256", {}, {}, 5600],
+    ["RS256, body digest and the longest facts", identity({ alg: "RS256", key: pem(rsa) }), {
+      bodyDigest: true,
+      claims: { text: "x".repeat(2000) },
+    }, 3300],
+  ];
+  for (const [name, env, more, promised] of urls) {
+    test(`a URL is too long for a token, and the error says what fits: ${name}`, async () => {
+      const request = (length) => new Request(`https://shop.example.com/${"x".repeat(length - 25)}`);
+      const error = await sign(request(9000), env, more).then(() => assert.fail("it was signed"), (reason) => reason);
+      assert.equal(error.code, "token_size");
+      assert.match(error.message, /the URL is too long, it has 9000 characters and about [0-9]+ fit$/);
+      const room = Number(/about ([0-9]+) fit/.exec(error.message)[1]);
+      assert.ok(room >= promised, `${room}`);
+      const signed = await sign(request(room), env, more);
+      assert.ok(signed.headers.get("Edge-Identity").length <= 8192);
+      await assert.rejects(sign(request(room + 2), env, more), { code: "token_size" });
     });
   }
 

@@ -6,9 +6,9 @@ import { originFetch, signRequest } from "./edge-worker.js";
 
 export default {
   async fetch(inbound, env) {
-    const { request, sends, unsigned = false, age = 0 } = await inbound.json();
+    const { request, options: more = {}, sends, unsigned = false, age = 0 } = await inbound.json();
     const log = [];
-    const options = { log: (entry) => log.push(entry), now: () => Date.now() - age * 1000 };
+    const options = { ...more, log: (entry) => log.push(entry), now: () => Date.now() - age * 1000 };
     if (sends === undefined) {
       return Response.json({ answers: [await answer(originFetch(build(request), env, options))], log });
     }

@@ -4,7 +4,8 @@
  */
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { eventually, missing, Stage } from "./stage.js";
+import { SIGNERS } from "./signers.js";
+import { eventually, missing, Stage, workloadOf } from "./stage.js";
 
 const reason = missing();
 if (reason !== null) console.log(`SKIPPED: runtime tests: ${reason}`);
@@ -151,8 +152,85 @@ describe("in the Workers runtime", { skip: reason ?? false, timeout: 60_000 }, (
     });
   }
 
+  describe("a signed body", () => {
+    const options = { bodyDigest: true };
+
+    for (const [name, request] of [["no body", GET], ["a body", POST]]) {
+      test(`${name}, beside a certificate: 200`, async () => {
+        const { answer, echo } = await originFetch("checkout", request, { options });
+        assert.equal(answer.status, 200, JSON.stringify(answer));
+        assert.equal(echo.body_bytes, request.body?.length ?? 0);
+      });
+    }
+
+    test("another body under its token: 401", async () => {
+      const [answer] = await sendSigned("checkout", POST, [{ ...POST, body: `{"item":8}` }], { options });
+      assert.equal(answer.status, 401, JSON.stringify(answer));
+    });
+
+    test("is too long to be held: nothing is sent", async () => {
+      const { answer, log } = await originFetch("checkout", { ...POST, body: "x".repeat(65_537) }, { options });
+      assert.equal(answer.status, null);
+      assert.match(answer.error, /the body is over 65536 bytes/);
+      assert.deepEqual(log, []);
+    });
+  });
+
+  describe("a Worker without a certificate", () => {
+    const path = (alg) => (alg === "HS256" ? "/secrets" : "/orders");
+    const otherPath = (alg) => (alg === "HS256" ? "/orders" : "/secrets");
+    const ask = async (alg, target, request = {}, options = {}) => {
+      const plans = { request: { url: stage.urlAlone(target), ...request }, options };
+      const { answers } = await stage.ask(workloadOf(alg), plans);
+      return answers[0];
+    };
+    const post = { method: "POST", body: POST.body };
+
+    before(async () => {
+      const accepted = async () => (await ask("HS256", "/secrets/new", post)).status === 200;
+      await eventually("the first accepted POST without a certificate", accepted);
+    });
+
+    for (const alg of Object.keys(SIGNERS)) {
+      for (const [name, request] of [["GET", {}], ["POST", post]]) {
+        test(`${alg}, ${name}: 200`, async () => {
+          const answer = await ask(alg, `${path(alg)}/7`, request);
+          assert.equal(answer.status, 200, JSON.stringify(answer));
+          const { headers, body_bytes } = JSON.parse(answer.body);
+          assert.equal(headers["belay-workload"], workloadOf(alg));
+          assert.equal(body_bytes, request.body?.length ?? 0);
+        });
+      }
+
+      const asserted = { claims: { country: ["NZ"] }, cip: "2001:DB8::0:7", ohost: "WWW.Example.com." };
+      test(`${alg}, facts, address and host in the form that the load balancer reads: 200`, async () => {
+        const answer = await ask(alg, `${path(alg)}/7`, {}, asserted);
+        assert.equal(answer.status, 200, JSON.stringify(answer));
+      });
+
+      const refused = [
+        ["on a route for the other kind of key", otherPath(alg), {}],
+        ["without the body's digest", path(alg), { bodyDigest: false }],
+        ["asserting what its key may not", path(alg), { claims: { admin: true } }],
+      ];
+      for (const [name, folder, options] of refused) {
+        test(`${alg}, ${name}: 401`, async () => {
+          const answer = await ask(alg, `${folder}/7`, post, options);
+          assert.equal(answer.status, 401, JSON.stringify(answer));
+        });
+      }
+    }
+  });
+
   describe("the example Worker", () => {
     const visitor = (headers) => stage.visit("example", "/orders/7?q=1", { headers });
+
+    test("tells a visitor that his URL is too long to be signed", async () => {
+      const headers = { Authorization: `Bearer ${stage.apiKey}` };
+      const response = await stage.visit("example", `/orders/${"7".repeat(6000)}`, { headers });
+      assert.equal(response.status, 414);
+      assert.equal(await response.text(), "uri too long\n");
+    });
 
     test("forwards a visitor who has the key, without what he forged", async () => {
       const forged = { "Belay-Workload": "forged", belay_roles: "forged", "Edge-Identity": "forged" };

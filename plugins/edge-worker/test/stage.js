@@ -1,6 +1,7 @@
 /**
- * The stage for runtime.test.js: a real load balancer, the real Workers runtime in front of it, and a shim that can
- * break a connection between the two. Everything listens on loopback, on ports that the system chose.
+ * The stage for runtime.test.js: two real load balancers, one of which asks for certificates, the real Workers runtime
+ * in front of them, and a shim that can break a connection between. Everything listens on loopback, on ports that the
+ * system chose.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,12 +13,15 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { SIGNERS } from "./signers.js";
 
 const KIT = fileURLToPath(new URL("..", import.meta.url));
 const START_MS_MAX = 15_000;
 /** The oldest one that the README promises. */
 const COMPATIBILITY_DATE = "2024-09-23";
 const API_KEY = "visitor-key-of-the-example";
+/** A JSON string is one of YAML and of Cap'n Proto, too. */
+const text = JSON.stringify;
 
 /** Why the stage cannot be set, or null. */
 export function missing() {
@@ -46,6 +50,7 @@ export class Stage {
   async #start() {
     this.#folder = await mkdtemp(path.join(tmpdir(), "edge-worker-"));
     this.belay = await this.#startBelay();
+    this.alone = await this.#startBelayWithoutCertificates();
     this.#shim = await Shim.open(this.belay.address);
     await this.#startRuntime(await this.#troupe());
   }
@@ -63,6 +68,11 @@ export class Stage {
 
   url(target) {
     return `https://${this.belay.authority}${target}`;
+  }
+
+  /** Of the load balancer that asks for no certificates. */
+  urlAlone(target) {
+    return `https://${this.alone.authority}${target}`;
   }
 
   get shim() {
@@ -97,6 +107,20 @@ export class Stage {
   async #startBelay() {
     const child = this.#spawn(process.env.BELAY_BIN, ["demo", "--json"], ["ignore", "pipe", "inherit"]);
     return within(START_MS_MAX, "belay demo's first line", firstJsonLine(child, child.stdout));
+  }
+
+  /** It shares its name, its certificate and its origins with the demo, and knows a workload for each algorithm. */
+  async #startBelayWithoutCertificates() {
+    const [demo] = await readAll([this.belay.config]);
+    const config = path.join(this.#folder, "belay.yaml");
+    await writeFile(config, configAlone(this.belay.folder, /address: (127\S+)/.exec(demo)[1]));
+    for (const [alg, { known }] of Object.entries(SIGNERS)) {
+      await writeFile(path.join(this.#folder, keyFile(alg)), known.file, { mode: 0o600 });
+    }
+    const child = this.#spawn(process.env.BELAY_BIN, ["run", "--json", "-c", config], ["ignore", "pipe", "inherit"]);
+    const { listeners } = await within(START_MS_MAX, "belay run's first line", firstJsonLine(child, child.stdout));
+    const { address } = listeners[0];
+    return { address, authority: `shop.example.com:${address.split(":").pop()}` };
   }
 
   /** The runtime reports each port on a descriptor of its own, so that nothing has to be guessed or polled. */
@@ -141,6 +165,7 @@ export class Stage {
       { ...probe, name: "forger", ...(await identity(workers.forger)) },
       { ...probe, name: "reports", ...(await identity(workers.reports)) },
       { ...probe, name: "example", ...checkout, main: exampleMain, vars: exampleVars },
+      ...Object.keys(SIGNERS).map((alg) => ({ ...probe, address: this.alone.address, ...withoutCertificate(alg) })),
     ];
   }
 }
@@ -214,9 +239,67 @@ function readAll(files, folder = "/") {
   return Promise.all(files.map((file) => readFile(path.resolve(folder, file), "utf8")));
 }
 
-// ---- the runtime's configuration (JSON strings are valid Cap'n Proto text) ----------------------------------------
+// ---- the load balancer that asks for no certificates --------------------------------------------------------------
 
-const text = JSON.stringify;
+const ISSUER = "https://edge.example.com/alone";
+const AUDIENCE = "https://alone.example.com";
+
+/** The load balancer's name for the workload; the runtime's names must begin with a small letter, too. */
+export function workloadOf(alg) {
+  return alg.toLowerCase();
+}
+
+function subjectOf(alg) {
+  return `spiffe://example.com/worker/${workloadOf(alg)}`;
+}
+
+function keyFile(alg) {
+  return `${workloadOf(alg)}.known`;
+}
+
+function withoutCertificate(alg) {
+  const EDGE_IDENTITY = { kid: `${alg}-1`, alg, key: SIGNERS[alg].key };
+  const names = { EDGE_ISSUER: ISSUER, EDGE_AUDIENCE: AUDIENCE, EDGE_SUBJECT: subjectOf(alg) };
+  return { name: workloadOf(alg), vars: { EDGE_IDENTITY, ...names, EDGE_CERTIFICATE_THUMBPRINT: "" }, cert: null };
+}
+
+function configAlone(demo, origin) {
+  const route = (name, profile, algorithms) => `
+  - name: ${name}
+    match: { host: shop.example.com, path: /${name}/** }
+    identity: ${profile}
+    allow: [${algorithms.map(workloadOf).join(", ")}]
+    pool: shop`;
+  const keyPairs = Object.keys(SIGNERS).filter((alg) => alg !== "HS256");
+  return `version: 1
+listeners:
+  edge:
+    bind: ["127.0.0.1:0"]
+    identity: jwt
+    tls:
+      certificates: [{ cert: ${text(`${demo}/certs/lb.pem`)}, key: ${text(`file:${demo}/keys/lb.tls.pem`)} }]
+edge: { issuer: ${text(ISSUER)}, audience: ${text(AUDIENCE)} }
+workloads:${Object.keys(SIGNERS).map(workloadConfig).join("")}
+routes:${route("orders", "jwt", keyPairs)}${route("secrets", "psk", ["HS256"])}
+pools:
+  shop:
+    servers: [{ name: a, address: ${text(origin)} }]
+audit: { file: audit.jsonl }
+`;
+}
+
+function workloadConfig(alg) {
+  const today = new Date().toISOString().slice(0, 10);
+  const file = text(`file:${keyFile(alg)}`);
+  const key = alg === "HS256" ? `secret: ${file}, created: ${today}` : `key: ${file}`;
+  return `
+  ${workloadOf(alg)}:
+    id: ${text(subjectOf(alg))}
+    keys: [{ kid: ${alg}-1, ${key} }]
+    may_assert: [country]`;
+}
+
+// ---- the runtime's configuration ----------------------------------------------------------------------------------
 
 function configFrame(troupe) {
   const list = (each) => troupe.map(({ name }) => each(name)).join(",\n    ");
