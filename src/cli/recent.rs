@@ -71,7 +71,8 @@ fn ask(socket: &Path, args: &Args) -> Result<String, Error> {
     let mut stream = UnixStream::connect(socket).map_err(silent)?;
     stream.set_read_timeout(Some(ANSWER_MAX)).map_err(silent)?;
     let denied = if args.denied { "&denied" } else { "" };
-    let request = format!("GET /recent?limit={}{denied} HTTP/1.0\r\nHost: admin\r\n\r\n", args.limit);
+    let request =
+        format!("GET /recent?limit={}{denied} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n", args.limit);
     stream.write_all(request.as_bytes()).map_err(silent)?;
     let mut raw = String::new();
     stream.read_to_string(&mut raw).map_err(silent)?;

@@ -55,6 +55,9 @@ impl Gate {
         let snapshot = Arc::clone(exchange.snapshot());
         let entrance = snapshot.entrances.get(&self.listener).ok_or(Refusal::Internal)?;
         exchange.may_receive(entrance.limits.body);
+        if exchange.link().had_too_large_a_head() {
+            return Err(exchange.deny(&Refusal::HeadTooLarge.into()));
+        }
         let clear = head::read(session).map_err(|refusal| exchange.deny(&refusal.into()))?;
         exchange.concerns(&clear.facts, session.req_header());
         head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;

@@ -106,6 +106,10 @@ const EFFECTS: &[(&str, &str)] = &[
     ("audit.file", "the_audit_log_is_the_named_file"),
     ("admin", "it_listens_where_it_is_told"),
     ("admin.http", "it_listens_where_it_is_told"),
+    ("log", "the_process_log_is_text_or_json"),
+    ("log.level", "the_process_log_is_text_or_json"),
+    ("log.format", "the_process_log_is_text_or_json"),
+    ("admin.socket", "recent_tells_the_last_decisions"),
     ("history", "a_history_goes_on_counting"),
     ("history.dir", "a_history_goes_on_counting"),
 ];

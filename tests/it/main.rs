@@ -14,6 +14,7 @@ mod examples;
 mod identity;
 mod keys;
 mod listening;
+mod operating;
 mod origins;
 mod profiles;
 mod proxying;

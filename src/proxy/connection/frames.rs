@@ -28,6 +28,8 @@ const BURST: u32 = 1_000;
 const RATE: u32 = 100;
 /// Bytes of bodies, in either direction, that earn one more.
 const BYTES_FOR_ONE: usize = 1024;
+/// As many frames as one reset counts for: it throws away work that was begun (CVE-2023-44487).
+const RESET_COSTS: u32 = 10;
 /// Requests that may be read before one is taken.
 const BACKLOG_MAX: usize = 4;
 /// The longest time from a header block's first byte to its last.
@@ -36,6 +38,7 @@ const BLOCK_MAX: Duration = Duration::from_secs(5);
 const PREFACE: usize = 24;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
@@ -158,7 +161,8 @@ impl Meter {
                 self.earn(self.skip);
                 Ok(())
             }
-            _ => self.spend(now),
+            RST_STREAM => self.spend(RESET_COSTS, now),
+            _ => self.spend(1, now),
         }
     }
 
@@ -169,14 +173,14 @@ impl Meter {
         self.earned = earned % BYTES_FOR_ONE;
     }
 
-    fn spend(&mut self, now: Instant) -> Result<(), Flood> {
+    fn spend(&mut self, cost: u32, now: Instant) -> Result<(), Flood> {
         let seconds = now.duration_since(self.refilled).as_secs();
         if seconds > 0 {
             let more = u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(RATE);
             self.allowed = self.allowed.saturating_add(more).min(BURST);
             self.refilled = now;
         }
-        self.allowed = self.allowed.checked_sub(1).ok_or(Flood)?;
+        self.allowed = self.allowed.checked_sub(cost).ok_or(Flood)?;
         Ok(())
     }
 }
@@ -249,6 +253,7 @@ mod tests {
     #[test_case(PING, 8, 1_000; "pings")]
     #[test_case(DATA, 0, 1_000; "empty data")]
     #[test_case(CONTINUATION, 0, 1_000; "empty continuations")]
+    #[test_case(RST_STREAM, 4, 100; "resets")]
     #[test_case(99, 10, 1_000; "unknown frames")]
     #[test_case(DATA, 1, 5_000; "a body byte by byte")]
     fn at_once(kind: u8, length: usize, expected: usize) {

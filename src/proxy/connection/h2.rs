@@ -6,6 +6,7 @@ use super::{Front, Source};
 use crate::config::Limits;
 use crate::drain::Watch;
 use crate::refusal::Refusal;
+use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora::protocols::{Digest, Stream};
@@ -59,7 +60,8 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
                 idle = limits.idle_timeout;
-                tokio::spawn(request(front.clone(), session, drain.clone(), Arc::clone(&open)));
+                let (session, link) = lightened(session, limits.headers);
+                tokio::spawn(request(front.clone(), session, link, drain.clone(), Arc::clone(&open)));
             }
             Ok(Some(H2Accept::Rejected)) => {
                 let source = Source { tls: digest.ssl_digest.as_deref(), socket: digest.socket_digest.as_deref() };
@@ -89,8 +91,23 @@ async fn taking<T>(backlog: &Backlog, accepting: impl Future<Output = T>) -> T {
     accepted
 }
 
-async fn request(front: Front, session: HttpSession, drain: Watch, _open: Arc<()>) {
+/// A request without its head, if that has too many fields: it will be refused, and a hundred such heads that wait for
+/// their refusals would fill the memory.
+fn lightened(mut session: HttpSession, headers_max: usize) -> (HttpSession, Arc<Link>) {
     let link = Arc::new(Link::default());
+    let head = session.req_header();
+    if head.headers.len() > headers_max {
+        link.head_is_too_large();
+        if let Ok(mut light) = RequestHeader::build(head.method.clone(), head.raw_path(), None) {
+            light.set_uri(head.uri.clone());
+            light.set_version(head.version);
+            *session.req_header_mut() = light;
+        }
+    }
+    (session, link)
+}
+
+async fn request(front: Front, session: HttpSession, link: Arc<Link>, drain: Watch, _open: Arc<()>) {
     let mut session = ServerSession::new_http2(session);
     if !session.is_body_empty() {
         link.wait_for_body();

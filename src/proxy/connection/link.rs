@@ -26,6 +26,7 @@ tokio::task_local! {
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct Link {
     tunnel: AtomicBool,
+    head_too_large: AtomicBool,
     too_slow: AtomicBool,
     pace: Mutex<Pace>,
 }
@@ -57,6 +58,16 @@ impl Link {
 
     pub(super) fn is_tunnel(&self) -> bool {
         self.tunnel.load(Ordering::Relaxed)
+    }
+
+    /// The head had too many fields, and they are thrown away already.
+    pub(super) fn head_is_too_large(&self) {
+        self.head_too_large.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the head had too many fields.
+    pub(in crate::proxy) fn had_too_large_a_head(&self) -> bool {
+        self.head_too_large.load(Ordering::Relaxed)
     }
 
     /// Whether the request was cut because its body came too slowly.
