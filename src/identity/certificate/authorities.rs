@@ -1,11 +1,13 @@
 //! The CAs of a listener, what they have revoked, and what is asked of certificates beyond their word.
 
+use super::form::is_fit_ca;
 use super::{name_of, validity};
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
 use std::{ops::Range, time::Duration};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::x509::AttributeTypeAndValue;
@@ -46,6 +48,8 @@ pub enum BadAuthority {
 #[derive(Debug)]
 pub(super) struct Anchor {
     pub(super) trusted: TrustAnchor<'static>,
+    /// Whether it may sign revocation lists (RFC 5280 § 4.2.1.3).
+    signs_lists: bool,
     pub(super) valid: Range<UnixSeconds>,
 }
 
@@ -54,7 +58,7 @@ pub(super) struct Anchor {
 pub(super) struct RevocationList {
     pub(super) list: CertRevocationList<'static>,
     pub(super) issuer: Box<[u8]>,
-    number: Option<Box<[u8]>>,
+    number: Box<[u8]>,
     /// When the next one is due; without that it never expires, and never ends to be believed.
     pub(super) next_update: UnixSeconds,
 }
@@ -75,7 +79,8 @@ impl Authorities {
         let parsed =
             lists.iter().enumerate().map(|(index, der)| RevocationList::new(der).ok_or(BadAuthority::NoList(index)));
         let parsed: Box<[_]> = parsed.collect::<Result<_, _>>()?;
-        let covers = |anchor: &Anchor| parsed.iter().any(|list| *list.issuer == *anchor.trusted.subject);
+        let covers =
+            |anchor: &Anchor| anchor.signs_lists && parsed.iter().any(|list| *list.issuer == *anchor.trusted.subject);
         if let Some(bare) = anchors.iter().position(|anchor| !parsed.is_empty() && !covers(anchor)) {
             return Err(BadAuthority::Uncovered(bare));
         }
@@ -123,19 +128,19 @@ impl RevocationList {
     fn new(der: &CertificateRevocationListDer<'_>) -> Option<Self> {
         let (rest, parsed) = CertificateRevocationList::from_der(der).ok()?;
         let next_update = parsed.next_update().map_or(UnixSeconds::MAX, |time| time.timestamp());
-        let number = parsed.crl_number().map(|number| number.to_bytes_be().into());
+        // § 5.2.3: a list has a number, which is not critical; without one nobody could tell which is newer.
+        let number = parsed.crl_number()?.to_bytes_be().into();
+        let is_critical = parsed.extensions().iter().any(|extension| {
+            extension.critical && matches!(extension.parsed_extension(), ParsedExtension::CRLNumber(_))
+        });
         let list = OwnedCertRevocationList::from_der(der).ok()?.into();
-        let issuer = name_of(parsed.issuer()).filter(|_| rest.is_empty())?;
+        let issuer = name_of(parsed.issuer()).filter(|_| rest.is_empty() && !is_critical)?;
         Some(Self { list, issuer, number, next_update })
     }
 
     fn is_older_than(&self, other: &Self) -> bool {
         let by_size = |number: &[u8]| (number.len(), number.to_vec());
-        match (&self.number, &other.number) {
-            (Some(own), Some(others)) => by_size(own) < by_size(others),
-            (None, Some(_)) => true,
-            (_, None) => false,
-        }
+        by_size(&self.number) < by_size(&other.number)
     }
 }
 
@@ -147,11 +152,13 @@ impl Anchor {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|_unparsed| no_ca)?;
         let constraints = parsed.basic_constraints().map_err(|_broken| no_ca)?;
         let usage = parsed.key_usage().map_err(|_broken| no_ca)?;
-        let is_ca = constraints.is_some_and(|constraints| constraints.value.ca);
-        let may_sign = usage.is_none_or(|usage| usage.value.key_cert_sign());
+        let is_fit = is_fit_ca(&parsed);
+        let is_ca = is_fit && constraints.is_some_and(|constraints| constraints.value.ca);
+        let may_sign = usage.as_ref().is_none_or(|usage| usage.value.key_cert_sign());
+        let signs_lists = usage.as_ref().is_none_or(|usage| usage.value.crl_sign());
         let trusted = webpki::anchor_from_trusted_cert(der).map_err(|_unusable| no_ca)?.to_owned();
         match (is_ca && may_sign, trusts_origin_pull || !is_origin_pull(&parsed)) {
-            (true, true) => Ok(Self { trusted, valid: validity(&parsed) }),
+            (true, true) => Ok(Self { trusted, signs_lists, valid: validity(&parsed) }),
             (true, false) => Err(BadAuthority::OriginPull),
             (false, _) => Err(no_ca),
         }

@@ -5,6 +5,7 @@
 //! with the CAs' digest and the moment until which it holds.
 
 mod authorities;
+mod form;
 
 pub use authorities::{Authorities, BadAuthority, Rules};
 
@@ -61,6 +62,7 @@ impl Peer {
     #[must_use]
     pub fn new(chain: &[CertificateDer<'static>]) -> Option<Self> {
         let leaf = chain.first()?;
+        let is_bounded = chain.len() <= form::CHAIN_MAX && chain.iter().all(|der| der.len() <= form::LENGTH_MAX);
         let parsed: Vec<_> = chain.iter().filter_map(|der| X509Certificate::from_der(der).ok()).collect();
         let ends = |(_, certificate): &(&[u8], X509Certificate<'_>)| {
             let valid = validity(certificate);
@@ -71,7 +73,10 @@ impl Peer {
             lifetime: leaf_validity.end.saturating_sub(leaf_validity.start),
             issuers: parsed.iter().filter_map(|(_, certificate)| name_of(certificate.issuer())).collect(),
             thumbprint: Thumbprint::of(leaf),
-            identity: X509Certificate::from_der(leaf).ok().and_then(|(_, leaf)| acceptable_identity(&leaf)),
+            identity: X509Certificate::from_der(leaf)
+                .ok()
+                .filter(|_| is_bounded && are_fit_cas(chain))
+                .and_then(|(_, leaf)| acceptable_identity(&leaf)),
             boundaries: parsed.iter().flat_map(ends).collect(),
             chain: chain.into(),
             last: Mutex::new(None),
@@ -173,8 +178,16 @@ fn refusal_of(fault: &webpki::Error) -> Refusal {
     }
 }
 
+/// Whether all that follow the leaf are as CAs should be.
+fn are_fit_cas(chain: &[CertificateDer<'static>]) -> bool {
+    chain.iter().skip(1).all(|der| X509Certificate::from_der(der).is_ok_and(|(_, ca)| form::is_fit_ca(&ca)))
+}
+
 /// The one URI SAN of a leaf that says it is for client authentication. The subject's common name never counts.
 fn acceptable_identity(leaf: &X509Certificate<'_>) -> Option<Box<str>> {
+    if !form::is_fit_leaf(leaf) {
+        return None;
+    }
     let for_clients = leaf.extended_key_usage().ok()??.value.client_auth;
     let names = &leaf.subject_alternative_name().ok()??.value.general_names;
     #[expect(clippy::wildcard_enum_match_arm, reason = "only URIs are identities")]

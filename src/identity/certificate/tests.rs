@@ -2,8 +2,8 @@
 
 use super::*;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateRevocationListDer;
 use test_case::test_case;
@@ -228,4 +228,72 @@ fn the_shared_ca_is_refused_unless_it_is_meant(kind: rcgen::DnType, name: &str) 
     let taken = |rules| Authorities::new(&[ca().0, shared.clone()], &[], rules).map(drop);
     assert_eq!(taken(Rules::default()), Err(BadAuthority::OriginPull(1)));
     assert_eq!(taken(Rules { trusts_origin_pull: true, ..Rules::default() }), Ok(()));
+}
+
+fn extension(id: &[u64], content: Vec<u8>, critical: bool) -> CustomExtension {
+    let mut extension = CustomExtension::from_oid_content(id, content);
+    extension.set_criticality(critical);
+    extension
+}
+
+/// A good leaf, changed.
+fn changed(issuer: &Issuer<'static, KeyPair>, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Peer {
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(WORKER.try_into().unwrap())];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    change(&mut params);
+    Peer::new(&[params.signed_by(key, issuer).unwrap().der().clone()]).unwrap()
+}
+
+#[test_case(|_| {}, true; "as it should be")]
+#[test_case(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature], true; "it signs")]
+#[test_case(|params| params.custom_extensions = vec![extension(&[1, 2, 3], vec![5, 0], false)], true; "an unknown extension")]
+#[test_case(|params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment], false; "it does not sign")]
+#[test_case(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign], false; "it signs certificates")]
+#[test_case(|params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::Any), false; "for anything")]
+#[test_case(|params| params.serial_number = Some(SerialNumber::from(vec![0])), false; "number zero")]
+#[test_case(|params| params.custom_extensions = vec![extension(&[1, 2, 3], vec![5, 0], true)], false; "an unknown critical extension")]
+#[test_case(|params| params.custom_extensions = vec![extension(&[2, 5, 29, 14], vec![4, 1, 7], true)], false; "a critical key identifier")]
+#[test_case(|params| params.custom_extensions = vec![extension(&[2, 5, 29, 35], vec![1, 2, 3], false)], false; "an extension that cannot be read")]
+fn the_form_of_a_leaf(change: fn(&mut CertificateParams), expected: bool) {
+    let (root, issuer) = ca();
+    let peer = changed(&issuer, &KeyPair::generate().unwrap(), change);
+    assert_eq!(judge(&peer, &authorities(&[root]), 0).is_ok(), expected);
+}
+
+#[test_case(&rcgen::PKCS_ED25519)]
+#[test_case(&rcgen::PKCS_ECDSA_P384_SHA384)]
+#[test_case(&rcgen::PKCS_RSA_SHA256)]
+fn every_kind_of_key_that_tls_knows(kind: &'static rcgen::SignatureAlgorithm) {
+    let (root, issuer) = ca();
+    let peer = changed(&issuer, &KeyPair::generate_for(kind).unwrap(), |_| {});
+    assert_eq!(judge(&peer, &authorities(&[root]), 0), Ok(()));
+}
+
+#[test]
+fn a_chain_is_bounded() {
+    let (root, issuer) = ca();
+    let leaf = changed(&issuer, &KeyPair::generate().unwrap(), |_| {}).chain[0].clone();
+    let chain = |count: usize| Peer::new(&[vec![leaf.clone()], vec![root.clone(); count]].concat()).unwrap();
+    let authorities = authorities(std::slice::from_ref(&root));
+    assert_eq!(judge(&chain(form::CHAIN_MAX - 1), &authorities, 0), Ok(()));
+    assert_eq!(judge(&chain(form::CHAIN_MAX), &authorities, 0), Err(Refusal::CertificateMalformed));
+}
+
+#[test]
+fn a_ca_without_a_name_or_without_the_right_to_lists_is_none() {
+    let make = |change: fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        (params.self_signed(&key).unwrap().der().clone(), Issuer::new(params, key))
+    };
+    let (nameless, _) = make(|params| params.distinguished_name = rcgen::DistinguishedName::new());
+    assert_eq!(authorities_or_fault(&[nameless]).err(), Some(BadAuthority::NoCa(0)));
+    // rcgen itself refuses to sign a list with it, so another key's list stands for it.
+    let (silent, _) = make(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]);
+    let (_, issuer) = ca();
+    let refused = Authorities::new(&[silent], &[list(&issuer, 1, 90, &[])], Rules::default()).err();
+    assert_eq!(refused, Some(BadAuthority::Uncovered(0)));
 }
