@@ -45,6 +45,8 @@ hangups! {
     HandshakeIncompatible = "handshake_incompatible", "Client and Belay share no version, cipher suite or protocol.";
     HandshakeCertificate = "handshake_certificate", "The client showed no certificate that a `strict` handshake takes.";
     HandshakeAlert = "handshake_alert", "The client refused: most often it does not trust our certificate.";
+    Http2Flood = "http2_flood", "HTTP/2 frames without content came without end, or a header block did not end.";
+    Http2Broken = "http2_broken", "The client broke the rules of HTTP/2, so that the connection could not go on.";
     HandshakeFailed = "handshake_failed", "The handshake failed in another way.";
 }
 

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 /// Lowest layer first. A module may name modules of lower rows only; modules in one row do not know each other.
 const LAYERS: &[&[&str]] = &[
     &["clock", "drain", "secret", "name", "network", "refusal", "hangup", "generation"],
-    &["principal", "verdict", "request", "slots"],
+    &["principal", "verdict", "request", "slots", "room"],
     &["identity", "route", "balance", "metrics"],
     &["policy", "audit"],
     &["config"],

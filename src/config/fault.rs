@@ -27,19 +27,34 @@ pub struct Fault {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Whether what stands there may be a secret, and is not shown.
+    pub is_secret: bool,
 }
 
 impl Fault {
     /// An error at a value.
     #[must_use]
     pub fn new(place: &Place, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, place: place.clone(), at_key: false, message: message.into(), hint: None }
+        Self {
+            severity: Severity::Error,
+            place: place.clone(),
+            at_key: false,
+            message: message.into(),
+            hint: None,
+            is_secret: false,
+        }
     }
 
     /// A warning at a value.
     #[must_use]
     pub fn warning(place: &Place, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(place, message) }
+    }
+
+    /// The same, without showing what stands there.
+    #[must_use]
+    pub fn secret(self) -> Self {
+        Self { is_secret: true, ..self }
     }
 
     /// The same, about the key.
@@ -62,6 +77,17 @@ impl Fault {
             None => self,
         }
     }
+}
+
+/// Whether a line gives `key` or `secret` anything else than the name of its source.
+fn may_hold_a_secret(line: &str) -> bool {
+    let values = ["key", "secret"].into_iter().flat_map(|name| line.split(name).skip(1));
+    let written = values.filter_map(|rest| rest.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':'));
+    let sources = ["file:", "env:", "credential:"];
+    written.map(|value| value.trim_start().trim_start_matches(['"', '\''])).any(|value| {
+        let is_text = value.starts_with(|c: char| c.is_ascii_alphanumeric() || "+/-_|>".contains(c));
+        is_text && !sources.iter().any(|source| value.starts_with(source))
+    })
 }
 
 /// The known word that a typing slip could have turned into the written one.
@@ -117,13 +143,16 @@ impl Finding {
         text: &str,
         message: impl Into<String>,
     ) -> Self {
-        let shown = line.checked_sub(1).and_then(|index| text.lines().nth(index)).map(|text| (text.to_owned(), 1));
+        let shown = line.checked_sub(1).and_then(|index| text.lines().nth(index));
+        // Whoever wrote a secret where its file belongs must not find it in a log as well.
+        let shown = shown.filter(|line| !may_hold_a_secret(line)).map(|line| (line.to_owned(), 1));
         Self { line, column, snippet: shown, ..Self::of_file(file, message, None) }
     }
 
     pub(super) fn locate(fault: Fault, source: &Source<'_>) -> Self {
         let span = source.root.and_then(|root| root.span(&fault.place, fault.at_key)).unwrap_or_default();
         let mut finding = Self::at(source.file, (span.line, span.column), source.text, fault.message);
+        finding.snippet = finding.snippet.filter(|_| !fault.is_secret);
         if let Some((text, width)) = &mut finding.snippet {
             let rest = text.chars().count().saturating_sub(span.column.saturating_sub(1));
             *width = span.width.clamp(1, rest.max(1));
@@ -140,7 +169,11 @@ impl Finding {
         let head = format!("{}{}", paint(part, word), paint(Part::Message, &format!(": {}", self.message)));
         let file = self.file.display();
         let Some((text, width)) = &self.snippet else {
-            let line = if self.line > 0 { format!(":{}", self.line) } else { String::new() };
+            let line = match (self.line, self.place.as_str()) {
+                (0, _) => String::new(),
+                (line, "") => format!(":{line}"),
+                (line, place) => format!(":{line}:{} ({place})", self.column),
+            };
             let hint = self.hint.as_ref().map_or(String::new(), |hint| format!("\n   = {hint}"));
             if self.file.as_os_str().is_empty() {
                 return format!("{head}{hint}");

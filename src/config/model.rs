@@ -129,6 +129,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// Between two requests.
     pub idle_timeout: Duration,
+    /// For a client to take a piece of the response.
+    pub write_timeout: Duration,
     /// Bytes of a body.
     pub body: u64,
     /// Bytes of a body each second.

@@ -135,6 +135,8 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("audience: 'https://lb'", "audience: 'https://lb', token: { max_lifetime: 60x }", "`60x` is no time (a number and ms, s, m, h or d, for example 30s)"; "other unit")]
 #[test_case("      client_auth: { ca: [ca.pem] }\n", "", "its identity is mtls+jwt, but it trusts no client certificate (add tls with client_auth, or write `identity: none`)"; "nobody vouches")]
 #[test_case("edge: { issuer: 'https://edge', audience: 'https://lb' }\n", "", "it demands mtls+jwt, but `edge` says neither issuer nor audience of tokens (add `edge: { issuer: …, audience: … }`)"; "no edge")]
+#[test_case("bind: ['127.0.0.1:8443']", "bind: ['unix:edge.sock']\n    sources: [192.0.2.0/24]", "a client at a Unix socket has no address, so this would not count there (give the socket a listener of its own)"; "sources of a path")]
+#[test_case("bind: ['127.0.0.1:8443']", "bind: ['127.0.0.1:8443']\n    proxy_protocol: { from: ['::/0'] }", "everybody could tell any address as his own (name the load balancers before this one)"; "everybody is trusted")]
 #[test_case("key: 'file:k.pub' }", "key: 'file:k.pub', secret: 'file:s' }", "a key is either `key`, a public key, or `secret`, a shared one (for example { kid: w-2026-11, key: \"file:keys/w-2026-11.pub.pem\" })"; "a key of both kinds")]
 #[test_case("key: 'file:k.pub' }", "secret: 'file:s' }", "a shared secret needs `created`: it is only good for so long (for example `created: 2026-11-01`)"; "a secret without its day")]
 #[test_case("key: 'file:k.pub' }", "key: 'file:k.pub', created: yesterday }", "`yesterday` is no day (for example 2026-11-01)"; "no day")]
@@ -221,4 +223,17 @@ fn what_is_written_reads_as_the_same() {
     let written = write(&document).unwrap();
     assert_eq!(Node::read(&written).unwrap().to::<Document>().unwrap(), document);
     assert_eq!(read_text(&written).findings, []);
+}
+
+/// Somebody has written the secret where its file belongs: he is told so, and does not read it again.
+#[test_case("secret: c3VwZXJzZWNyZXQ")]
+#[test_case("secret: 'c3VwZXJzZWNyZXQ'")]
+#[test_case("\"secret\": c3VwZXJzZWNyZXQ, created: 2026-11-01")]
+#[test_case("key: c3VwZXJzZWNyZXQ, kid: '?'")]
+#[test_case("secret: c3VwZXJzZWNyZXQ, creatde: 2026-11-01")]
+fn a_secret_in_the_config_is_not_repeated(key: &str) {
+    let checked = read_text(&edited("key: 'file:k.pub'", key));
+    assert!(!checked.findings.is_empty());
+    let said: String = checked.findings.iter().map(ToString::to_string).collect();
+    assert!(!said.contains("c3VwZXJzZWNyZXQ"), "{said}");
 }

@@ -63,8 +63,8 @@ impl Store {
     /// How far a Worker's clock may be ahead: tokens signed up to this long after a start may have been used before it.
     pub const HORIZON_AFTER_START: Duration = Duration::from_secs(Refusal::STALE_FOR_SECONDS - 1);
 
-    /// An empty store for that many tokens. What happened before `horizon` it cannot know: non-idempotent requests
-    /// with a token signed before it, or at it, are refused.
+    /// An empty store for that many tokens. What happened before `horizon` it cannot know: requests with a token signed
+    /// before it, or at it, are refused, unless they may be repeated.
     #[must_use]
     pub fn new(capacity: usize, horizon: Timestamp) -> Self {
         Self {
@@ -99,11 +99,12 @@ impl Store {
         (mode, method): (Replay, &Method),
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        if !method.is_idempotent() && token.iat <= self.horizon {
-            return Err(Refusal::TokenStale);
-        }
         if mode == Replay::Off {
             return Ok(());
+        }
+        let harmless = mode == Replay::Tolerant && method.is_idempotent();
+        if !harmless && token.iat <= self.horizon {
+            return Err(Refusal::TokenStale);
         }
         let uses_max = match mode {
             Replay::Tolerant if method.is_safe() => REPEATS_MAX,
@@ -227,6 +228,13 @@ mod tests {
             spend(offset).unwrap();
         }
         assert_eq!(spend(last), expected);
+    }
+
+    #[test]
+    fn once_is_once_over_a_restart() {
+        let early = Sighting { iat: START, ..token("0123456789abcdef", 1) };
+        let spent = |mode| store(100).spend(&early, &worker("checkout"), (mode, &Method::GET), at(0));
+        assert_eq!((spent(Replay::Strict), spent(Replay::Tolerant)), (Err(Refusal::TokenStale), Ok(())));
     }
 
     #[test]

@@ -27,6 +27,12 @@ impl Networks {
         if network.trunc() == network { Ok(network) } else { Err(NotOne) }
     }
 
+    /// Whether one of them is the whole internet.
+    #[must_use]
+    pub fn have_everybody(&self) -> bool {
+        self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+
     /// Whether an address lies in one of them; an IPv4 address in IPv6's clothes counts as what it is.
     #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {

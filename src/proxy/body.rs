@@ -6,7 +6,6 @@ use crate::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora_proxy::Session;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest body that can be read before a server is picked, and be sent all the same, in bytes: Pingora's own buffer.
 const BEFORE_PICK_MAX: usize = 64 * 1024;
@@ -19,10 +18,14 @@ pub(super) struct Withheld {
     /// In bytes; so much room there is.
     max: usize,
     bytes: BytesMut,
-    _room: OwnedSemaphorePermit,
 }
 
 impl Withheld {
+    /// Another server is asked, and the body comes again.
+    pub(super) fn start_again(&mut self) {
+        self.bytes.clear();
+    }
+
     /// Takes a piece, and gives all of them back with the last.
     ///
     /// # Errors
@@ -64,9 +67,8 @@ pub(super) async fn check(session: &mut Session, exchange: &mut Exchange) -> Res
         return Err(Refusal::BodyTooLargeToHold);
     }
     let needed = length.unwrap_or(max);
-    let room = exchange.room(needed)?;
     if needed > BEFORE_PICK_MAX {
-        exchange.withhold(Withheld { expected, max: needed, bytes: BytesMut::new(), _room: room });
+        exchange.withhold(Withheld { expected, max: needed, bytes: BytesMut::new() });
         return Ok(());
     }
     let body = read(session, exchange, needed).await?;
@@ -74,16 +76,18 @@ pub(super) async fn check(session: &mut Session, exchange: &mut Exchange) -> Res
 }
 
 /// Reads a whole body, which Pingora keeps for the server.
-async fn read(session: &mut Session, exchange: &Exchange, max: usize) -> Result<BytesMut, Refusal> {
+async fn read(session: &mut Session, exchange: &mut Exchange, max: usize) -> Result<BytesMut, Refusal> {
     if session.req_header().headers.contains_key(EXPECT) {
         session.req_header_mut().remove_header(&EXPECT);
         session.as_downstream_mut().write_continue_response().await.map_err(|_gone| Refusal::MalformedRequest)?;
     }
     let downstream = session.as_downstream_mut();
     downstream.enable_retry_buffering();
+    exchange.link().wait_for_body();
     let mut body = BytesMut::new();
     while let Some(piece) = downstream.read_request_body().await.map_err(|_broken| Refusal::MalformedRequest)? {
         exchange.link().body_came(piece.len());
+        exchange.hold(piece.len())?;
         if body.len().saturating_add(piece.len()) > max {
             return Err(Refusal::BodyTooLargeToHold);
         }

@@ -13,6 +13,7 @@ use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
+use crate::room::Room;
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
 use crate::upstream::Picked;
@@ -25,10 +26,11 @@ use pingora::protocols::tls::SslDigest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
-use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest path that is taken into a record, in bytes.
 const PATH_MAX: usize = 2048;
+/// And into that of who has proved nothing.
+const STRANGERS_PATH_MAX: usize = 256;
 /// The longest header that is taken into a record, in bytes.
 const NOTED_MAX: usize = 256;
 
@@ -53,6 +55,11 @@ pub struct Exchange {
     permit: Option<Permit>,
     picked: Option<Picked>,
     body_digest: Option<BodyDigest>,
+    room: Option<Room>,
+    status: Option<u16>,
+    sent: usize,
+    /// The pace of the body is ours to watch.
+    paced: bool,
     withheld: Option<Withheld>,
     original_host: Option<Box<str>>,
     received: u64,
@@ -105,6 +112,10 @@ impl Exchange {
             permit: None,
             picked: None,
             body_digest: None,
+            room: None,
+            status: None,
+            sent: 0,
+            paced: false,
             withheld: None,
             original_host: None,
             received: 0,
@@ -134,7 +145,7 @@ impl Exchange {
         self.subject = Some(Subject {
             method: facts.method.clone(),
             host: facts.host.clone(),
-            path: recorded(facts.path.as_str()),
+            path: facts.path.as_str().into(),
             protocol: facts.protocol,
         });
         let noted = |name: &str| head.headers.get(name)?.to_str().ok().filter(|text| text.len() <= NOTED_MAX);
@@ -199,6 +210,11 @@ impl Exchange {
 
     fn decision(&mut self, verdict: Result<crate::verdict::RuleId, Refusal>) -> Box<Decision> {
         self.stage = Stage::Decided;
+        // Of who has proved nothing the start is enough to tell what he looks for.
+        let path_max = if self.verified || verdict.is_ok() { PATH_MAX } else { STRANGERS_PATH_MAX };
+        if let Some(subject) = &mut self.subject {
+            subject.path = recorded(&subject.path, path_max);
+        }
         let now = self.live.state().clock.now();
         Box::new(Decision {
             time: now,
@@ -226,8 +242,10 @@ impl Exchange {
     /// The next server of the permit's pool, and how to reach it for a request that may be quiet for long, or not.
     pub(super) fn pick(&mut self, is_long: bool) -> Result<HttpPeer, Refusal> {
         let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
-        // The server of an attempt before this one is let go first.
+        // The server of an attempt before this one is let go first, and the body comes again from its start.
         self.picked = None;
+        self.received = 0;
+        self.withheld.iter_mut().for_each(Withheld::start_again);
         let picked = self.snapshot.pools.pick(permit)?;
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
@@ -239,18 +257,51 @@ impl Exchange {
     /// # Errors
     /// [`Refusal::BodyTooLarge`], and what [`Withheld::take`] refuses.
     pub(super) fn body_came(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
+        if self.link.is_tunnel() {
+            return Ok(());
+        }
         let bytes = piece.as_ref().map_or(0, Bytes::len);
-        self.link.body_came(bytes);
+        if self.paced {
+            self.link.body_came(bytes);
+        }
         self.received = self.received.saturating_add(bytes as u64);
-        let taken = match &mut self.withheld {
+        let taken = match &self.withheld {
             _ if self.received > self.body_max => Err(Refusal::BodyTooLarge),
-            Some(withheld) => withheld.take(piece, is_last),
+            Some(_) => self.take_withheld(piece, is_last),
             None => Ok(()),
         };
-        if !is_last {
+        if self.paced && !is_last {
             self.link.wait_for_body();
         }
         taken.inspect_err(|refusal| self.refusal = Some(*refusal))
+    }
+
+    fn take_withheld(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
+        self.hold(piece.as_ref().map_or(0, Bytes::len))?;
+        self.withheld.as_mut().map_or(Ok(()), |withheld| withheld.take(piece, is_last))
+    }
+
+    /// From here on the body is waited for, where the connection itself does not know: of an HTTP/2 stream only we do.
+    pub(super) fn awaits_body(&mut self) {
+        self.paced = true;
+        self.link.wait_for_body();
+    }
+
+    /// The response has begun.
+    pub(super) fn responds(&mut self, status: u16) {
+        self.status = Some(status);
+        self.link.stop_counting();
+    }
+
+    /// A piece of the response's body goes.
+    pub(super) const fn sends(&mut self, bytes: usize) {
+        self.sent = self.sent.saturating_add(bytes);
+    }
+
+    /// A route that asks nobody who he is knows nobody, whatever a token says.
+    pub(super) fn forgets_who_asks(&mut self) {
+        (self.workload, self.token, self.body_digest, self.source.client) = (None, None, None, None);
+        (self.verified, self.profile, self.request_id) = (false, None, OnceCell::new());
     }
 
     /// What the token says that the body's digest must be.
@@ -258,14 +309,14 @@ impl Exchange {
         self.body_digest
     }
 
-    /// Room for a body that is held.
+    /// Takes room for so much more of a body that is held, until the request ends.
     ///
     /// # Errors
     /// [`Refusal::HeldBodiesFull`].
-    pub(super) fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let held = Arc::clone(&self.live.state().held);
-        held.try_acquire_many_owned(kibibytes).map_err(|_full| Refusal::HeldBodiesFull)
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let workload = self.workload.clone().ok_or(Refusal::Internal)?;
+        let room = self.room.get_or_insert_with(|| self.live.state().held.room(workload));
+        if room.grow(bytes) { Ok(()) } else { Err(Refusal::HeldBodiesFull) }
     }
 
     pub(super) fn withhold(&mut self, withheld: Withheld) {
@@ -330,6 +381,11 @@ impl Exchange {
     /// Records the outcome of a request that was answered before it could be read.
     pub(super) fn answered_unread(&mut self, answer: &Answer) {
         self.record_outcome(Some(answer.status), (0, answer.body.len()), true);
+    }
+
+    /// Records the outcome of a request that the library has answered in its own way.
+    pub(super) fn answered_by_library(&mut self) {
+        self.record_outcome(Some(400), (0, 0), true);
     }
 
     /// The connection that it came by.
@@ -418,18 +474,19 @@ impl Drop for Exchange {
             if self.link.was_too_slow() {
                 self.refusal = Some(Refusal::BodyTooSlow);
             }
-            self.record_outcome(None, (0, 0), false);
+            let received = usize::try_from(self.received).unwrap_or(usize::MAX);
+            self.record_outcome(self.status, (received, self.sent), false);
         }
     }
 }
 
 /// A path as it is recorded. One that is too long for a record ends with how long it was, after a sign that no path
 /// as judged can hold.
-fn recorded(path: &str) -> Box<str> {
-    if path.len() <= PATH_MAX {
+fn recorded(path: &str, max: usize) -> Box<str> {
+    if path.len() <= max {
         return path.into();
     }
-    let start: String = path.chars().take(PATH_MAX / 4).collect();
+    let start: String = path.chars().take(max / 4).collect();
     format!("{start}?[{} bytes]", path.len()).into()
 }
 

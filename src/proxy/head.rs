@@ -5,7 +5,7 @@ use crate::request::headers::{EDGE_IDENTITY, is_framing, is_ours};
 use crate::request::{Facts, Head, Protocol};
 use crate::runtime::Entrance;
 use crate::tls::Client;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
@@ -49,6 +49,13 @@ pub(super) fn read(session: &Session) -> Result<Clear, Refusal> {
         protocol: if is_h2 { Protocol::Http2 } else { Protocol::Http1 },
     };
     let facts = Facts::read(&head)?;
+    if first_two(&request.headers, &EXPECT)
+        .into_iter()
+        .flatten()
+        .any(|value| !value.eq_ignore_ascii_case(b"100-continue"))
+    {
+        return Err(Refusal::ExpectationRefused);
+    }
     if !is_framed_once(&request.headers) {
         return Err(Refusal::MalformedRequest);
     }
@@ -140,6 +147,7 @@ pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal>
         request.remove_header(&UPGRADE);
     }
     request.remove_header("http2-settings");
+    one_cookie(request)?;
     only_trailers(request)?;
     if request.headers.contains_key(CONNECTION) {
         request.remove_header(&CONNECTION);
@@ -171,6 +179,15 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 /// RFC 6455 § 4.1, the one protocol that a connection may change to.
 fn is_websocket(headers: &HeaderMap) -> bool {
     matches!(first_two(headers, &UPGRADE), [Some(protocol), None] if protocol.eq_ignore_ascii_case(b"websocket"))
+}
+
+/// RFC 9113 § 8.2.3: the pieces into which HTTP/2 may cut a cookie are one again.
+fn one_cookie(request: &mut RequestHeader) -> Result<(), Refusal> {
+    let pieces: Vec<_> = request.headers.get_all(COOKIE).iter().map(|piece| piece.as_bytes().to_vec()).collect();
+    if request.version != Version::HTTP_2 || pieces.len() < 2 {
+        return Ok(());
+    }
+    request.insert_header(COOKIE, pieces.join(&b"; "[..])).map_err(|_unfit| Refusal::Internal)
 }
 
 /// RFC 9110 § 10.1.4: of what a client takes, only trailers are of any use to an origin behind us.

@@ -28,7 +28,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 /// Serves the requests of one listener.
 #[derive(Debug)]
@@ -88,7 +88,10 @@ impl Gate {
         exchange.belongs_to(route);
         let demanded = route.door.demanded(entrance.identity);
         let verified = match early {
-            _ if route.door.is_public() => None,
+            _ if route.door.is_public() => {
+                exchange.forgets_who_asks();
+                None
+            }
             Some(early) if early.profile() == demanded => Some(early),
             Some(_) | None => Some(self.authenticate(session, exchange, &facts, (entrance, demanded))?),
         };
@@ -125,6 +128,10 @@ impl Gate {
             return Ok((Some(verified), Cow::Borrowed(facts)));
         };
         let host = host_of(&ohost)?;
+        let port = ohost.get(host.len()..).and_then(|rest| rest.strip_prefix(':')?.parse::<u16>().ok());
+        if port.is_some_and(|port| !entrance.ports.contains(&port)) {
+            return Err(Refusal::MalformedAuthority.into());
+        }
         exchange.asks_for(&ohost, host);
         Ok((Some(verified), Cow::Owned(Facts { host: host.into(), ..facts.clone() })))
     }
@@ -179,7 +186,10 @@ impl ProxyHttp for Gate {
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
         let digest = session.digest();
         let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
+        exchange.link().is_judged();
         exchange.came_from(tls, digest.and_then(|digest| digest.socket_digest.as_deref()));
+        let patience = exchange.snapshot().entrances.get(&self.listener).map(|entrance| entrance.limits.write_timeout);
+        session.as_downstream_mut().set_write_timeout(patience);
         let judged = match self.judge(session, exchange) {
             Ok(()) => body::check(session, exchange).await,
             Err(refusal) => Err(refusal),
@@ -207,6 +217,10 @@ impl ProxyHttp for Gate {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
+        // On HTTP/1.1 the connection knows when it waits for the body; gRPC's is a stream, which may be silent.
+        if session.is_http2() && !session.as_downstream_mut().is_body_done() && !head::may_be_quiet(session) {
+            exchange.awaits_body();
+        }
         outbound::identify(request, session, exchange)
     }
 
@@ -228,6 +242,17 @@ impl ProxyHttp for Gate {
     ) -> pingora::Result<()> {
         respond::may_tunnel(session, response, exchange)?;
         respond::dress(response, exchange)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        piece: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<Option<Duration>> {
+        exchange.sends(piece.as_ref().map_or(0, Bytes::len));
+        Ok(None)
     }
 
     async fn response_trailer_filter(

@@ -18,6 +18,8 @@ use tokio::time;
 
 const CHALLENGE: &str = "EdgeIdentity";
 
+/// For how long an answer of ours may take to be sent.
+const ANSWER_FOR: Duration = Duration::from_secs(5);
 /// How much of a refused request's body is read and thrown away, in bytes.
 const DISCARDED_MAX: usize = 64 * 1024;
 /// And for how long.
@@ -39,6 +41,13 @@ struct Problem<'a> {
 /// # Errors
 /// If the answer cannot be sent.
 pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> pingora::Result<()> {
+    // Who does not read his answer is not waited for.
+    let patience = session.as_downstream().get_write_timeout().map_or(ANSWER_FOR, |patience| patience.min(ANSWER_FOR));
+    let answering = time::timeout(patience, answer(session, exchange, refusal));
+    answering.await.unwrap_or_else(|_elapsed| Err(outbound::error(refusal)))
+}
+
+async fn answer(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> pingora::Result<()> {
     let answer = Answer::new(exchange, refusal);
     let mut response = ResponseHeader::build(answer.status, Some(8))?;
     for (name, value) in &answer.headers {
@@ -48,6 +57,7 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
         session.as_downstream_mut().set_keepalive(None);
     }
     let bodiless = session.req_header().method == Method::HEAD;
+    exchange.responds(answer.status);
     session.write_response_header(Box::new(response), bodiless).await?;
     if !bodiless {
         session.write_response_body(Some(Bytes::from(answer.body)), true).await?;
@@ -165,6 +175,9 @@ pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> p
     if let Err(refusal) = exchange.filter_response(&mut outbound::Response(response)) {
         exchange.refuse(refusal);
         return Err(outbound::error(refusal));
+    }
+    if !response.status.is_informational() {
+        exchange.responds(response.status.as_u16());
     }
     if head::is_grpc(&response.headers) {
         exchange.answers_grpc();

@@ -127,7 +127,7 @@ fn is_label(label: &str) -> bool {
 /// The target as path and query. An absolute target is taken only if it names https and our very authority.
 fn origin_form<'a>(raw: &'a [u8], authority: &str) -> Result<&'a str, Refusal> {
     let text = std::str::from_utf8(raw).map_err(|_not_text| Refusal::MalformedTarget)?;
-    let visible = |b: u8| b.is_ascii_graphic() && b != b'#' && b != b'\\' && b != b'"' && b != b'<' && b != b'>';
+    let visible = |b: u8| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&b);
     if !text.bytes().all(visible) {
         return Err(Refusal::MalformedTarget);
     }

@@ -143,13 +143,13 @@ impl Build<'_> {
 
     fn expires(&mut self, listener: &config::Listener, own: &Terminator, vouching: Option<&Authorities>) {
         let ends = [
-            ("a certificate", Some(own.not_after()), 14 * DAY),
-            ("a CA in client_auth", vouching.and_then(Authorities::not_after), 30 * DAY),
-            ("a revocation list", vouching.and_then(Authorities::next_update), 3 * DAY),
+            ("a certificate", Some(own.valid()), 14 * DAY),
+            ("a CA in client_auth", vouching.and_then(Authorities::valid), 30 * DAY),
+            ("a revocation list", vouching.and_then(Authorities::lists_valid), 3 * DAY),
         ];
-        for (what, ends, before) in ends {
+        for (what, valid, before) in ends {
             let what = format!("{what} of listener {} expires", listener.name);
-            self.aging.extend(ends.map(|ends| Aging { what, warn_from: ends.saturating_sub(before), ends }));
+            self.aging.extend(valid.map(|valid| Aging::of_validity(what, &valid, before)));
         }
     }
 
@@ -220,9 +220,24 @@ impl Build<'_> {
             for key in &workload.keys {
                 trust.keys.extend(self.token_key(workload, key, config).map(|read| (key.kid.clone(), read)));
             }
+            self.not_anothers_keys(workload, &trust);
             trust.workloads.insert(workload.workload.id.clone(), Arc::clone(&workload.workload));
         }
         trust
+    }
+
+    /// Notes a key that another workload has, too: whoever holds it could sign as both.
+    fn not_anothers_keys(&mut self, workload: &config::Workload, trust: &Trust) {
+        for own in &workload.keys {
+            let Some(key) = trust.keys.get(&own.kid) else { continue };
+            let same = |other: &&TokenKey| other.key == key.key && other.workload.name != key.workload.name;
+            if let Some(other) = trust.keys.values().find(same) {
+                let (KeySource::Public(path) | KeySource::Secret(path)) = &own.source;
+                let message =
+                    format!("is the key of {} too, and whoever holds it could sign as both", other.workload.name);
+                self.findings.push(Finding::of_file(path, message, Some("make each workload a key of its own".into())));
+            }
+        }
     }
 
     fn token_key(&mut self, workload: &config::Workload, key: &TokenKeyFile, config: &Config) -> Option<TokenKey> {

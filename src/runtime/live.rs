@@ -181,9 +181,9 @@ fn told(state: &State, config: &Config, snapshot: &Snapshot) {
     for (name, entrance) in &snapshot.entrances {
         if let Some(tls) = &entrance.tls {
             let authorities = entrance.authorities.as_ref();
-            let (ca, crl) =
-                (authorities.and_then(|known| known.not_after()), authorities.and_then(|known| known.next_update()));
-            state.metrics.expiries(name, tls.not_after(), ca, crl);
+            let ca = authorities.and_then(|known| known.valid()).map(|valid| valid.end);
+            let crl = authorities.and_then(|known| known.lists_valid()).map(|valid| valid.end);
+            state.metrics.expiries(name, tls.valid().end, ca, crl);
         }
     }
 }

@@ -5,7 +5,9 @@ use crate::generation::Digest;
 use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -43,14 +45,25 @@ impl Sights {
         if let Some(known) = first.get(&name) {
             return Ok(*known);
         }
-        first.insert(name, now.unix_seconds());
+        let mut with_it = first.clone();
+        with_it.insert(name, now.unix_seconds());
         if let Some(file) = &self.file {
-            let new = file.with_extension("new");
-            fs::write(&new, serde_json::to_vec_pretty(&*first).map_err(io::Error::other)?)?;
-            fs::rename(&new, file)?;
+            remember(file, &serde_json::to_vec_pretty(&with_it).map_err(io::Error::other)?)?;
         }
+        // What could not be written is not known, so that it is tried again.
+        *first = with_it;
         Ok(now.unix_seconds())
     }
+}
+
+/// Puts a file in the place of another so that after a power cut one of the two is there, whole.
+fn remember(file: &Path, content: &[u8]) -> io::Result<()> {
+    let new = file.with_extension("new");
+    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    written.write_all(content)?;
+    written.sync_all()?;
+    fs::rename(&new, file)?;
+    file.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]
@@ -69,6 +82,11 @@ mod tests {
         let again = Sights::open(Some(&folder)).unwrap();
         assert_eq!(again.first(one, at(300)).unwrap(), 100);
         assert_eq!(again.first(other, at(300)).unwrap(), 300);
+        let third = Digest::of(&[("key", b"third")]);
+        fs::create_dir(folder.join("keys.new")).unwrap();
+        assert!(again.first(third, at(400)).is_err() && again.first(third, at(500)).is_err(), "not known by half");
+        fs::remove_dir(folder.join("keys.new")).unwrap();
+        assert_eq!(again.first(third, at(600)).unwrap(), 600);
         fs::write(folder.join("keys.json"), "garbage").unwrap();
         assert!(Sights::open(Some(&folder)).is_err());
         fs::remove_dir_all(&folder).unwrap();

@@ -12,6 +12,7 @@ use crate::identity::ReplayStore;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::request::Id;
+use crate::room::Rooms;
 use crate::slots::Slots;
 use crate::upstream::Servers;
 use std::{
@@ -19,7 +20,6 @@ use std::{
     path::Path,
     sync::{Arc, atomic::AtomicI64},
 };
-use tokio::sync::Semaphore;
 
 /// What was learned, and what all generations share.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ pub struct State {
     pub journal: Journal,
     /// When keys were first seen.
     pub sights: Sights,
-    /// Room for bodies that are held until their digest is checked, in KiB.
-    pub held: Arc<Semaphore>,
+    /// Room for bodies that are held until their digest is checked.
+    pub held: Rooms,
     /// The hour of the last warnings of what grows old.
     pub(super) warned: AtomicI64,
     /// The connections that are open.
@@ -44,8 +44,8 @@ pub struct State {
     pub servers: Servers,
 }
 
-/// How much of bodies may be held at once, in KiB.
-const HELD_MAX: usize = 64 * 1024;
+/// How much of bodies may be held at once, in bytes.
+const HELD_MAX: usize = 64 * 1024 * 1024;
 
 impl State {
     pub(super) fn beside<'a>(&'a self, live: Option<&'a Snapshot>) -> Beside<'a> {
@@ -75,7 +75,7 @@ pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Resul
         fault(folder.unwrap_or_else(|| Path::new("")), "the history of keys cannot be read", &error)
     })?;
     let warned = AtomicI64::new(clock.now().unix_seconds() / 3600);
-    let held = Arc::new(Semaphore::new(HELD_MAX));
+    let held = Rooms::new(HELD_MAX);
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let (slots, servers) = (Slots::default(), Servers::default());
     let state = State { clock, metrics, replay, journal, sights, held, warned, slots, servers };

@@ -29,8 +29,8 @@ pub enum Inherited {
     Unix(StdUnix),
 }
 
-/// The sockets that the service manager has opened, by name.
-pub type InheritedSockets = HashMap<String, Inherited>;
+/// The sockets that the service manager has opened, by name; several may have the same.
+pub type InheritedSockets = HashMap<String, Vec<Inherited>>;
 
 /// A socket that listens.
 #[derive(Debug)]
@@ -56,26 +56,31 @@ impl Drop for OwnPath {
 }
 
 impl Bound {
-    /// Binds, so that a taken address shows before anything is served.
-    pub(super) fn new(bind: &Bind, inherited: &mut InheritedSockets) -> io::Result<Self> {
+    /// Binds, so that a taken address shows before anything is served. Several sockets may be inherited by one name.
+    pub(super) fn all(bind: &Bind, inherited: &mut InheritedSockets) -> io::Result<Vec<Self>> {
         match bind {
-            Bind::Tcp(address) => Self::tcp(*address),
-            Bind::Unix(path) => Ok(Self::Unix(at_path(path, SHARED_MODE)?, path.clone())),
-            Bind::Inherited(name) => match inherited.remove(name) {
-                Some(Inherited::Tcp(socket)) => {
-                    socket.set_nonblocking(true)?;
-                    let address = socket.local_addr()?;
-                    Ok(Self::Tcp(socket, address))
-                }
-                Some(Inherited::Unix(socket)) => {
-                    socket.set_nonblocking(true)?;
-                    // Its path is the service manager's to remove.
-                    Ok(Self::Unix(socket, PathBuf::new()))
-                }
-                None => {
-                    Err(io::Error::new(io::ErrorKind::NotFound, "the service manager passed no socket of that name"))
-                }
-            },
+            Bind::Tcp(address) => Self::tcp(*address).map(|bound| vec![bound]),
+            Bind::Unix(path) => Ok(vec![Self::Unix(at_path(path, SHARED_MODE)?, path.clone())]),
+            Bind::Inherited(name) => {
+                let missing =
+                    || io::Error::new(io::ErrorKind::NotFound, "the service manager passed no socket of that name");
+                inherited.remove(name).ok_or_else(missing)?.into_iter().map(Self::inherited).collect()
+            }
+        }
+    }
+
+    fn inherited(socket: Inherited) -> io::Result<Self> {
+        match socket {
+            Inherited::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                let address = socket.local_addr()?;
+                Ok(Self::Tcp(socket, address))
+            }
+            Inherited::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                // Its path is the service manager's to remove.
+                Ok(Self::Unix(socket, PathBuf::new()))
+            }
         }
     }
 
@@ -127,6 +132,8 @@ impl Socket {
                 if let Err(fault) = stream.set_nodelay(true) {
                     log::debug!("{peer}: {fault}");
                 }
+                // On a socket for both families an IPv4 client comes in IPv6's clothes.
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 Ok((stream.into(), Some(peer)))
             }
             Self::Unix { socket, .. } => {

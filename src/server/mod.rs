@@ -77,11 +77,16 @@ pub fn run(
     for listener in &config.listeners {
         let front = Front::new(&conf, listener.name.clone(), Arc::clone(live));
         for bind in &listener.bind {
-            let bound = Bound::new(bind, &mut options.inherited)
+            let bound = Bound::all(bind, &mut options.inherited)
                 .map_err(|source| bind_error(format!("listener {}", listener.name), bind, source))?;
-            addresses.listeners.push((listener.name.clone(), bound.to_string()));
-            accepting.push(Accepting::edge(bound, front.clone(), listener.name.clone(), Arc::clone(live)));
+            for bound in bound {
+                addresses.listeners.push((listener.name.clone(), bound.to_string()));
+                accepting.push(Accepting::edge(bound, front.clone(), listener.name.clone(), Arc::clone(live)));
+            }
         }
+    }
+    for name in options.inherited.keys() {
+        log::warn!("the service manager passed `{name}`, and no listener has bind: fd:{name}");
     }
     let mut admin = Vec::new();
     if let Some(address) = config.admin_http {

@@ -8,7 +8,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, ops::Range, sync::Arc};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Why a certificate cannot serve.
@@ -34,8 +34,8 @@ pub struct Certificates {
     by_name: HashMap<Box<str>, Arc<Served>>,
     default: Arc<Served>,
     digest: Digest,
-    /// When the first of them ends to be valid.
-    not_after: UnixSeconds,
+    /// The validity of the one that ends first.
+    valid: Range<UnixSeconds>,
 }
 
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Certificates {
         pairs: Vec<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Result<Self, (usize, BadCertificate)> {
         let digest = digest(&pairs);
-        let (mut by_name, mut default, mut not_after) = (HashMap::new(), None, UnixSeconds::MAX);
+        let (mut by_name, mut default, mut valid) = (HashMap::new(), None, 0..UnixSeconds::MAX);
         for (index, (chain, key)) in pairs.into_iter().enumerate() {
             let key = any_supported_type(&key).map_err(|_unusable| (index, BadCertificate::Key))?;
             let certified = CertifiedKey::new(chain, key);
@@ -108,14 +108,15 @@ impl Certificates {
             if names.is_empty() {
                 return Err((index, BadCertificate::Nameless));
             }
-            not_after = not_after.min(leaf.validity().not_after.timestamp());
+            let own = leaf.validity().not_before.timestamp()..leaf.validity().not_after.timestamp();
+            valid = if own.end < valid.end { own } else { valid };
             let served = Arc::new(Served { names: Arc::clone(&names), key: Arc::new(certified) });
             for name in &names.dns {
                 by_name.entry(name.clone()).or_insert_with(|| Arc::clone(&served));
             }
             default.get_or_insert(served);
         }
-        Ok(Self { by_name, default: default.ok_or((0, BadCertificate::None))?, digest, not_after })
+        Ok(Self { by_name, default: default.ok_or((0, BadCertificate::None))?, digest, valid })
     }
 
     /// Changes with every chain and key.
@@ -124,10 +125,10 @@ impl Certificates {
         self.digest
     }
 
-    /// When the first of them ends to be valid.
+    /// The validity of the one that ends first.
     #[must_use]
-    pub const fn not_after(&self) -> UnixSeconds {
-        self.not_after
+    pub const fn valid(&self) -> &Range<UnixSeconds> {
+        &self.valid
     }
 
     /// The hosts of the certificate that is served to whoever asks for that name.

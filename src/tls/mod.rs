@@ -22,7 +22,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::{ServerConfig, version};
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, fmt, ops::Range, sync::Arc};
 
 /// What a handshake told about the other end.
 #[derive(Debug)]
@@ -82,10 +82,10 @@ impl Terminator {
         self.trust
     }
 
-    /// When the first of its certificates ends to be valid.
+    /// The validity of the one of its certificates that ends first.
     #[must_use]
-    pub fn not_after(&self) -> UnixSeconds {
-        self.certificates.not_after()
+    pub fn valid(&self) -> Range<UnixSeconds> {
+        self.certificates.valid().clone()
     }
 
     /// Makes the handshake.

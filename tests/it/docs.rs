@@ -1,5 +1,6 @@
 //! References that are made from the code are the code's. `BLESS=1 cargo test --test it docs` writes them anew.
 
+use belay::hangup::Hangup;
 use belay::metrics::Metrics;
 use belay::refusal::Refusal;
 use belay::{cli, config, filter};
@@ -53,14 +54,20 @@ fn metrics() -> String {
 fn refusals() -> String {
     let about = "Every way in which a request is refused. The reason is the label `reason` of \
         `belay_refusals_total`; with its family it is `event.reason` of the audit record. The description stands in the \
-        `WWW-Authenticate` challenge, and only a peer who has proved who he is, at least by his certificate, is told it.";
+        `WWW-Authenticate` challenge, and only a peer who has proved something, by his certificate or by a signature, is told it.";
     let rows = Refusal::ALL.iter().map(|refusal| {
         let facts = refusal.facts();
         let told = facts.challenge.map_or(String::new(), |told| format!("`{told}`"));
         format!("| `{}` | {} | {told} | {} | {} |\n", facts.code, facts.status, facts.text, facts.explain)
     });
     let head = "| audit code | status | description | what the client reads | what it means |\n|---|---|---|---|---|\n";
-    page("Refusals", about, &format!("{head}{}", rows.collect::<String>()))
+    let hangups = "\n## Connections\n\nA connection that ends before it brings a request is counted by \
+        `belay_connections_refused_total` with the reason, and has a record `connection` in the audit log. Of \
+        these and of requests refused before an identity was proved 100 a second are recorded singly at each listener; \
+        what comes beyond stands in a record `summary` for each reason with its count, once a second.\n\n| audit code | what it means |\n|---|---|\n";
+    let ended = Hangup::ALL.iter().map(|hangup| format!("| `{}` | {} |\n", hangup.code(), hangup.explain()));
+    let body = format!("{head}{}{hangups}{}", rows.collect::<String>(), ended.collect::<String>());
+    page("Refusals", about, &body)
 }
 
 fn command_line() -> String {

@@ -104,7 +104,7 @@ async fn a_head_has_its_limits() {
     assert_eq!(world.ask(&Ask { h2: true, ..many(6) }).await.status, 431);
     assert_eq!(world.ask(&get().header("x-long", "v".repeat(800))).await.status, 200);
     assert_eq!(world.ask(&get().header("x-long", "v".repeat(1000))).await.status, 431);
-    assert_eq!(world.ask(&Ask { h2: true, ..get().header("x-long", "v".repeat(1000)) }).await.status, 431);
+    assert_eq!(world.ask(&Ask { h2: true, ..get().header("x-long", "v".repeat(1100)) }).await.status, 431);
 }
 
 #[tokio::test]
@@ -407,4 +407,102 @@ async fn a_101_that_nobody_asked_for_is_no_answer() {
     let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     let raw = exchange(&world, format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\n{h2c}\r\n").as_bytes()).await;
     assert_eq!(status_of(&raw), 502, "no other protocol is asked for: {raw}");
+}
+
+/// A client that asks for much and reads nothing: its stream ends, and with it the work at the origin.
+#[tokio::test]
+async fn who_does_not_read_is_not_served() {
+    let answer: &'static str = Box::leak(
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n{}", "x".repeat(9_000_000)).into_boxed_str(),
+    );
+    let address = websocket_origin(answer).await;
+    let world = World::before_checks(Site::new(NOW).await, |text| {
+        let (before, _) = text.split_once("    servers: [").unwrap();
+        let before = before.replacen("edge:\n    bind", "edge:\n    limits: { write_timeout: 50ms }\n    bind", 1);
+        format!("{before}    servers: [{{ name: a, address: '{address}' }}]\naudit: {{ file: audit.jsonl }}\n")
+    });
+    let mut h1 = world.connect(Some("checkout"), &[]).await;
+    h1.write_all(format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await.unwrap();
+    settled("its end", || !world.records_of("outcome").is_empty()).await;
+    let stream = world.connect(Some("checkout"), &[b"h2"]).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().uri(format!("https://{HOST}/mtls")).body(()).unwrap();
+    let (response, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
+    let unread = response.await.unwrap();
+    settled("the other's end", || world.records_of("outcome").len() == 2).await;
+    assert!(world.records_of("outcome").iter().all(|outcome| outcome["belay"]["complete"] == false));
+    drop((h1, unread));
+}
+
+/// The answer to a refusal waits for nobody either.
+#[tokio::test]
+async fn who_does_not_read_his_refusal_is_let_go() {
+    let world = with_listener("limits: { write_timeout: 50ms }").await;
+    let stream = world.connect(None, &[b"h2"]).await;
+    let (sender, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, bytes::Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().uri(format!("https://{HOST}/orders")).body(()).unwrap();
+    let (response, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
+    let unread = response.await.unwrap();
+    settled("its end", || !world.records_of("outcome").is_empty()).await;
+    assert_eq!(unread.status(), 401);
+}
+
+/// Every visible byte in a target is either forwarded as it is or refused with a record.
+#[tokio::test]
+async fn no_byte_of_a_target_is_refused_without_a_record() {
+    let world = World::new().await;
+    for byte in 0x21_u8..0x7f {
+        // Of one second not all of a stranger's refusals are recorded.
+        world.clock.set(NOW + i64::from(byte));
+        for target in [format!("/orders{}x", char::from(byte)), format!("/orders?{}", char::from(byte))] {
+            let before = world.records_of("decision").len();
+            let request = format!("GET {target} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+            let raw = exchange(&world, request.as_bytes()).await;
+            assert!(matches!(status_of(&raw), 400 | 401 | 404), "{target}: {raw}");
+            assert_eq!(world.records_of("decision").len(), before + 1, "{target}");
+        }
+    }
+}
+
+/// Frames that two kinds of clients cut a cookie into are one again.
+#[tokio::test]
+async fn a_cookie_in_pieces_is_one_again() {
+    let world = World::new().await;
+    let ask = Ask { signer: None, h2: true, ..Ask::get("/mtls") }.header("cookie", "a=1").header("cookie", "b=2");
+    assert_eq!(world.ask(&ask).await.echo()["headers"]["cookie"], "a=1; b=2");
+}
+
+#[tokio::test]
+async fn an_expectation_of_h2_is_refused_alike() {
+    let world = World::new().await;
+    let ask = Ask { signer: None, h2: true, ..Ask::get("/mtls") };
+    assert_eq!(world.ask(&ask.clone().header("expect", "more")).await.status, 417);
+    assert_eq!(world.ask(&ask).await.status, 200);
+}
+
+/// A tunnel's bytes are no body: they have no limit and no pace.
+#[tokio::test]
+async fn a_tunnel_carries_more_than_a_body_may() {
+    let address = websocket_origin(SWITCHED).await;
+    let world = World::before_checks(Site::new(NOW).await, |text| {
+        let (before, _) = text.split_once("    servers: [").unwrap();
+        let before = before.replacen("edge:\n    bind", "edge:\n    limits: { body: 1KiB }\n    bind", 1);
+        format!("{before}    servers: [{{ name: a, address: '{address}' }}]\naudit: {{ file: audit.jsonl }}\n")
+    });
+    let mut stream = world.connect(Some("checkout"), &[]).await;
+    let head = format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    for _ in 0..10 {
+        stream.write_all(&[7; 1000]).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut echo = [0; 1000];
+        stream.read_exact(&mut echo).await.unwrap();
+    }
 }

@@ -114,7 +114,7 @@ async fn a_workload_is_its_id_and_its_keys() {
     assert_eq!(world.ask(&Ask::get("/orders/7")).await.status, 401, "another id");
     let world = edited("kid: checkout-1", "kid: checkout-2").await;
     assert_eq!(world.ask(&Ask::get("/orders/7")).await.status, 401, "another kid");
-    let overlap = "keys: [{ kid: checkout-2, key: 'file:reports.pub' }, { kid: checkout-1, key: 'file:checkout.pub' }]";
+    let overlap = "keys: [{ kid: checkout-2, key: 'file:spare.pub' }, { kid: checkout-1, key: 'file:checkout.pub' }]";
     let world = edited("keys: [{ kid: checkout-1, key: 'file:checkout.pub' }]", overlap).await;
     assert_eq!(world.ask(&Ask::get("/orders/7")).await.status, 200, "keys overlap");
     world.write("checkout.pub", &world.token_keys["forger"].public_key_pem());

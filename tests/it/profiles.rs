@@ -219,6 +219,20 @@ async fn the_token_says_which_host_was_asked_for() {
     assert_eq!(reply.echo()["headers"]["host"], HOST, "unless the listener says so, it is only a claim");
 }
 
+/// A route that asks nobody who he is knows nobody, whatever a token says.
+#[tokio::test]
+async fn a_public_route_believes_no_token() {
+    let world = with_listener("host_from: token").await;
+    let told = Ask::get("/status").claim("cip", "192.0.2.7").claim("rid", "chosen-by-a-thief");
+    let reply = world.ask(&told).await;
+    assert_eq!((reply.status, reply.echo()["headers"]["belay-workload"].clone()), (200, Value::Null));
+    let record = &world.records_of("decision")[0];
+    assert_eq!((&record["belay"]["workload"], &record["belay"]["jti_sha256"]), (&Value::Null, &Value::Null));
+    assert_ne!(record["http"]["request"]["id"], "chosen-by-a-thief");
+    let elsewhere = Ask::get("/orders/7").claim("ohost", "shop.example.com:1");
+    assert_eq!(world.ask(&elsewhere).await.status, 400, "a port that nobody has declared");
+}
+
 #[test_case("claim:cip", Some("2001:db8::7"); "from the token")]
 #[test_case("header:cf-connecting-ip", Some("192.0.2.9"); "from the header")]
 #[test_case("peer", None; "from the connection")]
@@ -305,6 +319,29 @@ async fn of_a_long_forged_body_the_origin_sees_no_byte() {
     let body: &'static str = Box::leak("x".repeat(200_000).into_boxed_str());
     assert_eq!(world.ask(&signed_body(body, "another")).await.status, 401);
     assert_eq!(world.records_of("outcome").pop().unwrap()["event"]["reason"], "identity.token_body");
+}
+
+/// One workload cannot hold all that may be held.
+#[tokio::test]
+async fn half_of_the_room_is_the_others() {
+    let token = "audience: https://lb.example.com\n  token: { digest_body_max: 1MiB }";
+    let world = World::with(|text| text.replace("audience: https://lb.example.com", token)).await;
+    let mut greedy = world.live.state().held.room(belay::name::WorkloadName::parse("checkout").unwrap());
+    assert!(greedy.grow(32 * 1024 * 1024));
+    assert_eq!(world.ask(&signed_body("order", "order")).await.status, 503);
+    let reports = Ask { certificate: Some("reports"), signer: Some("reports"), ..Ask::get("/reports/daily") };
+    let digest = BodyDigest::of(b"").to_string();
+    assert_eq!(world.ask(&reports.claim("cdg", digest)).await.status, 200);
+    drop(greedy);
+    assert_eq!(world.ask(&signed_body("order", "order")).await.status, 200);
+}
+
+#[tokio::test]
+async fn one_key_is_of_one_workload() {
+    let world = World::new().await;
+    world.write("reports.pub", &world.token_keys["checkout"].public_key_pem());
+    let refused = crate::support::show(&world.live.refresh().unwrap_err());
+    assert!(refused.contains("reports.pub") && refused.contains("is the key of checkout too"), "{refused}");
 }
 
 /// A signed body that is expected to be asked for is asked for.

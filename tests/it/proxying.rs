@@ -64,6 +64,97 @@ async fn nobody_else_can_say_who_asks() {
     }
 }
 
+/// Every way to write a name with dashes as underscores or not.
+fn spellings(name: &str) -> Vec<String> {
+    let parts: Vec<_> = name.split('-').collect();
+    let ways = 1_usize << (parts.len() - 1);
+    let spell = |way: usize| {
+        let join = |(index, part): (usize, &&str)| match (index, way >> index.saturating_sub(1) & 1) {
+            (0, _) => (*part).to_owned(),
+            (_, 0) => format!("-{part}"),
+            (_, _) => format!("_{part}"),
+        };
+        parts.iter().enumerate().map(join).collect::<String>()
+    };
+    (0..ways).map(spell).collect()
+}
+
+/// Names that are ours × spelling × case × protocol × who asks, and each of them also named in `Connection`.
+#[tokio::test]
+async fn no_identity_header_leaks() {
+    let world = World::with(|text| {
+        text.replacen("edge:\n    bind", "edge:\n    limits: { headers: 250, head: 64KiB }\n    bind", 1)
+    })
+    .await;
+    let names = [
+        "belay",
+        "belay-workload",
+        "belay-user",
+        "belay-roles",
+        "belay-route",
+        "belay-tenant-id",
+        "belay-a-b-c",
+        "edge-identity",
+        "forwarded",
+        "x-forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-forwarded-server",
+        "x-forwarded-by",
+        "x-forwarded-user",
+        "x-forwarded-email",
+        "x-forwarded-groups",
+        "x-forwarded-prefix",
+        "x-forwarded-scheme",
+        "x-forwarded-method",
+        "x-forwarded-access-token",
+        "x-forwarded-tls-client-cert",
+        "x-forwarded-a-b-c",
+        "x-forwarded-client-cert",
+        "x-forwarded-preferred-username",
+        "client-cert",
+        "client-cert-chain",
+        "client-cert-x-y-z",
+        "x-request-id",
+        "traceparent",
+        "tracestate",
+    ];
+    let spelled: Vec<_> = names.into_iter().flat_map(spellings).collect();
+    let title =
+        |name: &String| name.split_inclusive(['-', '_']).map(|part| part[..1].to_uppercase() + &part[1..]).collect();
+    let cases: [Vec<String>; 3] = [
+        spelled.clone(),
+        spelled.iter().map(|name| name.to_uppercase()).collect(),
+        spelled.iter().map(title).collect(),
+    ];
+    let public = Ask { certificate: None, signer: None, ..Ask::get("/status") };
+    let mut tried = 0;
+    for ask in [public, Ask { signer: None, ..Ask::get("/mtls") }] {
+        for names in &cases {
+            tried += leaks_none(&world, &ask, names, true).await + leaks_none(&world, &ask, names, false).await;
+        }
+        tried += leaks_none(&world, &Ask { h2: true, ..ask }, &cases[0], false).await;
+    }
+    assert!(tried >= 2_000, "{tried}");
+}
+
+/// Sends them all, perhaps named in `Connection`, too; how many it were.
+async fn leaks_none(world: &World, ask: &Ask, names: &[String], nominated: bool) -> usize {
+    // A token's own name would be a token that is no good, and an id that `Connection` names is one that we set.
+    let other = |name: &&String| !["edge-identity", "x-request-id"].contains(&name.to_lowercase().as_str());
+    let names: Vec<_> = names.iter().filter(other).cloned().collect();
+    for names in names.chunks(90) {
+        let mut headers: Vec<_> = names.iter().map(|name| (name.clone(), "forged".to_owned())).collect();
+        headers.extend(nominated.then(|| ("Connection".to_owned(), names.join(", "))));
+        let echo = world.send(ask, &headers).await.echo();
+        let leaked = echo["headers"].as_object().unwrap().iter().filter(|(_, value)| *value == "forged");
+        assert_eq!(leaked.map(|(name, _)| name).collect::<Vec<_>>(), Vec::<&String>::new());
+    }
+    names.len()
+}
+
 #[tokio::test]
 async fn connection_cannot_take_out_what_we_set() {
     let world = World::new().await;

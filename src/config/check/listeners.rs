@@ -28,7 +28,16 @@ pub(super) fn check(
         demands_fit(check, listener, &place);
         let sources = networks(check, &listener.sources, &place.key("sources"));
         let proxies = listener.proxy_protocol.as_ref();
-        let proxies = proxies.map(|told| networks(check, &told.from, &place.key("proxy_protocol").key("from")));
+        let proxies = proxies.map(|told| {
+            let place = place.key("proxy_protocol").key("from");
+            let trusted = networks(check, &told.from, &place);
+            if trusted.have_everybody() {
+                let fault = Fault::new(&place, "everybody could tell any address as his own");
+                check.fault(fault.hint("name the load balancers before this one"));
+            }
+            trusted
+        });
+        no_address_at_a_path(check, listener, &place);
         let limits = limits(check, &listener.limits, &place.key("limits"));
         let tls = listener.tls.as_ref().map(|tls| tls_config(check, tls, &place.key("tls")));
         let name = check.key_name(ListenerName::parse, name, &place);
@@ -62,6 +71,19 @@ fn binds(check: &mut Check<'_>, listener: &Listener, place: &Place) -> Vec<(Bind
         bind.map(|bind| (bind, place))
     };
     listener.bind.iter().enumerate().filter_map(&mut read).collect()
+}
+
+/// A client at a Unix socket has no address, so nothing that is told by addresses would count there.
+fn no_address_at_a_path(check: &mut Check<'_>, listener: &Listener, place: &Place) {
+    if !listener.bind.iter().any(|bind| bind.starts_with("unix:")) {
+        return;
+    }
+    let told = [(!listener.sources.is_empty(), "sources"), (listener.proxy_protocol.is_some(), "proxy_protocol")];
+    for (_, key) in told.into_iter().filter(|(told, _)| *told) {
+        let fault =
+            Fault::new(&place.key(key), "a client at a Unix socket has no address, so this would not count there");
+        check.fault(fault.at_key().hint("give the socket a listener of its own"));
+    }
 }
 
 fn networks(check: &mut Check<'_>, texts: &[String], place: &Place) -> Networks {
@@ -101,6 +123,8 @@ fn limits(check: &mut Check<'_>, limits: &document::Limits, place: &Place) -> Op
     let handshake_timeout = check.duration(&limits.handshake_timeout.0, &place.key("handshake_timeout"), time.clone());
     let head_timeout = check.duration(&limits.head_timeout.0, &place.key("head_timeout"), time.clone());
     let idle_timeout = check.duration(&limits.idle_timeout.0, &place.key("idle_timeout"), *time.start()..=60 * MINUTE);
+    let write_timeout =
+        check.duration(&limits.write_timeout.0, &place.key("write_timeout"), *time.start()..=60 * MINUTE);
     let head = check.bytes(&limits.head.0, &place.key("head"), 1024..=256 * 1024);
     let body = check.bytes(&limits.body.0, &place.key("body"), 0..=1 << 40);
     let body_rate_min = check.bytes_per_second(&limits.body_min_rate.0, &place.key("body_min_rate"), 1..=1 << 30);
@@ -115,6 +139,7 @@ fn limits(check: &mut Check<'_>, limits: &document::Limits, place: &Place) -> Op
         headers: count(limits.headers),
         head_timeout: head_timeout?,
         idle_timeout: idle_timeout?,
+        write_timeout: write_timeout?,
         body: body?,
         body_rate_min: body_rate_min?,
     })

@@ -167,7 +167,9 @@ impl Check<'_> {
             }
             // The text may be the secret itself, so it is not repeated.
             Err(BadReference::Inline) => {
-                self.fault(Fault::new(place, "a key never stands in the config itself").hint("write file:PATH"));
+                self.fault(
+                    Fault::new(place, "a key never stands in the config itself").hint("write file:PATH").secret(),
+                );
                 None
             }
         }

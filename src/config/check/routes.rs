@@ -122,6 +122,16 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
         check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
     }
+    let early = world.listeners.iter().find(|listener| listener.host_from_token);
+    if let (Some(profile), Some(listener)) =
+        (route.identity.map(profile).filter(|profile| profile.needs_token()), early)
+        && profile != listener.identity
+    {
+        let message =
+            format!("listener {} verifies tokens as {} before it finds the route", listener.name, listener.identity);
+        let fault = Fault::warning(&place.key("identity"), message);
+        check.fault(fault.hint("with `host_from: token` a token of another profile never gets here"));
+    }
     if let Some(profile) = route.identity.map(profile) {
         listeners_fit(check, world, profile, &place.key("identity"));
     }

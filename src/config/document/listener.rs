@@ -103,6 +103,8 @@ pub struct Limits {
     pub head_timeout: DurationText,
     /// Between two requests of a connection: 10ms to 1h.
     pub idle_timeout: DurationText,
+    /// For a client to take a piece of the response: 10ms to 1h.
+    pub write_timeout: DurationText,
     /// A request's body: up to 1TiB.
     pub body: SizeText,
     /// What a body must bring each second, after 5 s of grace: from 1B to 1GiB.
@@ -121,6 +123,7 @@ impl Default for Limits {
             headers: 100,
             head_timeout: time("5s"),
             idle_timeout: time("60s"),
+            write_timeout: time("30s"),
             body: SizeText("10MiB".into()),
             body_min_rate: RateText("1KiB/s".into()),
         }

@@ -29,7 +29,7 @@ pub struct Document {
     /// Where connections come in, by name.
     #[schemars(extend("minProperties" = 1))]
     pub listeners: BTreeMap<String, Listener>,
-    /// What all Workers' tokens have in common. Needed for the profile `mtls+jwt`.
+    /// What all Workers' tokens have in common. Needed for every profile with a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<Edge>,
     /// Machines that call. Their names can stand in `allow`.
@@ -400,7 +400,7 @@ fn two_seconds() -> DurationText {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// An HTTP/1.1 GET.
+    /// A GET, by the pool's own version of HTTP.
     pub http: HttpCheck,
     /// From one check to the next: 10ms to 1h.
     #[schemars(default = "two_seconds")]

@@ -59,6 +59,7 @@ pub(super) struct RevocationList {
     pub(super) list: CertRevocationList<'static>,
     pub(super) issuer: Box<[u8]>,
     number: Box<[u8]>,
+    this_update: UnixSeconds,
     /// When the next one is due; without that it never expires, and never ends to be believed.
     pub(super) next_update: UnixSeconds,
 }
@@ -97,16 +98,17 @@ impl Authorities {
         self.digest
     }
 
-    /// When the first revocation list expires; none if there is no list.
+    /// From when to when the revocation list is good that expires first; none if there is no list.
     #[must_use]
-    pub fn next_update(&self) -> Option<UnixSeconds> {
-        self.lists.iter().map(|list| list.next_update).min()
+    pub fn lists_valid(&self) -> Option<Range<UnixSeconds>> {
+        let valid = |list: &RevocationList| list.this_update..list.next_update;
+        self.lists.iter().map(valid).min_by_key(|valid| valid.end)
     }
 
-    /// When the first CA ends to be valid.
+    /// The validity of the CA that ends first.
     #[must_use]
-    pub fn not_after(&self) -> Option<UnixSeconds> {
-        self.anchors.iter().map(|anchor| anchor.valid.end).min()
+    pub fn valid(&self) -> Option<Range<UnixSeconds>> {
+        self.anchors.iter().map(|anchor| anchor.valid.clone()).min_by_key(|valid| valid.end)
     }
 
     /// The first list that is older than another's of the same CA, by its number (RFC 5280 § 5.2.3): somebody has put an
@@ -127,6 +129,7 @@ impl Authorities {
 impl RevocationList {
     fn new(der: &CertificateRevocationListDer<'_>) -> Option<Self> {
         let (rest, parsed) = CertificateRevocationList::from_der(der).ok()?;
+        let this_update = parsed.last_update().timestamp();
         let next_update = parsed.next_update().map_or(UnixSeconds::MAX, |time| time.timestamp());
         // § 5.2.3: a list has a number, which is not critical; without one nobody could tell which is newer.
         let number = parsed.crl_number()?.to_bytes_be().into();
@@ -135,7 +138,7 @@ impl RevocationList {
         });
         let list = OwnedCertRevocationList::from_der(der).ok()?.into();
         let issuer = name_of(parsed.issuer()).filter(|_| rest.is_empty() && !is_critical)?;
-        Some(Self { list, issuer, number, next_update })
+        Some(Self { list, issuer, number, this_update, next_update })
     }
 
     fn is_older_than(&self, other: &Self) -> bool {

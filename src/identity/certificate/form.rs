@@ -10,6 +10,7 @@ pub(super) const LENGTH_MAX: usize = 16 * 1024;
 
 /// Whether a client's own certificate is as it should be.
 pub(super) fn is_fit_leaf(leaf: &X509Certificate<'_>) -> bool {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "of the others nothing is asked")]
     let is_extension_fit = |extension: &ParsedExtension<'_>| match extension {
         // § 4.2.1.3: it signs handshakes, and never certificates.
         ParsedExtension::KeyUsage(usage) => usage.digital_signature() && !usage.key_cert_sign(),
@@ -53,6 +54,7 @@ fn is_fit(certificate: &X509Certificate<'_>) -> bool {
         && extensions.all(|extension| is_as_critical(extension.parsed_extension(), extension.critical))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of the others nothing is asked")]
 fn is_as_critical(extension: &ParsedExtension<'_>, critical: bool) -> bool {
     match extension {
         ParsedExtension::ParseError { .. } => false,

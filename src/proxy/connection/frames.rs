@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -36,11 +36,18 @@ const BACKLOG_MAX: usize = 4;
 const BLOCK_MAX: Duration = Duration::from_secs(5);
 
 const PREFACE: usize = 24;
+/// Frames that a request, and each frame of a response's body, earns beside its bytes.
+const HEAD_EARNS: u32 = 4;
+const DATA_EARNS: u32 = 3;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
+const SETTINGS: u8 = 4;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 
 /// A connection whose frames are counted.
 #[derive(Debug)]
@@ -53,23 +60,31 @@ pub(super) struct Frames {
 /// Requests that were read and not taken by anybody yet. The library would read as many as it may at once, and hold all
 /// their heads; a small head on the wire can be a large one in memory.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Backlog(Arc<AtomicUsize>);
+pub(super) struct Backlog {
+    waiting: Arc<AtomicUsize>,
+    flooded: Arc<AtomicBool>,
+}
 
 impl Backlog {
     /// One was taken.
     pub(super) fn taken(&self) {
         let one_less = |count: usize| Some(count.saturating_sub(1));
         // It always is one less, and never less than none.
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok();
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok();
     }
 
     /// None is left: the others were refused by the library.
     pub(super) fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.waiting.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the connection was ended for a flood.
+    pub(super) fn was_flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
     }
 
     fn is_full(&self) -> bool {
-        self.0.load(Ordering::Relaxed) >= BACKLOG_MAX
+        self.waiting.load(Ordering::Relaxed) >= BACKLOG_MAX
     }
 }
 
@@ -79,13 +94,67 @@ impl Frames {
     }
 }
 
-/// The frames of a connection, read as far as their heads (RFC 9113 § 4.1).
+/// A frame, as far as its head tells (RFC 9113 § 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    length: usize,
+}
+
+/// Finds frames in bytes, however these are cut.
 #[derive(Debug)]
-struct Meter {
+struct Reader {
     /// Bytes of a payload, or of the preface, that are of no interest.
     skip: usize,
     head: [u8; 9],
     filled: usize,
+}
+
+impl Reader {
+    const fn after(skip: usize) -> Self {
+        Self { skip, head: [0; 9], filled: 0 }
+    }
+
+    /// Whether a frame, or nothing, has come to its end.
+    const fn is_between_frames(&self) -> bool {
+        self.skip == 0 && self.filled == 0
+    }
+
+    /// The next frame whose head ends in these bytes, which are consumed up to there.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+        if self.skip > 0 {
+            let skipped = self.skip.min(bytes.len());
+            self.skip = self.skip.saturating_sub(skipped);
+            *bytes = bytes.get(skipped..).unwrap_or_default();
+            return None;
+        }
+        while let Some((first, rest)) = bytes.split_first() {
+            *bytes = rest;
+            if let Some(place) = self.head.get_mut(self.filled) {
+                *place = *first;
+            }
+            self.filled = self.filled.saturating_add(1);
+            if self.filled == self.head.len() {
+                return Some(self.frame());
+            }
+        }
+        None
+    }
+
+    fn frame(&mut self) -> Frame {
+        let [high, middle, low, kind, flags, ..] = self.head;
+        let length = usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap_or(usize::MAX);
+        (self.filled, self.skip) = (0, length);
+        Frame { kind, flags, length }
+    }
+}
+
+/// What a connection may still send of frames without content.
+#[derive(Debug)]
+struct Meter {
+    came: Reader,
+    went: Reader,
     allowed: u32,
     earned: usize,
     refilled: Instant,
@@ -108,20 +177,17 @@ struct Flood;
 
 impl Meter {
     const fn new(now: Instant) -> Self {
-        Self { skip: PREFACE, head: [0; 9], filled: 0, allowed: BURST, earned: 0, refilled: now, block: None, heads: 0 }
+        let (came, went) = (Reader::after(PREFACE), Reader::after(0));
+        Self { came, went, allowed: BURST, earned: 0, refilled: now, block: None, heads: 0 }
     }
 
+    /// Counts what comes.
     fn take(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
-        while let Some(first) = bytes.first() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = bytes.get(skipped..).unwrap_or_default();
-            } else {
-                self.take_head(*first, now)?;
-                bytes = bytes.get(1..).unwrap_or_default();
+        while !bytes.is_empty() {
+            if let Some(frame) = self.came.next(&mut bytes) {
+                self.count(frame, now)?;
             }
-            if self.skip == 0 && self.filled == 0 {
+            if self.came.is_between_frames() {
                 self.block = self.block.filter(|block| !block.is_last);
             }
         }
@@ -131,44 +197,43 @@ impl Meter {
         }
     }
 
-    /// One more byte of a frame's head.
-    fn take_head(&mut self, byte: u8, now: Instant) -> Result<(), Flood> {
-        if let Some(place) = self.head.get_mut(self.filled) {
-            *place = byte;
-        }
-        self.filled = self.filled.saturating_add(1);
-        if self.filled < self.head.len() {
-            return Ok(());
-        }
-        self.filled = 0;
-        self.frame(now)
-    }
-
-    fn frame(&mut self, now: Instant) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.head;
-        let length = u32::from_be_bytes([0, high, middle, low]);
-        self.skip = usize::try_from(length).unwrap_or(usize::MAX);
-        if matches!(kind, HEADERS | CONTINUATION) {
+    fn count(&mut self, frame: Frame, now: Instant) -> Result<(), Flood> {
+        let has = |flag: u8| frame.flags & flag != 0;
+        if matches!(frame.kind, HEADERS | CONTINUATION) {
             let since = self.block.map_or(now, |block| block.since);
-            self.block = Some(Block { since, is_last: flags & END_HEADERS != 0 });
+            self.block = Some(Block { since, is_last: has(END_HEADERS) });
         }
-        match kind {
+        match frame.kind {
             HEADERS => {
                 self.heads = self.heads.saturating_add(1);
+                self.earn(HEAD_EARNS, 0);
                 Ok(())
             }
-            DATA if length > 0 => {
-                self.earn(self.skip);
+            DATA if frame.length > 0 => {
+                self.earn(0, frame.length);
                 Ok(())
             }
+            // The end of a body, and the answer to what we have sent.
+            DATA if has(END_STREAM) => Ok(()),
+            SETTINGS if has(ACK) => Ok(()),
             RST_STREAM => self.spend(RESET_COSTS, now),
             _ => self.spend(1, now),
         }
     }
 
-    fn earn(&mut self, bytes: usize) {
+    /// What we send of bodies earns the client its window updates and pings.
+    fn sent(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.went.next(&mut bytes) {
+                Some(frame) if frame.kind == DATA && frame.length > 0 => self.earn(DATA_EARNS, frame.length),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    fn earn(&mut self, frames: u32, bytes: usize) {
         let earned = self.earned.saturating_add(bytes);
-        let more = u32::try_from(earned / BYTES_FOR_ONE).unwrap_or(u32::MAX);
+        let more = u32::try_from(earned / BYTES_FOR_ONE).unwrap_or(u32::MAX).saturating_add(frames);
         self.allowed = self.allowed.saturating_add(more).min(BURST);
         self.earned = earned % BYTES_FOR_ONE;
     }
@@ -195,10 +260,13 @@ impl AsyncRead for Frames {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         let came = buffer.filled().get(before..).unwrap_or_default();
-        let flood = |Flood| io::Error::other("a flood of HTTP/2 frames without content");
-        let taken = self.meter.take(came, Instant::now()).map_err(flood);
+        let flooded = self.meter.take(came, Instant::now());
+        if flooded.is_err() {
+            self.backlog.flooded.store(true, Ordering::Relaxed);
+        }
+        let taken = flooded.map_err(|Flood| io::Error::other("a flood of HTTP/2 frames without content"));
         let heads = std::mem::take(&mut self.meter.heads);
-        self.backlog.0.fetch_add(heads, Ordering::Relaxed);
+        self.backlog.waiting.fetch_add(heads, Ordering::Relaxed);
         Poll::Ready(taken)
     }
 }
@@ -206,8 +274,7 @@ impl AsyncRead for Frames {
 impl AsyncWrite for Frames {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
-        // The answers to a flood must not pay for it: they are short.
-        self.meter.earn(written.saturating_sub(BYTES_FOR_ONE));
+        self.meter.sent(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
 
@@ -227,7 +294,6 @@ mod tests {
     use super::*;
     use test_case::test_case;
 
-    const SETTINGS: u8 = 4;
     const PING: u8 = 6;
 
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
@@ -278,6 +344,30 @@ mod tests {
         for _ in 0..10_000 {
             meter.take(&frame(DATA, 0, BYTES_FOR_ONE), now).unwrap();
             meter.take(&frame(PING, 0, 8), now).unwrap();
+        }
+    }
+
+    /// A client that answers each small message of a stream with a window update and a ping.
+    #[test]
+    fn a_chatty_stream_is_no_flood() {
+        let now = Instant::now();
+        let mut meter = meter(now);
+        for _ in 0..10_000 {
+            meter.sent(&frame(DATA, 0, 20));
+            meter.take(&frame(8, 0, 4), now).unwrap();
+            meter.take(&frame(PING, 0, 8), now).unwrap();
+        }
+    }
+
+    /// Small requests, each with an empty end.
+    #[test]
+    fn small_requests_are_no_flood() {
+        let now = Instant::now();
+        let mut meter = meter(now);
+        for _ in 0..10_000 {
+            meter.take(&frame(HEADERS, END_HEADERS, 30), now).unwrap();
+            meter.take(&frame(DATA, END_STREAM, 0), now).unwrap();
+            meter.take(&frame(8, 0, 4), now).unwrap();
         }
     }
 

@@ -1,14 +1,14 @@
 //! HTTP/1.1: one message after the other.
 
+use super::Front;
 use super::link::Link;
 use super::message::{Head, Message};
-use super::{Front, Source};
 use crate::config::Limits;
 use crate::drain::Watch;
 use crate::proxy::respond;
 use crate::refusal::Refusal;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{GetSocketDigest, Shutdown, Ssl, Stream};
+use pingora::protocols::{Shutdown, Stream};
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::time;
@@ -28,12 +28,19 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
             Err(None) => return,
         };
         is_first = false;
-        let link = Arc::new(Link::default());
+        let link = Arc::new(Link::new(limits.body_rate_min));
+        link.may_send(!head.expects);
+        let source = message.source();
         message.serve(head.framing, Arc::clone(&link));
         let mut session = ServerSession::new_http1(message);
         session.set_pipelined_prefix(head.bytes);
         session.set_keepalive(if *drain.receiver().borrow() { None } else { Some(KEPT) });
-        let Some(reused) = front.request(session, &link, &drain).await else { return };
+        let reused = front.request(session, &link, &drain).await;
+        if !link.was_judged() {
+            // What Pingora itself could not read in spite of us.
+            front.refused(&source, Refusal::MalformedRequest).answered_by_library();
+        }
+        let Some(reused) = reused else { return };
         let (stream, _settings) = reused.consume();
         match stream.into_any().downcast::<Message>() {
             Ok(served) if served.is_over() => message = served,
@@ -53,6 +60,7 @@ async fn next_head(
     let patience = if is_first { limits.head_timeout } else { limits.idle_timeout };
     let began = async { matches!(time::timeout(patience, message.begins()).await, Ok(Ok(true))) };
     let began = tokio::select! {
+        biased;
         began = began => began,
         // A request that is on its way is still taken, one that has not begun is not.
         () = drain.wait() => false,
@@ -66,9 +74,7 @@ async fn next_head(
 
 /// Answers what cannot be read, and ends the connection.
 async fn refuse(front: &Front, message: &mut Message, refusal: Refusal) {
-    let (tls, socket) = (message.get_ssl_digest(), message.get_socket_digest());
-    let source = Source { tls: tls.as_deref(), socket: socket.as_deref() };
-    let mut exchange = front.refused(&source, refusal);
+    let mut exchange = front.refused(&message.source(), refusal);
     let answer = respond::Answer::new(&exchange, refusal);
     let connection = message.connection();
     let written = async {

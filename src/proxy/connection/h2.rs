@@ -5,7 +5,9 @@ use super::link::Link;
 use super::{Front, Source};
 use crate::config::Limits;
 use crate::drain::Watch;
+use crate::hangup::Hangup;
 use crate::refusal::Refusal;
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
@@ -60,18 +62,23 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
                 idle = limits.idle_timeout;
-                let (session, link) = lightened(session, limits.headers);
+                let (session, link) = lightened(session, &limits);
                 tokio::spawn(request(front.clone(), session, link, drain.clone(), Arc::clone(&open)));
             }
             Ok(Some(H2Accept::Rejected)) => {
-                let source = Source { tls: digest.ssl_digest.as_deref(), socket: digest.socket_digest.as_deref() };
-                front.refused(&source, Refusal::MalformedRequest);
+                let source = Source { tls: digest.ssl_digest.clone(), socket: digest.socket_digest.clone() };
+                front.refused(&source, Refusal::MalformedRequest).answered_by_library();
                 malformed += 1;
                 if malformed >= MALFORMED_MAX {
                     return;
                 }
             }
-            Ok(None) | Err(_) => return,
+            Ok(None) => return,
+            Err(fault) => {
+                let broken = fault.to_string().contains("connection error detected").then_some(Hangup::Http2Broken);
+                let hangup = backlog.was_flooded().then_some(Hangup::Http2Flood).or(broken);
+                return hangup.into_iter().for_each(|hangup| front.hung_up(hangup, &digest));
+            }
         }
     }
 }
@@ -93,10 +100,13 @@ async fn taking<T>(backlog: &Backlog, accepting: impl Future<Output = T>) -> T {
 
 /// A request without its head, if that has too many fields: it will be refused, and a hundred such heads that wait for
 /// their refusals would fill the memory.
-fn lightened(mut session: HttpSession, headers_max: usize) -> (HttpSession, Arc<Link>) {
-    let link = Arc::new(Link::default());
+fn lightened(mut session: HttpSession, limits: &Limits) -> (HttpSession, Arc<Link>) {
+    let link = Arc::new(Link::new(limits.body_rate_min));
     let head = session.req_header();
-    if head.headers.len() > headers_max {
+    let length =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len().saturating_add(value.len()).saturating_add(4);
+    let bytes: usize = head.headers.iter().map(length).sum::<usize>().saturating_add(head.raw_path().len());
+    if head.headers.len() > limits.headers || bytes > limits.head {
         link.head_is_too_large();
         if let Ok(mut light) = RequestHeader::build(head.method.clone(), head.raw_path(), None) {
             light.set_uri(head.uri.clone());
@@ -108,10 +118,7 @@ fn lightened(mut session: HttpSession, headers_max: usize) -> (HttpSession, Arc<
 }
 
 async fn request(front: Front, session: HttpSession, link: Arc<Link>, drain: Watch, _open: Arc<()>) {
-    let mut session = ServerSession::new_http2(session);
-    if !session.is_body_empty() {
-        link.wait_for_body();
-    }
+    let session = ServerSession::new_http2(session);
     // There is nothing to be used again: the connection is the loop's.
     drop(front.request(session, &link, &drain).await);
 }
@@ -119,7 +126,9 @@ async fn request(front: Front, session: HttpSession, link: Arc<Link>, drain: Wat
 /// From the library's bounds, with ours: the most that a connection's heads can hold is streams times head.
 fn options(limits: &Limits) -> H2Options {
     let mut options = default_h2_options();
-    options.max_header_list_size(u32::try_from(limits.head).unwrap_or(u32::MAX));
+    // What the library refuses has no record, so it refuses only what is far beyond; each field counts 32 bytes more there.
+    let list = limits.head.saturating_mul(2).saturating_add(limits.headers.saturating_mul(32));
+    options.max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX));
     options.max_concurrent_streams(limits.streams);
     options.max_concurrent_reset_streams(RESET_MAX);
     options.max_pending_accept_reset_streams(RESET_MAX);

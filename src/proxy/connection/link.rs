@@ -10,10 +10,10 @@ use std::{
 };
 use tokio::time::{self, Instant};
 
-/// For how long a body may make its server wait, beyond what its bytes have earned.
+/// For how long a body may make its server wait at first.
 const GRACE: Duration = Duration::from_secs(5);
 /// The most that bytes can earn: a body that was fast for an hour may not stand still for another.
-const EARNED_MAX: Duration = Duration::from_secs(30);
+const PATIENCE_MAX: Duration = Duration::from_secs(30);
 /// How often a body's pace is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -23,23 +23,44 @@ tokio::task_local! {
 }
 
 /// One request's link.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::proxy) struct Link {
     tunnel: AtomicBool,
     head_too_large: AtomicBool,
+    judged: AtomicBool,
     too_slow: AtomicBool,
+    /// The least bytes of the body a second.
+    rate_min: u64,
     pace: Mutex<Pace>,
 }
 
-/// How long a body was waited for, and what came.
-#[derive(Debug, Default)]
+/// How long the body may still be waited for.
+#[derive(Debug)]
 struct Pace {
-    received: u64,
-    waited: Duration,
+    patience: Duration,
     waiting_since: Option<Instant>,
+    /// Whether its pace is of interest: until the response begins, and not before the client may send it.
+    counts: bool,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::new(1)
+    }
 }
 
 impl Link {
+    pub(super) const fn new(rate_min: u64) -> Self {
+        Self {
+            tunnel: AtomicBool::new(false),
+            head_too_large: AtomicBool::new(false),
+            judged: AtomicBool::new(false),
+            too_slow: AtomicBool::new(false),
+            rate_min,
+            pace: Mutex::new(Pace { patience: GRACE, waiting_since: None, counts: true }),
+        }
+    }
+
     /// The link of the request that this task serves; one that leads nowhere, if none does.
     pub(in crate::proxy) fn current() -> Arc<Self> {
         CURRENT.try_with(Arc::clone).unwrap_or_default()
@@ -53,10 +74,10 @@ impl Link {
     /// From here on bytes are a tunnel's: the origin has answered 101.
     pub(in crate::proxy) fn open_tunnel(&self) {
         self.tunnel.store(true, Ordering::Relaxed);
-        self.body_came(0);
+        self.stop_counting();
     }
 
-    pub(super) fn is_tunnel(&self) -> bool {
+    pub(in crate::proxy) fn is_tunnel(&self) -> bool {
         self.tunnel.load(Ordering::Relaxed)
     }
 
@@ -70,6 +91,16 @@ impl Link {
         self.head_too_large.load(Ordering::Relaxed)
     }
 
+    /// Our own code has the request, and records what becomes of it.
+    pub(in crate::proxy) fn is_judged(&self) {
+        self.judged.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether our own code had it.
+    pub(super) fn was_judged(&self) -> bool {
+        self.judged.load(Ordering::Relaxed)
+    }
+
     /// Whether the request was cut because its body came too slowly.
     pub(in crate::proxy) fn was_too_slow(&self) -> bool {
         self.too_slow.load(Ordering::Relaxed)
@@ -77,22 +108,37 @@ impl Link {
 
     /// The body is waited for.
     pub(in crate::proxy) fn wait_for_body(&self) {
-        self.pace.lock().waiting_since.get_or_insert_with(Instant::now);
+        let mut pace = self.pace.lock();
+        if pace.counts {
+            pace.waiting_since.get_or_insert_with(Instant::now);
+        }
     }
 
     /// A piece of the body has come, and nobody waits any more.
     pub(in crate::proxy) fn body_came(&self, bytes: usize) {
         let mut pace = self.pace.lock();
-        pace.received = pace.received.saturating_add(bytes as u64);
-        if let Some(since) = pace.waiting_since.take() {
-            pace.waited = pace.waited.saturating_add(since.elapsed());
-        }
+        let waited = pace.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+        let millis = (bytes as u64).saturating_mul(1000).checked_div(self.rate_min).unwrap_or(0);
+        let patience = pace.patience.saturating_sub(waited).saturating_add(Duration::from_millis(millis));
+        pace.patience = patience.min(PATIENCE_MAX);
     }
 
-    /// Ends once the body comes slower than so many bytes a second.
-    pub(super) async fn too_slow(&self, rate_min: u64) {
+    /// The client waits for our word before it sends the body, or does not any more.
+    pub(super) fn may_send(&self, may: bool) {
+        let mut pace = self.pace.lock();
+        pace.counts = may;
+        pace.waiting_since = None;
+    }
+
+    /// The response has begun: who talks and listens at once talks when he likes.
+    pub(in crate::proxy) fn stop_counting(&self) {
+        self.may_send(false);
+    }
+
+    /// Ends once the body has come too slowly for too long.
+    pub(super) async fn too_slow(&self) {
         loop {
-            let ends = self.pace.lock().ends(rate_min);
+            let ends = self.pace.lock().ends();
             match ends {
                 Some(ends) if ends <= Instant::now() => return self.too_slow.store(true, Ordering::Relaxed),
                 Some(ends) => time::sleep_until(ends.min(Instant::now() + LOOK_EVERY)).await,
@@ -104,10 +150,8 @@ impl Link {
 
 impl Pace {
     /// When it is too slow, if nothing comes until then.
-    fn ends(&self, rate_min: u64) -> Option<Instant> {
-        let earned = Duration::from_secs(self.received.checked_div(rate_min).unwrap_or(u64::MAX)).min(EARNED_MAX);
-        let left = (GRACE + earned).saturating_sub(self.waited);
-        self.waiting_since.map(|since| since + left)
+    fn ends(&self) -> Option<Instant> {
+        self.waiting_since.map(|since| since + self.patience)
     }
 }
 
@@ -115,43 +159,98 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn link() -> Link {
+        Link::new(1024)
+    }
+
+    async fn is_cut_within(link: &Link, time: Duration) -> bool {
+        time::timeout(time, link.too_slow()).await.is_ok() && link.was_too_slow()
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_comes_is_too_slow_after_the_grace() {
-        let link = Link::default();
+        let link = link();
         link.wait_for_body();
         let started = Instant::now();
-        link.too_slow(1024).await;
+        assert!(is_cut_within(&link, HOUR).await);
         assert_eq!(started.elapsed(), GRACE);
-        assert!(link.was_too_slow());
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_earn_time() {
-        let link = Link::default();
+        let link = link();
         link.wait_for_body();
         time::advance(Duration::from_secs(3)).await;
         link.body_came(10 * 1024);
         link.wait_for_body();
         let started = Instant::now();
-        link.too_slow(1024).await;
+        assert!(is_cut_within(&link, HOUR).await);
         assert_eq!(started.elapsed(), GRACE + Duration::from_secs(10 - 3));
+    }
+
+    /// However long it takes: what comes fast enough is never cut, and what is too slow always is.
+    #[tokio::test(start_paused = true)]
+    async fn only_the_pace_counts_and_not_the_length() {
+        for (bytes_a_second, lives) in [(1100, true), (50 * 1024, true), (900, false)] {
+            let link = link();
+            let lived = tokio::select! {
+                () = upload(&link, bytes_a_second) => true,
+                () = link.too_slow() => false,
+            };
+            assert_eq!(lived, lives, "{bytes_a_second} bytes a second");
+        }
+    }
+
+    async fn upload(link: &Link, bytes_a_second: usize) {
+        for _ in 0..600 {
+            link.wait_for_body();
+            time::sleep(Duration::from_secs(1)).await;
+            link.body_came(bytes_a_second);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_hour_does_not_pay_for_a_slow_one() {
+        let link = link();
+        link.wait_for_body();
+        link.body_came(1 << 30);
+        link.wait_for_body();
+        let started = Instant::now();
+        assert!(is_cut_within(&link, HOUR).await);
+        assert_eq!(started.elapsed(), PATIENCE_MAX);
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_waiting_counts() {
-        let link = Link::default();
+        let link = link();
         link.wait_for_body();
         link.body_came(1);
-        let never = time::timeout(Duration::from_secs(3600), link.too_slow(1024)).await;
-        assert!(never.is_err() && !link.was_too_slow(), "the origin is slow, not the client");
+        assert!(!is_cut_within(&link, HOUR).await, "the origin is slow, not the client");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tunnel_has_no_pace() {
-        let link = Link::default();
+    async fn a_tunnel_and_a_response_that_has_begun_have_no_pace() {
+        let (tunnel, stream) = (link(), link());
+        tunnel.wait_for_body();
+        tunnel.open_tunnel();
+        tunnel.wait_for_body();
+        assert!(tunnel.is_tunnel() && !is_cut_within(&tunnel, HOUR).await);
+        stream.wait_for_body();
+        stream.stop_counting();
+        stream.wait_for_body();
+        assert!(!is_cut_within(&stream, HOUR).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_word_is_not_waited_for() {
+        let link = link();
+        link.may_send(false);
         link.wait_for_body();
-        link.open_tunnel();
-        assert!(link.is_tunnel());
-        assert!(time::timeout(Duration::from_secs(3600), link.too_slow(1024)).await.is_err());
+        assert!(!is_cut_within(&link, HOUR).await);
+        link.may_send(true);
+        link.wait_for_body();
+        assert!(is_cut_within(&link, HOUR).await);
     }
 }

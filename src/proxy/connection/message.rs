@@ -1,5 +1,6 @@
 //! The stream under Pingora's HTTP/1.1 code: it gives out one message at a time, and only what was read strictly.
 
+use super::Source;
 use super::link::Link;
 use crate::refusal::Refusal;
 use crate::request::wire::{self, Framing, Remaining};
@@ -38,6 +39,8 @@ pub(super) struct Message {
 pub(super) struct Head {
     pub(super) bytes: BytesMut,
     pub(super) framing: Framing,
+    /// The client waits for a word before it sends the body.
+    pub(super) expects: bool,
 }
 
 impl Message {
@@ -72,7 +75,8 @@ impl Message {
         let framing = wire::read_head(&bytes, headers_max)?;
         // What has come of the body already is read before anything is forwarded.
         Remaining::of(framing).take(&self.ahead)?;
-        Ok(Head { bytes, framing })
+        let expects = wire::expects(&bytes);
+        Ok(Head { bytes, framing, expects })
     }
 
     async fn read_ahead(&mut self) -> io::Result<usize> {
@@ -89,6 +93,11 @@ impl Message {
     /// Whether the message was given out to its end, so that what follows is the next one.
     pub(super) const fn is_over(&self) -> bool {
         self.remaining.is_nothing()
+    }
+
+    /// Where the connection comes from.
+    pub(super) fn source(&self) -> Source {
+        Source { tls: self.inner.get_ssl_digest(), socket: self.inner.get_socket_digest() }
     }
 
     /// The connection, when no message is wanted any more.
@@ -164,6 +173,7 @@ impl AsyncRead for Message {
 
 impl AsyncWrite for Message {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.link.may_send(bytes.starts_with(b"HTTP/1.1 100"));
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
@@ -180,6 +190,7 @@ impl AsyncWrite for Message {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.link.may_send(pieces.first().is_some_and(|piece| piece.starts_with(b"HTTP/1.1 100")));
         Pin::new(&mut self.inner).poll_write_vectored(cx, pieces)
     }
 

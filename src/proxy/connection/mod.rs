@@ -13,15 +13,18 @@ pub(super) use link::Link;
 
 use super::Gate;
 use super::exchange::Exchange;
+use crate::audit::HungUp;
 use crate::config::Limits;
 use crate::drain::Watch;
+use crate::hangup::Hangup;
 use crate::name::ListenerName;
 use crate::refusal::Refusal;
 use crate::runtime::Live;
 use pass_on::pass_on;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{ALPN, Stream};
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{ALPN, Digest, SocketDigest, Stream};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 use std::{fmt, sync::Arc};
@@ -63,12 +66,11 @@ impl Front {
 
     /// Serves one request; the connection, if it can be used again.
     async fn request(&self, session: ServerSession, link: &Arc<Link>, drain: &Watch) -> Option<ReusedHttpStream> {
-        let rate_min = self.limits()?.body_rate_min;
         let serving = link.scope(self.proxy.process_new_http(session, drain.receiver()));
         tokio::select! {
             reused = serving => reused,
             // What is dropped here writes its outcome in doing so.
-            () = link.too_slow(rate_min) => None,
+            () = link.too_slow() => None,
         }
     }
 
@@ -77,17 +79,34 @@ impl Front {
         self.live.snapshot().entrances.get(&self.listener).map(|entrance| entrance.limits)
     }
 
+    /// Records and counts a connection that is ended.
+    fn hung_up(&self, hangup: Hangup, digest: &Digest) {
+        let snapshot = self.live.snapshot();
+        let address = digest.socket_digest.as_ref().and_then(|socket| socket.peer_addr()?.as_inet().copied());
+        if let Some(entrance) = snapshot.entrances.get(&self.listener) {
+            entrance.metrics.hung_up(hangup);
+        }
+        let state = self.live.state();
+        state.journal.hung_up(HungUp {
+            time: state.clock.now(),
+            listener: self.listener.clone(),
+            address: address.map(|address| (address.ip(), address.port())),
+            hangup,
+            judged: snapshot.judged(),
+        });
+    }
+
     /// Records a request that never became one.
-    fn refused(&self, stream: &Source<'_>, refusal: Refusal) -> Exchange {
+    fn refused(&self, source: &Source, refusal: Refusal) -> Exchange {
         let mut exchange = Exchange::begin(&self.live, self.listener.clone(), Arc::default());
-        exchange.came_from(stream.tls, stream.socket);
+        exchange.came_from(source.tls.as_deref(), source.socket.as_deref());
         exchange.deny(&refusal.into());
         exchange
     }
 }
 
 /// Where a connection comes from.
-struct Source<'a> {
-    tls: Option<&'a pingora::protocols::tls::SslDigest>,
-    socket: Option<&'a pingora::protocols::SocketDigest>,
+struct Source {
+    tls: Option<Arc<SslDigest>>,
+    socket: Option<Arc<SocketDigest>>,
 }

@@ -54,6 +54,13 @@ pub fn read_head(head: &[u8], headers_max: usize) -> Result<Framing, Refusal> {
     fields.framing(version)
 }
 
+/// Whether a head that was read says that its client waits for a word before it sends the body (RFC 9110 § 10.1.1).
+#[must_use]
+pub fn expects(head: &[u8]) -> bool {
+    let is_expect = |line: &[u8]| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"expect:"));
+    head.split(|b| *b == b'\n').any(is_expect)
+}
+
 /// Lines that end in CRLF, and hold neither of the two alone.
 struct Lines<'a>(Option<&'a [u8]>);
 
@@ -100,9 +107,17 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     if method == b"CONNECT" {
         return Err(Refusal::ConnectRefused);
     }
-    // A fragment never belongs on the wire, and Pingora would cut it off.
-    let visible = |b: &u8| b.is_ascii_graphic() && *b != b'#';
+    // RFC 3986 § 2: these stand in no target. Pingora would cut a fragment off, and refuse others without a record.
+    let visible = |b: &u8| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(b);
     if target.is_empty() || !target.iter().all(visible) { Err(Refusal::MalformedTarget) } else { Ok(version) }
+}
+
+/// RFC 9110 § 5.6.3: spaces and tabs around a value, and nothing else.
+fn trim(value: &[u8]) -> &[u8] {
+    let is_white = |b: &u8| matches!(b, b' ' | b'\t');
+    let begin = value.iter().position(|b| !is_white(b)).unwrap_or(value.len());
+    let end = value.iter().rposition(|b| !is_white(b)).map_or(begin, |last| last.saturating_add(1));
+    value.get(begin..end).unwrap_or_default()
 }
 
 /// RFC 9110 § 5.6.2.
@@ -126,7 +141,7 @@ impl Fields {
     fn take(&mut self, line: &[u8]) -> Result<(), Refusal> {
         let colon = line.iter().position(|b| *b == b':').ok_or(Refusal::MalformedHead)?;
         let (name, value) = (line.get(..colon).unwrap_or_default(), line.get(colon..).unwrap_or_default());
-        let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
+        let value = trim(value.strip_prefix(b":").unwrap_or_default());
         let printable = |b: &u8| *b == b'\t' || (*b >= 0x20 && *b != 0x7f);
         if !is_token(name) || !value.iter().all(printable) {
             return Err(Refusal::MalformedHead);

@@ -43,6 +43,8 @@ fn read(text: &str) -> Result<Framing, Refusal> {
 #[test_case("X: a\rY: b\r\n", Err(Refusal::MalformedHead); "bare cr")]
 #[test_case("X: a\0b\r\n", Err(Refusal::MalformedHead); "nul")]
 #[test_case("X: a\u{7f}b\r\n", Err(Refusal::MalformedHead); "delete")]
+#[test_case("X: \u{c}a\r\n", Err(Refusal::MalformedHead); "form feed before a value")]
+#[test_case("Content-Length: 5\u{c}\r\n", Err(Refusal::MalformedHead); "form feed after a length")]
 #[test_case("X\0: a\r\n", Err(Refusal::MalformedHead); "nul in the name")]
 #[test_case("Expect: more\r\n", Err(Refusal::ExpectationRefused); "another expectation")]
 fn fields(fields: &str, expected: Result<Framing, Refusal>) {
@@ -64,6 +66,10 @@ fn fields(fields: &str, expected: Result<Framing, Refusal>) {
 #[test_case("GET /a#b HTTP/1.1", Err(Refusal::MalformedTarget); "fragment")]
 #[test_case("GET /\u{e9} HTTP/1.1", Err(Refusal::MalformedTarget); "not ascii")]
 #[test_case("GET /\0 HTTP/1.1", Err(Refusal::MalformedTarget); "nul")]
+#[test_case("GET /a`b HTTP/1.1", Err(Refusal::MalformedTarget); "backtick")]
+#[test_case("GET /a?<b> HTTP/1.1", Err(Refusal::MalformedTarget); "angle brackets")]
+#[test_case("GET /a?\"b\" HTTP/1.1", Err(Refusal::MalformedTarget); "quotes")]
+#[test_case("GET /{a|b} HTTP/1.1", Err(Refusal::MalformedTarget); "braces and a bar")]
 #[test_case("CONNECT a:443 HTTP/1.1", Err(Refusal::ConnectRefused); "connect")]
 fn first_line(line: &str, expected: Result<Framing, Refusal>) {
     assert_eq!(read(&format!("{line}\r\n{HOST}\r\n")), expected);

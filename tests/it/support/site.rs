@@ -46,13 +46,13 @@ impl Site {
             ("unknown", worker_ca.workload(&id("unknown"))),
             ("rogue", other_ca.workload(&id("checkout"))),
         ]);
-        let names = ["checkout", "reports", "forger"];
+        let names = ["checkout", "reports", "spare", "forger"];
         let token_keys = names.into_iter().map(|name| (name, KeyPair::generate().unwrap())).collect();
         let site = Self { folder, identities, token_keys, worker_ca, now, server_ca };
         site.write("workers-ca.pem", &site.worker_ca.pem);
         site.write("lb.pem", &site.identities["lb"].pem);
         site.write("lb.key", &site.identities["lb"].key_pem);
-        for name in ["checkout", "reports"] {
+        for name in ["checkout", "reports", "spare"] {
             site.write(&format!("{name}.pub"), &site.token_keys[name].public_key_pem());
         }
         site.write("belay.yaml", &config_text(&[origin("a").await, origin("b").await]));
