@@ -122,10 +122,10 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
         check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
     }
-    let early = world.listeners.iter().find(|listener| listener.host_from_token);
-    if let (Some(profile), Some(listener)) =
-        (route.identity.map(profile).filter(|profile| profile.needs_token()), early)
-        && profile != listener.identity
+    let asked = route.identity.map(profile).filter(|profile| profile.needs_token());
+    let never = |listener: &model::Listener| listener.host_from_token && Some(listener.identity) != asked;
+    if let (Some(_), Some(listener)) = (asked, world.listeners.first())
+        && world.listeners.iter().all(never)
     {
         let message =
             format!("listener {} verifies tokens as {} before it finds the route", listener.name, listener.identity);
