@@ -506,3 +506,75 @@ async fn a_tunnel_carries_more_than_a_body_may() {
         stream.read_exact(&mut echo).await.unwrap();
     }
 }
+
+/// Caddy's CVE-2026-27588: with more than a hundred hosts another way of looking them up told upper case from lower.
+#[tokio::test]
+async fn a_host_is_found_in_any_case_among_many() {
+    let world = World::with(|text| {
+        let route = |number: usize| {
+            format!(
+                "  - {{ name: h{number}, match: {{ host: h{number}.example.com }}, allow: [reader], pool: shop }}\n"
+            )
+        };
+        let many: String = (0..150).map(route).collect();
+        text.replace("routes:\n", &format!("routes:\n{many}"))
+    })
+    .await;
+    let ask = Ask { signer: None, ..Ask::get("/mtls") };
+    let raw = exchange(&world, b"GET /mtls HTTP/1.1\r\nHost: SHOP.Example.COM\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((status_of(&raw), world.ask(&ask).await.status), (200, 200));
+    assert_eq!(world.records_of("decision")[0]["url"]["domain"], HOST);
+}
+
+/// oauth2-proxy's CVE-2026-34457: whoever calls himself a health check is let in.
+#[tokio::test]
+async fn a_health_check_is_nobody_special() {
+    let world = World::new().await;
+    let ask = Ask { certificate: None, signer: None, ..Ask::get("/orders/7") };
+    assert_eq!(world.ask(&ask.header("user-agent", "belay-health-check")).await.status, 401);
+    let check = Ask { certificate: None, signer: None, ..Ask::get("/healthz") };
+    assert_eq!(world.ask(&check.header("user-agent", "belay-health-check")).await.status, 401);
+}
+
+/// Rapid reset (CVE-2023-44487) and made-you-reset (CVE-2025-8671): what nobody waits for is not worked on.
+#[tokio::test]
+async fn a_stream_that_was_reset_is_not_worked_on() {
+    let world = with_origin("").await;
+    let stream = world.connect(Some("checkout"), &[b"h2"]).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        let request = http::Request::builder().uri(format!("https://{HOST}/mtls")).body(()).unwrap();
+        streams.push(sender.clone().ready().await.unwrap().send_request(request, true).unwrap());
+    }
+    let active = |count: &str| {
+        world.metrics().contains(&format!("belay_server_active_requests{{pool=\"shop\",server=\"a\"}} {count}"))
+    };
+    settled("all are worked on", || active("10")).await;
+    streams.iter_mut().for_each(|(_, stream)| stream.send_reset(h2::Reason::CANCEL));
+    settled("none is", || active("0")).await;
+    assert!(!world.metrics().contains("belay_refusals_total{listener=\"edge\",reason=\"malformed_request\"} 1"));
+}
+
+#[test_case("workers-ca.pem", "", "holds no certificate"; "an empty ca")]
+#[test_case("workers-ca.pem", "garbage", "holds no certificate"; "a garbled ca")]
+#[test_case("workers.crl", "", "holds no revocation list"; "an empty list")]
+#[test_case("workers.crl", "-----BEGIN X509 CRL-----\nAQID\n-----END X509 CRL-----\n", "revocation list 1 is broken"; "a garbled list")]
+#[test_case("lb.pem", "", "holds no certificate"; "no certificate")]
+#[test_case("lb.key", "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", "the private key is broken"; "a garbled key")]
+#[test_case("checkout.pub", "", "holds no public key"; "no token key")]
+#[tokio::test]
+async fn a_broken_file_is_named_and_the_old_one_stays(file: &str, content: &str, expected: &str) {
+    let site = Site::new(NOW).await;
+    let list = site.worker_ca.list(1, 100, &[]);
+    let world = world_of(site, "ca: [workers-ca.pem], crl: [workers.crl]", &[("workers.crl", list)]);
+    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].health.is_up())).await;
+    world.write(file, content);
+    let refused = show(&world.live.refresh().unwrap_err());
+    assert!(refused.contains(file) && refused.contains(expected), "{refused}");
+    assert_eq!(world.ask(&Ask { signer: None, ..Ask::get("/mtls") }).await.status, 200);
+    std::fs::remove_file(world.folder.path().join(file)).unwrap();
+    let refused = show(&world.live.refresh().unwrap_err());
+    assert!(refused.contains(file) && refused.contains("cannot be opened"), "{refused}");
+}

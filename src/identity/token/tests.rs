@@ -271,6 +271,42 @@ fn rsa(size: rcgen::RsaKeySize) -> SigningKey {
     key_of(&rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).unwrap().serialize_pem())
 }
 
+/// Of 1024 bits.
+const SHORT_RSA: &str = "\
+-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDD6GypGLUCJyqHmoJCLLUpglGJ
+jlIbyWrT4ZHQ4AUW6RRlvCkAw8+ovdzcEG55qnIHAo1Fakj5lln/A/DV9orGGIb9
+0JNJSZhTsCiBnB+xg+LNdvjdtCz26yziqHQPTXRBLzNqjShBK5BR+LLshHx7FwVv
+xNWqA7K698XDXeI60QIDAQAB
+-----END PUBLIC KEY-----
+";
+
+#[test]
+fn a_short_rsa_key_is_none() {
+    use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
+    let der = SubjectPublicKeyInfoDer::from_pem_slice(SHORT_RSA.as_bytes()).unwrap();
+    assert_eq!(VerifyingKey::from_spki(&der).err(), Some(BadKey::RsaSize));
+}
+
+/// ES256 has its two numbers side by side (RFC 7518 § 3.4); the same signature in DER is another text for it.
+#[test]
+fn a_signature_in_der_is_none() {
+    let world = World::new();
+    let token = world.key.sign(&Kid::parse("w-1").unwrap(), &claims()).unwrap();
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let integer = |bytes: &[u8]| {
+        let bytes: Vec<u8> = bytes.iter().copied().skip_while(|b| *b == 0).collect();
+        let pad = usize::from(bytes[0] >= 0x80);
+        let length = u8::try_from(bytes.len() + pad).unwrap();
+        [&[2, length][..], &vec![0; pad], &bytes].concat()
+    };
+    let both = [integer(&raw[..32]), integer(&raw[32..])].concat();
+    let der = [&[0x30, u8::try_from(both.len()).unwrap()][..], &both].concat();
+    let other = format!("{message}.{}", URL_SAFE_NO_PAD.encode(der));
+    assert_eq!(world.verify([Some(other.as_bytes()), None]).err(), Some(Refusal::TokenSignature));
+}
+
 const SECRET: &str = "bG9uZyBlbm91Z2ggYW5kIHJhbmRvbSBlbm91Z2ggdG8gYmUgdGFrZW4gYXMgYSBzZWNyZXQ=";
 
 fn backed_by_nothing() -> Value {
