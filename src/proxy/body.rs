@@ -1,36 +1,106 @@
-//! Bodies whose digest the token names: held, in bounds, until it is known to be theirs.
+//! A request's body: how much of it comes and how fast, and, where the token names its digest, held in bounds until it
+//! is known to be the one that was signed.
 
+use super::connection::Link;
 use super::exchange::Exchange;
 use crate::identity::BodyDigest;
 use crate::refusal::Refusal;
+use crate::room::Room;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora_proxy::Session;
+use std::sync::Arc;
 
 /// The longest body that can be read before a server is picked, and be sent all the same, in bytes: Pingora's own buffer.
 const BEFORE_PICK_MAX: usize = 64 * 1024;
 const CONTENT_DIGEST: &str = "content-digest";
 
+/// The body of one request.
+#[derive(Debug)]
+pub(super) struct Body {
+    link: Arc<Link>,
+    /// Bytes that have come, of the present attempt.
+    received: u64,
+    /// The most that may.
+    pub(super) max: u64,
+    /// Its pace is ours to watch: the connection itself does not know when it waits.
+    is_paced: bool,
+    /// What the token says that its digest must be.
+    pub(super) digest: Option<BodyDigest>,
+    /// The room that it holds, until the request ends.
+    pub(super) room: Option<Room>,
+    withheld: Option<Withheld>,
+}
+
 /// A body that is withheld while it comes.
 #[derive(Debug)]
-pub(super) struct Withheld {
+struct Withheld {
     expected: BodyDigest,
-    /// In bytes; so much room there is.
+    /// In bytes.
     max: usize,
     bytes: BytesMut,
 }
 
-impl Withheld {
-    /// Another server is asked, and the body comes again.
-    pub(super) fn start_again(&mut self) {
-        self.bytes.clear();
+impl Body {
+    pub(super) const fn new(link: Arc<Link>) -> Self {
+        Self { link, received: 0, max: u64::MAX, is_paced: false, digest: None, room: None, withheld: None }
     }
 
-    /// Takes a piece, and gives all of them back with the last.
+    /// Bytes that have come.
+    pub(super) fn received(&self) -> usize {
+        usize::try_from(self.received).unwrap_or(usize::MAX)
+    }
+
+    /// From here on it is waited for.
+    pub(super) fn is_awaited(&mut self) {
+        self.is_paced = true;
+        self.link.wait_for_body();
+    }
+
+    /// Another server is asked, and it comes again from its start.
+    pub(super) fn starts_again(&mut self) {
+        self.received = 0;
+        self.withheld.iter_mut().for_each(|withheld| withheld.bytes.clear());
+    }
+
+    /// Takes a piece on its way to the server. What is withheld goes with the last.
     ///
     /// # Errors
-    /// [`Refusal::TokenBody`] if they are not what was signed, [`Refusal::BodyTooLargeToHold`] if they are too many.
-    pub(super) fn take(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
+    /// [`Refusal::BodyTooLarge`], [`Refusal::BodyTooLargeToHold`], [`Refusal::HeldBodiesFull`], and
+    /// [`Refusal::TokenBody`] if it is not what was signed.
+    pub(super) fn came(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
+        // A tunnel's bytes are no body.
+        if self.link.is_tunnel() {
+            return Ok(());
+        }
+        let bytes = piece.as_ref().map_or(0, Bytes::len);
+        if self.is_paced {
+            self.link.body_came(bytes);
+        }
+        self.received = self.received.saturating_add(bytes as u64);
+        if self.received > self.max {
+            return Err(Refusal::BodyTooLarge);
+        }
+        if self.withheld.is_some() {
+            self.hold(bytes)?;
+        }
+        if let Some(withheld) = &mut self.withheld {
+            withheld.take(piece, is_last)?;
+        }
+        if self.is_paced && !is_last {
+            self.link.wait_for_body();
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let room = self.room.as_mut().ok_or(Refusal::Internal)?;
+        if room.grow(bytes) { Ok(()) } else { Err(Refusal::HeldBodiesFull) }
+    }
+}
+
+impl Withheld {
+    fn take(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
         // Nothing at all would tell the server that this is the end.
         let came = piece.replace(Bytes::new()).unwrap_or_default();
         if self.bytes.len().saturating_add(came.len()) > self.max {
@@ -55,45 +125,46 @@ impl Withheld {
 /// [`Refusal::TokenBody`] if it is another, [`Refusal::BodyTooLargeToHold`] and [`Refusal::HeldBodiesFull`] if there is
 /// no room, [`Refusal::MalformedRequest`] if it cannot be read.
 pub(super) async fn check(session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
-    let Some(expected) = exchange.body_digest() else { return Ok(()) };
+    let max = exchange.snapshot().digest_body_max;
+    let body = exchange.body();
+    let Some(expected) = body.digest else { return Ok(()) };
     let headers = &session.req_header().headers;
     let mut told = headers.get_all(CONTENT_DIGEST).iter();
     if told.any(|value| value.to_str().ok().and_then(BodyDigest::parse) != Some(expected)) {
         return Err(Refusal::TokenBody);
     }
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let max = exchange.snapshot().digest_body_max;
     if length.is_some_and(|length| length > max) {
         return Err(Refusal::BodyTooLargeToHold);
     }
     let needed = length.unwrap_or(max);
     if needed > BEFORE_PICK_MAX {
-        exchange.withhold(Withheld { expected, max: needed, bytes: BytesMut::new() });
+        body.withheld = Some(Withheld { expected, max: needed, bytes: BytesMut::new() });
         return Ok(());
     }
-    let body = read(session, exchange, needed).await?;
-    if BodyDigest::of(&body) == expected { Ok(()) } else { Err(Refusal::TokenBody) }
+    let came = read(session, body, needed).await?;
+    if BodyDigest::of(&came) == expected { Ok(()) } else { Err(Refusal::TokenBody) }
 }
 
 /// Reads a whole body, which Pingora keeps for the server.
-async fn read(session: &mut Session, exchange: &mut Exchange, max: usize) -> Result<BytesMut, Refusal> {
+async fn read(session: &mut Session, body: &mut Body, max: usize) -> Result<BytesMut, Refusal> {
     if session.req_header().headers.contains_key(EXPECT) {
         session.req_header_mut().remove_header(&EXPECT);
         session.as_downstream_mut().write_continue_response().await.map_err(|_gone| Refusal::MalformedRequest)?;
     }
     let downstream = session.as_downstream_mut();
     downstream.enable_retry_buffering();
-    exchange.link().wait_for_body();
-    let mut body = BytesMut::new();
+    let mut whole = BytesMut::new();
+    body.link.wait_for_body();
     while let Some(piece) = downstream.read_request_body().await.map_err(|_broken| Refusal::MalformedRequest)? {
-        exchange.link().body_came(piece.len());
-        exchange.hold(piece.len())?;
-        if body.len().saturating_add(piece.len()) > max {
+        body.link.body_came(piece.len());
+        if whole.len().saturating_add(piece.len()) > max {
             return Err(Refusal::BodyTooLargeToHold);
         }
-        body.extend_from_slice(&piece);
-        exchange.link().wait_for_body();
+        body.hold(piece.len())?;
+        whole.extend_from_slice(&piece);
+        body.link.wait_for_body();
     }
-    exchange.link().body_came(0);
-    Ok(body)
+    body.link.body_came(0);
+    Ok(whole)
 }

@@ -1,19 +1,18 @@
 //! One request and its response, from the head to the record of its outcome.
 
-use super::body::Withheld;
+use super::body::Body;
 use super::connection::Link;
 use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
 use crate::filter::Headers;
-use crate::identity::{BodyDigest, Denied, Profile, Sighting, Verified};
+use crate::identity::{Denied, Profile, Sighting, Verified};
 use crate::metrics;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
-use crate::room::Room;
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
 use crate::upstream::Picked;
@@ -54,17 +53,10 @@ pub struct Exchange {
     token: Option<Sighting>,
     permit: Option<Permit>,
     picked: Option<Picked>,
-    body_digest: Option<BodyDigest>,
-    room: Option<Room>,
+    body: Body,
     status: Option<u16>,
     sent: usize,
-    /// The pace of the body is ours to watch.
-    paced: bool,
-    withheld: Option<Withheld>,
     original_host: Option<Box<str>>,
-    received: u64,
-    /// The longest body, in bytes.
-    body_max: u64,
     refusal: Option<Refusal>,
     answer: AnswerKind,
     stage: Stage,
@@ -95,10 +87,11 @@ enum Stage {
 impl Exchange {
     pub(super) fn begin(live: &Arc<Live>, listener: ListenerName, link: Arc<Link>) -> Self {
         Self {
+            body: Body::new(Arc::clone(&link)),
+            link,
             snapshot: live.snapshot(),
             started: live.state().clock.now(),
             live: Arc::clone(live),
-            link,
             source: Source { listener, address: None, client: None, tls_version: None, certificate: None },
             request_id: OnceCell::new(),
             subject: None,
@@ -111,15 +104,9 @@ impl Exchange {
             token: None,
             permit: None,
             picked: None,
-            body_digest: None,
-            room: None,
             status: None,
             sent: 0,
-            paced: false,
-            withheld: None,
             original_host: None,
-            received: 0,
-            body_max: u64::MAX,
             refusal: None,
             answer: AnswerKind::Plain,
             stage: Stage::Begun,
@@ -134,10 +121,6 @@ impl Exchange {
         self.source.address = address.map(|address| (address.ip(), address.port()));
         self.source.tls_version = client.map(|client| client.version);
         self.source.certificate = client.and_then(|client| client.peer.as_ref()).map(crate::identity::Peer::thumbprint);
-    }
-
-    pub(super) const fn may_receive(&mut self, body_max: u64) {
-        self.body_max = body_max;
     }
 
     pub(super) fn concerns(&mut self, facts: &Facts, head: &RequestHeader) {
@@ -164,14 +147,16 @@ impl Exchange {
     /// From here on the edge's own request id counts.
     pub(super) fn knows(&mut self, verified: &Verified) {
         self.verified = true;
+        self.workload = verified.principal().workload().map(|workload| workload.name.clone());
         if let Some(token) = verified.token() {
             self.snapshot.keys.used(&token.kid);
             if let Some(offset) = &self.snapshot.clock_offset {
                 offset.set(self.started.unix_seconds().saturating_sub(token.iat));
             }
-            self.body_digest = token.body;
+            let held = &self.live.state().held;
+            self.body.digest = token.body;
+            self.body.room = self.workload.clone().map(|workload| held.room(workload));
         }
-        self.workload = verified.principal().workload().map(|workload| workload.name.clone());
         self.token = verified.token().cloned();
         if let Some(rid) = verified.token().and_then(|token| token.rid.clone()) {
             self.request_id = OnceCell::with_value(rid);
@@ -244,47 +229,23 @@ impl Exchange {
         let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
         // The server of an attempt before this one is let go first, and the body comes again from its start.
         self.picked = None;
-        self.received = 0;
-        self.withheld.iter_mut().for_each(Withheld::start_again);
+        self.body.starts_again();
         let picked = self.snapshot.pools.pick(permit)?;
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
         Ok(peer)
     }
 
-    /// Counts a piece of the body, and withholds it while its digest is not known.
+    /// Takes a piece of the body on its way to the server.
     ///
     /// # Errors
-    /// [`Refusal::BodyTooLarge`], and what [`Withheld::take`] refuses.
+    /// What [`Body::came`] refuses.
     pub(super) fn body_came(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
-        if self.link.is_tunnel() {
-            return Ok(());
-        }
-        let bytes = piece.as_ref().map_or(0, Bytes::len);
-        if self.paced {
-            self.link.body_came(bytes);
-        }
-        self.received = self.received.saturating_add(bytes as u64);
-        let taken = match &self.withheld {
-            _ if self.received > self.body_max => Err(Refusal::BodyTooLarge),
-            Some(_) => self.take_withheld(piece, is_last),
-            None => Ok(()),
-        };
-        if self.paced && !is_last {
-            self.link.wait_for_body();
-        }
-        taken.inspect_err(|refusal| self.refusal = Some(*refusal))
+        self.body.came(piece, is_last).inspect_err(|refusal| self.refusal = Some(*refusal))
     }
 
-    fn take_withheld(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
-        self.hold(piece.as_ref().map_or(0, Bytes::len))?;
-        self.withheld.as_mut().map_or(Ok(()), |withheld| withheld.take(piece, is_last))
-    }
-
-    /// From here on the body is waited for, where the connection itself does not know: of an HTTP/2 stream only we do.
-    pub(super) fn awaits_body(&mut self) {
-        self.paced = true;
-        self.link.wait_for_body();
+    pub(super) const fn body(&mut self) -> &mut Body {
+        &mut self.body
     }
 
     /// The response has begun.
@@ -300,27 +261,8 @@ impl Exchange {
 
     /// A route that asks nobody who he is knows nobody, whatever a token says.
     pub(super) fn forgets_who_asks(&mut self) {
-        (self.workload, self.token, self.body_digest, self.source.client) = (None, None, None, None);
+        (self.workload, self.token, self.body.digest, self.source.client) = (None, None, None, None);
         (self.verified, self.profile, self.request_id) = (false, None, OnceCell::new());
-    }
-
-    /// What the token says that the body's digest must be.
-    pub(super) const fn body_digest(&self) -> Option<BodyDigest> {
-        self.body_digest
-    }
-
-    /// Takes room for so much more of a body that is held, until the request ends.
-    ///
-    /// # Errors
-    /// [`Refusal::HeldBodiesFull`].
-    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let workload = self.workload.clone().ok_or(Refusal::Internal)?;
-        let room = self.room.get_or_insert_with(|| self.live.state().held.room(workload));
-        if room.grow(bytes) { Ok(()) } else { Err(Refusal::HeldBodiesFull) }
-    }
-
-    pub(super) fn withhold(&mut self, withheld: Withheld) {
-        self.withheld = Some(withheld);
     }
 
     /// From here on that is the host that was asked for: what the token says.
@@ -474,8 +416,7 @@ impl Drop for Exchange {
             if self.link.was_too_slow() {
                 self.refusal = Some(Refusal::BodyTooSlow);
             }
-            let received = usize::try_from(self.received).unwrap_or(usize::MAX);
-            self.record_outcome(self.status, (received, self.sent), false);
+            self.record_outcome(self.status, (self.body.received(), self.sent), false);
         }
     }
 }

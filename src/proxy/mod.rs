@@ -54,7 +54,7 @@ impl Gate {
     fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
         let snapshot = Arc::clone(exchange.snapshot());
         let entrance = snapshot.entrances.get(&self.listener).ok_or(Refusal::Internal)?;
-        exchange.may_receive(entrance.limits.body);
+        exchange.body().max = entrance.limits.body;
         if exchange.link().had_too_large_a_head() {
             return Err(exchange.deny(&Refusal::HeadTooLarge.into()));
         }
@@ -219,7 +219,7 @@ impl ProxyHttp for Gate {
     ) -> pingora::Result<()> {
         // On HTTP/1.1 the connection knows when it waits for the body; gRPC's is a stream, which may be silent.
         if session.is_http2() && !session.as_downstream_mut().is_body_done() && !head::may_be_quiet(session) {
-            exchange.awaits_body();
+            exchange.body().is_awaited();
         }
         outbound::identify(request, session, exchange)
     }
