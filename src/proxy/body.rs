@@ -87,7 +87,10 @@ impl Body {
         if let Some(withheld) = &mut self.withheld {
             withheld.take(piece, is_last)?;
         }
-        if self.is_paced && !is_last {
+        if is_last {
+            // An empty last piece is an end in HTTP/1.1, and the end that follows would be a second one.
+            *piece = piece.take().filter(|bytes| !bytes.is_empty());
+        } else if self.is_paced {
             self.link.wait_for_body();
         }
         Ok(())
