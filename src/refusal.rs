@@ -80,6 +80,8 @@ refusals! {
         "The request's body is too large.", "The body is over `limits.body`.";
     BodyTooSlow = 408 "request" "body_too_slow", None,
         "The request's body came too slowly.", "The body came slower than `limits.body_min_rate`.";
+    ResponseNotTaken = 408 "request" "response_not_taken", None,
+        "The response was not read.", "The client took nothing of the response for `limits.write_timeout`.";
     WrongAuthority = 421 "request" "wrong_authority", None,
         "This connection is not for that host.", "The certificate of the connection does not name the request's host.";
     NoRoute = 404 "route" "no_route", None,

@@ -7,6 +7,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io::Write,
     sync::atomic::{AtomicBool, Ordering},
@@ -109,7 +110,16 @@ fn as_text(record: &Record<'_>, now: Timestamp, message: &str, colours: bool) ->
     let (word, code) = word(record.level());
     let time = now.to_string();
     let time = time.split_once('.').map_or(time.as_str(), |(seconds, _)| seconds);
-    format!("{time}Z {} {message}", paint(colours, code, word))
+    format!("{time}Z {} {}", paint(colours, code, word), visible(message))
+}
+
+/// A message may quote what a stranger has sent: it shall not steer the terminal.
+fn visible(message: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n';
+    if !message.contains(steers) {
+        return message.into();
+    }
+    message.chars().map(|c| if steers(c) { c.escape_default().to_string() } else { c.into() }).collect()
 }
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-log.html>
@@ -131,6 +141,11 @@ mod tests {
         assert_eq!(gate.pass(("a.rs", 2), at(100)), Some(0), "another place has its own");
         assert_eq!(gate.pass(("a.rs", 1), at(101)), Some(30));
         assert_eq!(gate.pass(("a.rs", 1), at(101)), Some(0), "told once");
+    }
+
+    #[test]
+    fn no_message_steers_the_terminal() {
+        assert_eq!(visible("a\u{1b}[2Jb\r\tc\nd\u{9b}e\u{e9}"), "a\\u{1b}[2Jb\\r\\tc\nd\\u{9b}e\u{e9}");
     }
 
     #[test]

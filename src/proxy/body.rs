@@ -9,7 +9,7 @@ use crate::room::Room;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora_proxy::Session;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The longest body that can be read before a server is picked, and be sent all the same, in bytes: Pingora's own buffer.
 const BEFORE_PICK_MAX: usize = 64 * 1024;
@@ -51,9 +51,10 @@ impl Body {
         usize::try_from(self.received).unwrap_or(usize::MAX)
     }
 
-    /// From here on it is waited for.
-    pub(super) fn is_awaited(&mut self) {
+    /// From here on it is waited for, by a server that may itself be as slow as its timeout lets it.
+    pub(super) fn is_awaited(&mut self, server: Duration) {
         self.is_paced = true;
+        self.link.wait_also_for_server(server);
         self.link.wait_for_body();
     }
 

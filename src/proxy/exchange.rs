@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::connection::Link;
+use super::head;
 use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
@@ -225,15 +226,24 @@ impl Exchange {
     }
 
     /// The next server of the permit's pool, and how to reach it for a request that may be quiet for long, or not.
-    pub(super) fn pick(&mut self, is_long: bool) -> Result<HttpPeer, Refusal> {
+    pub(super) fn pick(&mut self, session: &Session) -> Result<HttpPeer, Refusal> {
         let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
         // The server of an attempt before this one is let go first, and the body comes again from its start.
         self.picked = None;
         self.body.starts_again();
         let picked = self.snapshot.pools.pick(permit)?;
+        let is_long = head::asks_for_tunnel(session) || picked.speaks_h2() && head::calls_grpc(session);
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
         Ok(peer)
+    }
+
+    /// The server waits for the body. A gRPC call of somebody whom we know may be silent.
+    pub(super) fn awaits_body(&mut self, session: &Session) {
+        let Some(picked) = &self.picked else { return };
+        if !(self.workload.is_some() && picked.speaks_h2() && head::calls_grpc(session)) {
+            self.body.is_awaited(picked.between_bytes());
+        }
     }
 
     /// Takes a piece of the body on its way to the server.

@@ -16,6 +16,11 @@ pub(super) fn repeat_if_harmless(session: &Session, mut error: Box<Error>, reuse
 
 /// Answers, if there is still somebody to answer and nothing was answered yet.
 pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    if matches!((error.esource(), error.etype()), (ErrorSource::Downstream, ErrorType::WriteTimedout)) {
+        // Who does not read is not told, but the outcome is.
+        exchange.refuse(Refusal::ResponseNotTaken);
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
     let refusal = exchange.refusal().or_else(|| refusal_of(error));
     let Some(refusal) = refusal.filter(|_| session.response_written().is_none()) else {
         return FailToProxy { error_code: 0, can_reuse_downstream: false };

@@ -164,10 +164,17 @@ pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal>
     request.set_raw_path(clear.facts.target.as_bytes()).map_err(|_unfit| Refusal::Internal)
 }
 
-/// Whether nothing may come for long, and that be no fault: tunnels and gRPC.
-pub(super) fn may_be_quiet(session: &Session) -> bool {
-    let headers = &session.req_header().headers;
-    is_websocket(headers) || is_grpc(headers)
+/// Whether it asks for a tunnel, in which nothing may come for long.
+pub(super) fn asks_for_tunnel(session: &Session) -> bool {
+    is_websocket(&session.req_header().headers)
+}
+
+/// Whether it is a gRPC call, in which both sides may be silent for long. A content type alone is not enough to be
+/// spared the pace of a body.
+pub(super) fn calls_grpc(session: &Session) -> bool {
+    let head = session.req_header();
+    let trailers = head.headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    session.is_http2() && head.method == Method::POST && trailers && is_grpc(&head.headers)
 }
 
 /// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>

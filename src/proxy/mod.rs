@@ -205,7 +205,7 @@ impl ProxyHttp for Gate {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
-        exchange.pick(head::may_be_quiet(session)).map(Box::new).map_err(|refusal| {
+        exchange.pick(session).map(Box::new).map_err(|refusal| {
             exchange.refuse(refusal);
             Error::explain(ErrorType::HTTPStatus(refusal.facts().status), refusal.facts().explain)
         })
@@ -217,9 +217,9 @@ impl ProxyHttp for Gate {
         request: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        // On HTTP/1.1 the connection knows when it waits for the body; gRPC's is a stream, which may be silent.
-        if session.is_http2() && !session.as_downstream_mut().is_body_done() && !head::may_be_quiet(session) {
-            exchange.body().is_awaited();
+        // On HTTP/1.1 the connection knows when it waits for the body.
+        if session.is_http2() && !session.as_downstream_mut().is_body_done() {
+            exchange.awaits_body(session);
         }
         outbound::identify(request, session, exchange)
     }

@@ -2,12 +2,12 @@
 
 use crate::config::Bind;
 use pingora::protocols::l4::stream::Stream as Raw;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use std::{
     collections::HashMap,
     fmt, fs, io,
     net::{SocketAddr, TcpListener as StdTcp},
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     os::unix::net::{UnixListener as StdUnix, UnixStream as StdUnixStream},
     path::{Path, PathBuf},
 };
@@ -46,13 +46,30 @@ pub(super) enum Socket {
 }
 
 /// A path that is removed when nobody listens at it any more.
-pub(super) struct OwnPath(PathBuf);
+pub(super) struct OwnPath {
+    path: PathBuf,
+    /// Device and inode.
+    made: Option<(u64, u64)>,
+}
+
+impl OwnPath {
+    fn new(path: PathBuf) -> Self {
+        let made = identity(&path);
+        Self { path, made }
+    }
+}
 
 impl Drop for OwnPath {
     fn drop(&mut self) {
-        // Somebody else may have removed it.
-        fs::remove_file(&self.0).ok();
+        // Somebody else may have removed it, or have put his own in its place.
+        if self.made.is_some() && identity(&self.path) == self.made {
+            fs::remove_file(&self.path).ok();
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 impl Bound {
@@ -108,7 +125,7 @@ impl Bound {
         match self {
             Self::Tcp(socket, _) => TcpListener::from_std(socket).map(Socket::Tcp),
             Self::Unix(socket, path) => {
-                UnixListener::from_std(socket).map(|socket| Socket::Unix { socket, _path: OwnPath(path) })
+                UnixListener::from_std(socket).map(|socket| Socket::Unix { socket, _path: OwnPath::new(path) })
             }
         }
     }
@@ -167,8 +184,11 @@ fn at_path(path: &Path, mode: u32) -> io::Result<StdUnix> {
     if is_socket && StdUnixStream::connect(path).is_err_and(|fault| fault.kind() == io::ErrorKind::ConnectionRefused) {
         fs::remove_file(path)?;
     }
-    let socket = StdUnix::bind(path)?;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    // Before it listens nobody can connect, whatever its first mode.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    listen(&socket, BACKLOG)?;
+    Ok(StdUnix::from(socket))
 }

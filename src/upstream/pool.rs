@@ -12,7 +12,7 @@ use http::HeaderName;
 use parking_lot::Mutex;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 /// What outlives a reload of a server: kept by pool, name and address.
 #[derive(Debug)]
@@ -205,6 +205,18 @@ impl Picked {
     #[must_use]
     pub fn peer(&self, is_long: bool) -> HttpPeer {
         self.way.to(self.server.address, is_long)
+    }
+
+    /// Whether it is spoken to in HTTP/2.
+    #[must_use]
+    pub fn speaks_h2(&self) -> bool {
+        self.way.speaks_h2
+    }
+
+    /// How long it may take to take a piece of a body.
+    #[must_use]
+    pub fn between_bytes(&self) -> Duration {
+        self.way.timeouts.between_bytes
     }
 
     /// Whether a trailer of its responses passes.

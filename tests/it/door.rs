@@ -431,7 +431,10 @@ async fn who_does_not_read_is_not_served() {
     let (response, _) = sender.ready().await.unwrap().send_request(request, true).unwrap();
     let unread = response.await.unwrap();
     settled("the other's end", || world.records_of("outcome").len() == 2).await;
-    assert!(world.records_of("outcome").iter().all(|outcome| outcome["belay"]["complete"] == false));
+    for outcome in world.records_of("outcome") {
+        assert_eq!(outcome["belay"]["complete"], false);
+        assert_eq!(outcome["event"]["reason"], "request.response_not_taken");
+    }
     drop((h1, unread));
 }
 

@@ -261,3 +261,53 @@ async fn a_quiet_tunnel_goes_on() {
     stream.read_exact(&mut echo).await.unwrap();
     assert_eq!(&echo, b"still here");
 }
+
+/// An origin that listens and says nothing.
+async fn silent(h2: bool) -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = socket.accept().await {
+            tokio::spawn(hear(stream, h2));
+        }
+    });
+    address
+}
+
+async fn hear(mut stream: TcpStream, h2: bool) {
+    let mut unanswered = Vec::new();
+    if !h2 {
+        stream.read_to_end(&mut unanswered).await.unwrap_or_default();
+        return;
+    }
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let mut unanswered = Vec::new();
+    while let Some(Ok(request)) = connection.accept().await {
+        unanswered.push(request);
+    }
+    drop(unanswered);
+}
+
+/// A content type alone does not buy a server's time: only a gRPC call that can be one.
+#[test_case(true, "POST", true, true; "a call")]
+#[test_case(true, "POST", false, false; "without te")]
+#[test_case(true, "PUT", true, false; "another method")]
+#[test_case(false, "POST", true, false; "to a server that cannot speak it")]
+#[tokio::test]
+async fn a_call_may_be_quiet(h2: bool, method: &str, te: bool, expected: bool) {
+    let pool = if h2 { "    http: 2\n" } else { "" };
+    let pool = format!("{pool}    timeouts: {{ between_bytes: 20ms, tunnel: 1h }}\n");
+    let world = before(Site::new(NOW).await, &silent(h2).await, &pool);
+    let stream = world.connect(Some("checkout"), &[b"h2"]).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().method(method).uri(format!("https://{HOST}/mtls"));
+    let request = request.header("content-type", "application/grpc");
+    let request = if te { request.header("te", "trailers") } else { request };
+    let (mut response, _) = sender.ready().await.unwrap().send_request(request.body(()).unwrap(), true).unwrap();
+    let within = if expected { Duration::from_millis(100) } else { Duration::from_secs(30) };
+    match tokio::time::timeout(within, &mut response).await {
+        Ok(answer) => assert_eq!((answer.unwrap().status().as_u16(), expected), (504, false)),
+        Err(_still_quiet) => assert!(expected),
+    }
+}

@@ -1,10 +1,12 @@
 //! What the origin sees, what the client gets, and what is written down.
 
 use crate::support::{Ask, NOW, Site, World, eventually, settled};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// A port that only root could listen on, and nobody does.
 const NOBODY: &str = "127.0.0.1:1";
@@ -530,18 +532,18 @@ fn stripping_leaves_none_of_ours_inbound() {
 }
 
 /// An origin that reads strictly, keeps its connections, and remembers where each request began.
-async fn strict_origin(begins: std::sync::Arc<std::sync::Mutex<Vec<String>>>) -> String {
+async fn strict_origin(begins: Arc<Mutex<Vec<String>>>) -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((stream, _)) = socket.accept().await {
-            tokio::spawn(read_strictly(stream, std::sync::Arc::clone(&begins)));
+            tokio::spawn(read_strictly(stream, Arc::clone(&begins)));
         }
     });
     address
 }
 
-async fn read_strictly(mut stream: tokio::net::TcpStream, begins: std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+async fn read_strictly(mut stream: TcpStream, begins: Arc<Mutex<Vec<String>>>) {
     loop {
         let mut request = Vec::new();
         let is_whole = |request: &[u8]| {
@@ -553,16 +555,33 @@ async fn read_strictly(mut stream: tokio::net::TcpStream, begins: std::sync::Arc
             request.push(byte);
         }
         let first = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
-        begins.lock().unwrap().push(first);
+        begins.lock().push(first);
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap_or_default();
     }
+}
+
+/// Sends a body in just those frames, and says how it was answered.
+async fn upload(world: &World, pieces: &[&'static str], signed: bool) -> u16 {
+    let digest = belay::identity::BodyDigest::of(pieces.concat().as_bytes()).to_string();
+    let ask = Ask { method: "POST", ..Ask::get("/orders/7") };
+    let ask = if signed { ask.claim("cdg", digest) } else { ask };
+    let stream = world.connect(Some("checkout"), &[b"h2"]).await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().method("POST").uri("https://shop.example.com/orders/7");
+    let request = request.header("edge-identity", world.token("checkout", &ask)).body(()).unwrap();
+    let (response, mut body) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+    for (index, piece) in pieces.iter().enumerate() {
+        body.send_data(bytes::Bytes::from_static(piece.as_bytes()), index + 1 == pieces.len()).unwrap();
+    }
+    response.await.unwrap().status().as_u16()
 }
 
 /// A body of HTTP/2 that ends in an empty frame ends once, and the connection to the origin is at the next request then.
 #[tokio::test]
 async fn a_body_ends_once() {
-    let begins = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let address = strict_origin(std::sync::Arc::clone(&begins)).await;
+    let begins = Arc::<Mutex<Vec<String>>>::default();
+    let address = strict_origin(Arc::clone(&begins)).await;
     let token = "audience: https://lb.example.com\n  token: { digest_body_max: 1MiB }";
     let world = World::before_checks(Site::new(NOW).await, |text| {
         let (before, _) = text.split_once("    servers: [").unwrap();
@@ -571,24 +590,11 @@ async fn a_body_ends_once() {
     });
     for pieces in [&[""][..], &["abc", ""], &["abc"], &["", "abc", ""]] {
         for signed in [false, true] {
-            let whole = pieces.concat();
-            let digest = belay::identity::BodyDigest::of(whole.as_bytes()).to_string();
-            let ask = Ask { method: "POST", ..Ask::get("/orders/7") };
-            let ask = if signed { ask.claim("cdg", digest) } else { ask };
-            let stream = world.connect(Some("checkout"), &[b"h2"]).await;
-            let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
-            let request = http::Request::builder().method("POST").uri("https://shop.example.com/orders/7");
-            let request = request.header("edge-identity", world.token("checkout", &ask)).body(()).unwrap();
-            let (response, mut body) = sender.ready().await.unwrap().send_request(request, false).unwrap();
-            for (index, piece) in pieces.iter().enumerate() {
-                body.send_data(bytes::Bytes::from_static(piece.as_bytes()), index + 1 == pieces.len()).unwrap();
-            }
-            assert_eq!(response.await.unwrap().status(), 200, "{pieces:?} signed {signed}");
+            assert_eq!(upload(&world, pieces, signed).await, 200, "{pieces:?} signed {signed}");
             assert_eq!(world.ask(&Ask { signer: None, ..Ask::get("/mtls") }).await.status, 200, "{pieces:?} {signed}");
         }
     }
-    let begins = begins.lock().unwrap();
+    let begins = begins.lock();
     assert!(begins.iter().all(|first| first.ends_with("HTTP/1.1")), "{begins:?}");
     assert_eq!(begins.len(), 16);
 }

@@ -123,7 +123,7 @@ impl Default for Limits {
             headers: 100,
             head_timeout: time("5s"),
             idle_timeout: time("60s"),
-            write_timeout: time("30s"),
+            write_timeout: time("5m"),
             body: SizeText("10MiB".into()),
             body_min_rate: RateText("1KiB/s".into()),
         }

@@ -38,6 +38,8 @@ pub(in crate::proxy) struct Link {
 #[derive(Debug)]
 struct Pace {
     patience: Duration,
+    /// The most that it may become.
+    patience_max: Duration,
     waiting_since: Option<Instant>,
     /// Whether its pace is of interest: until the response begins, and not before the client may send it.
     counts: bool,
@@ -57,7 +59,7 @@ impl Link {
             judged: AtomicBool::new(false),
             too_slow: AtomicBool::new(false),
             rate_min,
-            pace: Mutex::new(Pace { patience: GRACE, waiting_since: None, counts: true }),
+            pace: Mutex::new(Pace { patience: GRACE, patience_max: PATIENCE_MAX, waiting_since: None, counts: true }),
         }
     }
 
@@ -114,13 +116,20 @@ impl Link {
         }
     }
 
+    /// The wait may also be for the server, which has so long to take a piece: its own timeout shall come first.
+    pub(in crate::proxy) fn wait_also_for_server(&self, timeout: Duration) {
+        let mut pace = self.pace.lock();
+        pace.patience = GRACE.saturating_add(timeout);
+        pace.patience_max = PATIENCE_MAX.saturating_add(timeout);
+    }
+
     /// A piece of the body has come, and nobody waits any more.
     pub(in crate::proxy) fn body_came(&self, bytes: usize) {
         let mut pace = self.pace.lock();
         let waited = pace.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
         let millis = (bytes as u64).saturating_mul(1000).checked_div(self.rate_min).unwrap_or(0);
         let patience = pace.patience.saturating_sub(waited).saturating_add(Duration::from_millis(millis));
-        pace.patience = patience.min(PATIENCE_MAX);
+        pace.patience = patience.min(pace.patience_max);
     }
 
     /// The client waits for our word before it sends the body, or does not any more.
@@ -220,6 +229,20 @@ mod tests {
         let started = Instant::now();
         assert!(is_cut_within(&link, HOUR).await);
         assert_eq!(started.elapsed(), PATIENCE_MAX);
+    }
+
+    /// Once: it is no allowance for each piece.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_server_is_blamed_by_its_own_timeout() {
+        let server = Duration::from_secs(30);
+        let link = link();
+        link.wait_also_for_server(server);
+        link.wait_for_body();
+        assert!(!is_cut_within(&link, server).await);
+        time::advance(GRACE).await;
+        link.body_came(1);
+        link.wait_for_body();
+        assert!(is_cut_within(&link, Duration::from_secs(1)).await);
     }
 
     #[tokio::test(start_paused = true)]
