@@ -1,6 +1,6 @@
 //! The door: which handshakes, heads and bodies get in, and that what does not is recorded.
 
-use crate::support::{Ask, HOST, NOW, Site, World, settled, show};
+use crate::support::{Ask, HOST, NOW, Site, World, settled, show, tunnel};
 use belay::runtime::Change;
 use rustls::HandshakeKind;
 use serde_json::json;
@@ -334,33 +334,8 @@ async fn a_flood_of_frames_ends_its_connection() {
     assert_eq!(world.ask(&Ask { signer: None, h2: true, ..Ask::get("/mtls") }).await.status, 200);
 }
 
-/// An origin that answers an upgrade, and then says what it hears.
-async fn websocket_origin(answer: &'static str) -> String {
-    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = socket.accept().await {
-            tokio::spawn(echo_after(answer, stream));
-        }
-    });
-    address
-}
-
-async fn echo_after(answer: &'static str, mut stream: tokio::net::TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let Ok(byte) = stream.read_u8().await else { return };
-        head.push(byte);
-    }
-    stream.write_all(answer.as_bytes()).await.unwrap();
-    let (mut from, mut to) = stream.split();
-    tokio::io::copy(&mut from, &mut to).await.unwrap_or_default();
-}
-
-const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-
 async fn with_origin(answer: &'static str) -> World {
-    let address = websocket_origin(answer).await;
+    let address = tunnel::origin(answer).await;
     World::before_checks(Site::new(NOW).await, |text| {
         let (before, _) = text.split_once("    servers: [").unwrap();
         format!("{before}    servers: [{{ name: a, address: '{address}' }}]\naudit: {{ file: audit.jsonl }}\n")
@@ -369,17 +344,8 @@ async fn with_origin(answer: &'static str) -> World {
 
 #[tokio::test]
 async fn a_websocket_is_a_tunnel_after_the_101_and_not_before() {
-    let world = with_origin(SWITCHED).await;
-    let mut stream = world.connect(Some("checkout"), &[]).await;
-    let head = format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = [0; 12];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 101");
-    let mut rest = Vec::new();
-    while !rest.ends_with(b"\r\n\r\n") {
-        rest.push(stream.read_u8().await.unwrap());
-    }
+    let world = with_origin(tunnel::SWITCHED).await;
+    let mut stream = tunnel::open(&world).await;
     for message in ["one", "another"] {
         stream.write_all(message.as_bytes()).await.unwrap();
         let mut echo = vec![0; message.len()];
@@ -392,7 +358,7 @@ async fn a_websocket_is_a_tunnel_after_the_101_and_not_before() {
 #[tokio::test]
 async fn without_a_101_there_is_no_tunnel() {
     let world = with_origin("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    let head = format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let head = tunnel::asking();
     let next = format!("GET /orders HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     let raw = exchange(&world, (head + &next).as_bytes()).await;
     assert!(raw.starts_with("HTTP/1.1 200") && raw.contains("HTTP/1.1 401"), "the second was judged: {raw}");
@@ -401,7 +367,7 @@ async fn without_a_101_there_is_no_tunnel() {
 
 #[tokio::test]
 async fn a_101_that_nobody_asked_for_is_no_answer() {
-    let world = with_origin(SWITCHED).await;
+    let world = with_origin(tunnel::SWITCHED).await;
     let raw = exchange(&world, format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\n\r\n").as_bytes()).await;
     assert_eq!(status_of(&raw), 502, "{raw}");
     let h2c = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
@@ -415,7 +381,7 @@ async fn who_does_not_read_is_not_served() {
     let answer: &'static str = Box::leak(
         format!("HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n{}", "x".repeat(9_000_000)).into_boxed_str(),
     );
-    let address = websocket_origin(answer).await;
+    let address = tunnel::origin(answer).await;
     let world = World::before_checks(Site::new(NOW).await, |text| {
         let (before, _) = text.split_once("    servers: [").unwrap();
         let before = before.replacen("edge:\n    bind", "edge:\n    limits: { write_timeout: 50ms }\n    bind", 1);
@@ -489,19 +455,13 @@ async fn an_expectation_of_h2_is_refused_alike() {
 /// A tunnel's bytes are no body: they have no limit and no pace.
 #[tokio::test]
 async fn a_tunnel_carries_more_than_a_body_may() {
-    let address = websocket_origin(SWITCHED).await;
+    let address = tunnel::origin(tunnel::SWITCHED).await;
     let world = World::before_checks(Site::new(NOW).await, |text| {
         let (before, _) = text.split_once("    servers: [").unwrap();
         let before = before.replacen("edge:\n    bind", "edge:\n    limits: { body: 1KiB }\n    bind", 1);
         format!("{before}    servers: [{{ name: a, address: '{address}' }}]\naudit: {{ file: audit.jsonl }}\n")
     });
-    let mut stream = world.connect(Some("checkout"), &[]).await;
-    let head = format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.unwrap());
-    }
+    let mut stream = tunnel::open(&world).await;
     for _ in 0..10 {
         stream.write_all(&[7; 1000]).await.unwrap();
         stream.flush().await.unwrap();

@@ -1,6 +1,6 @@
 //! The way to origins: TLS with real verification, HTTP/2, gRPC with its trailers, tunnels that are quiet.
 
-use crate::support::{Ask, Ca, HOST, Identity, NOW, Site, World, settled, show};
+use crate::support::{Ask, Ca, HOST, Identity, NOW, Site, World, settled, show, tunnel};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use rustls::server::WebPkiClientVerifier;
@@ -224,36 +224,12 @@ async fn trailers_pass_that_may(kind: &'static str, pool: &str, expected: &[&str
     }
 }
 
-/// Grants an upgrade and says what it hears.
-async fn echo_tunnel(mut stream: TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
-    }
-    let switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    stream.write_all(switched).await.unwrap();
-    let (mut from, mut to) = stream.split();
-    tokio::io::copy(&mut from, &mut to).await.unwrap_or_default();
-}
-
 /// A tunnel may be quiet for longer than a response may.
 #[tokio::test]
 async fn a_quiet_tunnel_goes_on() {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = socket.accept().await {
-            tokio::spawn(echo_tunnel(stream));
-        }
-    });
+    let address = tunnel::origin(tunnel::SWITCHED).await;
     let world = before(Site::new(NOW).await, &address, "    timeouts: { between_bytes: 20ms, tunnel: 1h }\n");
-    let mut stream = world.connect(Some("checkout"), &[]).await;
-    let head = format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(stream.read_u8().await.unwrap());
-    }
+    let mut stream = tunnel::open(&world).await;
     let started = tokio::time::Instant::now();
     settled("a while", || started.elapsed() > Duration::from_millis(60)).await;
     stream.write_all(b"still here").await.unwrap();

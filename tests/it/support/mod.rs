@@ -6,6 +6,7 @@ mod parts;
 mod pki;
 mod running;
 mod site;
+pub mod tunnel;
 mod world;
 
 pub use binary::Belay;
