@@ -39,6 +39,7 @@ hangups! {
     TooMany = "too_many", "The listener has `limits.connections` connections.";
     TooManyOfAddress = "too_many_of_address", "The address has `limits.connections_per_address` connections.";
     TooManyOfWorkload = "too_many_of_workload", "The workload has `limits.connections_per_workload` connections.";
+    TooManyWaiting = "too_many_waiting", "The address or workload has sent floods of HTTP/2. Since then its connections are served one after another, and too many are waiting.";
     HandshakeTimeout = "handshake_timeout", "What comes before HTTP did not come within `limits.handshake_timeout`.";
     HandshakeClosed = "handshake_closed", "The client went away during the handshake.";
     HandshakeNotTls = "handshake_not_tls", "What came is not TLS.";

@@ -13,7 +13,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::request::Id;
 use crate::room::Rooms;
-use crate::slots::Slots;
+use crate::slots::{Slots, Tarpit};
 use crate::upstream::Servers;
 use std::{
     io,
@@ -40,6 +40,8 @@ pub struct State {
     pub(super) warned: AtomicI64,
     /// The connections that are open.
     pub slots: Slots,
+    /// Who has sent floods of HTTP/2.
+    pub tarpit: Tarpit,
     /// The servers' health and the balancers' turns.
     pub servers: Servers,
 }
@@ -77,7 +79,7 @@ pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Resul
     let warned = AtomicI64::new(clock.now().unix_seconds() / 3600);
     let held = Rooms::new(HELD_MAX);
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
-    let (slots, servers) = (Slots::default(), Servers::default());
-    let state = State { clock, metrics, replay, journal, sights, held, warned, slots, servers };
+    let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
+    let state = State { clock, metrics, replay, journal, sights, held, warned, slots, tarpit, servers };
     Live::new(config, state, history)
 }

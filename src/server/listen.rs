@@ -16,7 +16,12 @@ use pingora::apps::ServerApp;
 use pingora::apps::http_app::HttpServer;
 use pingora::protocols::l4::stream::Stream as Raw;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
-use std::{net::SocketAddr, os::fd::AsRawFd, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::io::AsyncReadExt;
 use tokio::time;
 
@@ -40,6 +45,15 @@ struct Edge {
     front: Front,
     listener: ListenerName,
     live: Arc<Live>,
+}
+
+/// A connection that may speak HTTP.
+struct Arrival {
+    stream: Stream,
+    /// Held for as long as the connection lives; the last one says best who it is.
+    slots: Vec<Slot>,
+    /// When it is served, if its holder has sent floods before.
+    turn: Instant,
 }
 
 impl Accepting {
@@ -101,13 +115,25 @@ impl Edge {
         // A handshake needs room that the connection does not need any more after it.
         let arrived = Box::pin(time::timeout(entrance.limits.handshake_timeout, arriving)).await;
         match arrived.unwrap_or(Err(Hangup::HandshakeTimeout)) {
-            Ok((stream, slots)) => {
+            Ok(arrival) => {
                 // A connection lives longer than a generation: only requests hold one.
                 drop(snapshot);
-                self.front.serve(stream, drain).await;
-                drop(slots);
+                self.serve_in_turn(arrival, drain).await;
             }
             Err(hangup) => self.hang_up(hangup, client, &snapshot, entrance),
+        }
+    }
+
+    /// Serves the connection when its turn has come.
+    async fn serve_in_turn(&self, arrival: Arrival, mut drain: Watch) {
+        let Arrival { stream, slots, turn } = arrival;
+        tokio::select! {
+            () = time::sleep_until(turn.into()) => {}
+            () = drain.wait() => return,
+        }
+        let served = self.front.serve(stream, drain).await;
+        if let (Err(_), Some(culprit)) = (served, culprit(&slots)) {
+            self.live.state().tarpit.flooded(culprit, Instant::now());
         }
     }
 
@@ -118,7 +144,7 @@ impl Edge {
         client: &mut Option<SocketAddr>,
         snapshot: &Snapshot,
         entrance: &Entrance,
-    ) -> Result<(Stream, Vec<Slot>), Hangup> {
+    ) -> Result<Arrival, Hangup> {
         let limits = &entrance.limits;
         let everybody = Holder::Everybody(self.listener.clone());
         let mut slots = vec![self.slot(everybody, limits.connections, Hangup::TooMany)?];
@@ -135,13 +161,19 @@ impl Edge {
             let holder = Holder::Client(self.listener.clone(), Client::at(address));
             slots.push(self.slot(holder, limits.connections_per_address, Hangup::TooManyOfAddress)?);
         }
-        let Some(tls) = &entrance.tls else { return Ok((Box::new(stream), slots)) };
+        let Some(tls) = &entrance.tls else { return self.arrival(Box::new(stream), slots) };
         let stream = tls.accept(stream).await?;
         if let Some(workload) = self.workload(&stream, snapshot, entrance) {
             let holder = Holder::Workload(self.listener.clone(), workload);
             slots.push(self.slot(holder, limits.connections_per_workload, Hangup::TooManyOfWorkload)?);
         }
-        Ok((Box::new(stream), slots))
+        self.arrival(Box::new(stream), slots)
+    }
+
+    fn arrival(&self, stream: Stream, slots: Vec<Slot>) -> Result<Arrival, Hangup> {
+        let now = Instant::now();
+        let turn = culprit(&slots).map_or(Some(now), |culprit| self.live.state().tarpit.turn(culprit, now));
+        Ok(Arrival { stream, slots, turn: turn.ok_or(Hangup::TooManyWaiting)? })
     }
 
     fn slot(&self, holder: Holder, max: usize, otherwise: Hangup) -> Result<Slot, Hangup> {
@@ -174,6 +206,11 @@ impl Edge {
         };
         state.journal.hung_up(hung_up);
     }
+}
+
+/// Who has to wait if this connection sends a flood; nobody if it could be anybody's.
+fn culprit(slots: &[Slot]) -> Option<&Holder> {
+    slots.last().map(Slot::holder).filter(|holder| !matches!(holder, Holder::Everybody(_)))
 }
 
 /// Reads the header of the PROXY protocol and not a byte more; the client's address, if it tells one.

@@ -1,6 +1,6 @@
 //! The door: which handshakes, heads and bodies get in, and that what does not is recorded.
 
-use crate::support::{Ask, HOST, NOW, Site, World, settled, show, tunnel};
+use crate::support::{Ask, HOST, NOW, Site, World, flood, settled, show, tunnel};
 use belay::runtime::Change;
 use rustls::HandshakeKind;
 use serde_json::json;
@@ -321,16 +321,7 @@ async fn many_streams_share_a_connection() {
 #[tokio::test]
 async fn a_flood_of_frames_ends_its_connection() {
     let world = World::new().await;
-    let mut stream = world.connect(Some("checkout"), &[b"h2"]).await;
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[7; 8]].concat();
-    let flood = async {
-        let mut answer = [0; 4096];
-        while stream.write_all(&ping.repeat(10)).await.is_ok()
-            && stream.read(&mut answer).await.is_ok_and(|read| read > 0)
-        {}
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(10), flood).await.unwrap();
+    flood::until_cut(world.connect(Some("checkout"), &[b"h2"]).await).await;
     assert_eq!(world.ask(&Ask { signer: None, h2: true, ..Ask::get("/mtls") }).await.status, 200);
 }
 

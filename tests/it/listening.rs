@@ -1,6 +1,6 @@
 //! Before HTTP: who may connect, how often, and by what kind of socket.
 
-use crate::support::{Ask, Belay, HOST, Needs, Running, Site};
+use crate::support::{Ask, Belay, HOST, Needs, Running, Site, flood};
 use belay::clock::{Clock, System};
 use std::process::{Command, Stdio};
 use test_case::test_case;
@@ -77,6 +77,32 @@ async fn connections_of_a_workload_are_counted() {
     running.eventually("a refusal", |metrics| metrics.contains(&refused("too_many_of_workload"))).await;
     assert_eq!(running.status(&public()).await, 200, "a stranger is not checkout");
     assert_eq!(running.status(&Ask { certificate: Some("reports"), ..public() }).await, 200, "nor is another workload");
+}
+
+/// Who comes back at once after a flood waits for his turn, and those behind him in vain; his neighbour does neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_floods_waits_and_nobody_else() {
+    let running = Running::new().await;
+    let client = running.site.client(Some("reports"), &[b"h2"], rustls::DEFAULT_VERSIONS);
+    let connect = async || running.site.try_tls(TcpStream::connect(running.address()).await.unwrap(), &client).await;
+    flood::until_cut(connect().await.unwrap()).await;
+    let asks = |certificate| Ask { certificate: Some(certificate), h2: true, ..public() };
+    let (flooder, neighbour) = (asks("reports"), asks("checkout"));
+    tokio::select! {
+        biased;
+        status = running.status(&flooder) => panic!("{status} without a wait"),
+        status = running.status(&neighbour) => assert_eq!(status, 200),
+    }
+    assert_eq!(running.status(&flooder).await, 200, "his turn comes");
+    let mut waiting = Vec::new();
+    for _ in 0..60 {
+        waiting.push(connect().await);
+    }
+    let refused = "belay_connections_refused_total{listener=\"edge\",reason=\"too_many_waiting\"}";
+    running.eventually("a refusal", move |metrics| metrics.contains(refused)).await;
+    assert_eq!(recorded(&running, "too_many_waiting")["event"]["action"], "connection");
+    assert_eq!(running.status(&neighbour).await, 200);
+    drop(waiting);
 }
 
 #[tokio::test(flavor = "multi_thread")]

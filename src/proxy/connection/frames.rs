@@ -32,6 +32,8 @@ const BYTES_FOR_ONE: usize = 1024;
 const RESET_COSTS: u32 = 10;
 /// Requests that may be read before one is taken.
 const BACKLOG_MAX: usize = 4;
+/// Bytes of heads, each of which can be a field, that are read until other connections have their turn.
+const HEADS_AT_ONCE: usize = 4096;
 /// The longest time from a header block's first byte to its last.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
 
@@ -161,6 +163,8 @@ struct Meter {
     block: Option<Block>,
     /// Header blocks that have begun.
     heads: usize,
+    /// And the bytes of their frames.
+    head_bytes: usize,
 }
 
 /// A header block that has not ended.
@@ -178,7 +182,7 @@ struct Flood;
 impl Meter {
     const fn new(now: Instant) -> Self {
         let (came, went) = (Reader::after(PREFACE), Reader::after(0));
-        Self { came, went, allowed: BURST, earned: 0, refilled: now, block: None, heads: 0 }
+        Self { came, went, allowed: BURST, earned: 0, refilled: now, block: None, heads: 0, head_bytes: 0 }
     }
 
     /// Counts what comes.
@@ -202,6 +206,7 @@ impl Meter {
         if matches!(frame.kind, HEADERS | CONTINUATION) {
             let since = self.block.map_or(now, |block| block.since);
             self.block = Some(Block { since, is_last: has(END_HEADERS) });
+            self.head_bytes = self.head_bytes.saturating_add(frame.length);
         }
         match frame.kind {
             HEADERS => {
@@ -252,8 +257,9 @@ impl Meter {
 
 impl AsyncRead for Frames {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.backlog.is_full() {
+        if self.backlog.is_full() || self.meter.head_bytes > HEADS_AT_ONCE {
             // Whoever takes one comes by here again at once.
+            self.meter.head_bytes = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

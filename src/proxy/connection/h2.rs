@@ -24,17 +24,28 @@ const RESET_MAX: usize = 20;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
-pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
-    let Some(limits) = front.limits() else { return };
+pub(super) async fn serve(front: &Front, stream: Stream, drain: Watch) -> Result<(), Hangup> {
+    let Some(limits) = front.limits() else { return Ok(()) };
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
+    let served = serve_streams(front, stream, &digest, &limits, drain).await;
+    served.inspect_err(|hangup| front.hung_up(*hangup, &digest))
+}
+
+async fn serve_streams(
+    front: &Front,
+    stream: Stream,
+    digest: &Arc<Digest>,
+    limits: &Limits,
+    mut drain: Watch,
+) -> Result<(), Hangup> {
     let backlog = Backlog::default();
-    let shaking = handshake(Box::new(Frames::new(stream, backlog.clone())), Some(options(&limits)));
-    let Ok(Ok(mut connection)) = time::timeout(limits.head_timeout, shaking).await else { return };
+    let shaking = handshake(Box::new(Frames::new(stream, backlog.clone())), Some(options(limits)));
+    let Ok(Ok(mut connection)) = time::timeout(limits.head_timeout, shaking).await else { return Ok(()) };
     // Each stream holds one.
     let open = Arc::new(());
     let (mut malformed, mut is_draining, mut idle) = (0, false, limits.head_timeout);
@@ -46,10 +57,10 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
                 is_draining = true;
                 continue;
             }
-            accepted = taking(&backlog, HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest))) => accepted,
+            accepted = taking(&backlog, HttpSession::from_h2_conn(&mut connection, Arc::clone(digest))) => accepted,
             () = time::sleep(idle) => {
                 match (Arc::strong_count(&open) == 1, is_draining) {
-                    (true, true) => return,
+                    (true, true) => return Ok(()),
                     (true, false) => {
                         connection.graceful_shutdown();
                         (is_draining, idle) = (true, FAREWELL);
@@ -62,22 +73,27 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
                 idle = limits.idle_timeout;
-                let (session, link) = lightened(session, &limits);
+                let (session, link) = lightened(session, limits);
+                let was_heavy = link.had_too_large_a_head();
                 tokio::spawn(request(front.clone(), session, link, drain.clone(), Arc::clone(&open)));
+                if was_heavy {
+                    // A hundred such heads in a row would keep all other connections waiting.
+                    tokio::task::yield_now().await;
+                }
             }
             Ok(Some(H2Accept::Rejected)) => {
                 let source = Source { tls: digest.ssl_digest.clone(), socket: digest.socket_digest.clone() };
                 front.refused(&source, Refusal::MalformedRequest).answered_by_library();
                 malformed += 1;
                 if malformed >= MALFORMED_MAX {
-                    return;
+                    return Err(Hangup::Http2Broken);
                 }
             }
-            Ok(None) => return,
+            Ok(None) => return Ok(()),
             Err(fault) => {
                 let broken = fault.to_string().contains("connection error detected").then_some(Hangup::Http2Broken);
                 let hangup = backlog.was_flooded().then_some(Hangup::Http2Flood).or(broken);
-                return hangup.into_iter().for_each(|hangup| front.hung_up(hangup, &digest));
+                return hangup.map_or(Ok(()), Err);
             }
         }
     }

@@ -56,11 +56,15 @@ impl Front {
     }
 
     /// Serves the requests of a connection, to its end.
-    pub async fn serve(&self, stream: Stream, drain: Watch) {
+    ///
+    /// # Errors
+    /// If we had to end it, because the client floods us with HTTP/2 or breaks its rules; this is recorded already.
+    pub async fn serve(&self, stream: Stream, drain: Watch) -> Result<(), Hangup> {
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            h2::serve(self, stream, drain).await;
+            h2::serve(self, stream, drain).await
         } else {
             h1::serve(self, stream, drain).await;
+            Ok(())
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod binary;
 mod client;
+pub mod flood;
 mod parts;
 mod pki;
 mod running;

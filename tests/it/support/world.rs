@@ -123,7 +123,8 @@ impl World {
                 },
                 None => Box::new(far),
             };
-            front.serve(stream, going_on).await;
+            // What ended it is in the records.
+            front.serve(stream, going_on).await.ok();
         });
         near
     }

@@ -1,4 +1,8 @@
-//! Who holds how many connections.
+//! Who holds how many connections, and who must wait for his next.
+
+mod tarpit;
+
+pub use tarpit::Tarpit;
 
 use crate::name::ListenerName;
 use crate::name::WorkloadName;
@@ -40,6 +44,14 @@ impl Slots {
         held.insert(holder.clone(), count.saturating_add(1));
         drop(held);
         Some(Slot { holder, slots: self.clone() })
+    }
+}
+
+impl Slot {
+    /// Whose it is.
+    #[must_use]
+    pub const fn holder(&self) -> &Holder {
+        &self.holder
     }
 }
 
