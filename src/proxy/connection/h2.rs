@@ -19,7 +19,6 @@ use tokio::time;
 const MALFORMED_MAX: usize = 32;
 /// Streams that were reset and are still remembered.
 const RESET_MAX: usize = 20;
-
 /// How long a client that was told to go may take to.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -74,12 +73,10 @@ async fn serve_streams(
             Ok(Some(H2Accept::Session(session))) => {
                 idle = limits.idle_timeout;
                 let (session, link) = lightened(session, limits);
-                let was_heavy = link.had_too_large_a_head();
-                tokio::spawn(request(front.clone(), session, link, drain.clone(), Arc::clone(&open)));
-                if was_heavy {
-                    // A hundred such heads in a row would keep all other connections waiting.
-                    tokio::task::yield_now().await;
+                if link.had_too_large_a_head() {
+                    backlog.pause_for(1);
                 }
+                tokio::spawn(request(front.clone(), session, link, drain.clone(), Arc::clone(&open)));
             }
             Ok(Some(H2Accept::Rejected)) => {
                 let source = Source { tls: digest.ssl_digest.clone(), socket: digest.socket_digest.clone() };
