@@ -170,6 +170,9 @@ impl Exchange {
         let mut decision = self.decision(Err(denied.refusal));
         decision.kid.clone_from(&denied.kid);
         let (journal, listener) = (&self.live.state().journal, &self.source.listener);
+        if !self.verified {
+            self.link.is_unproven();
+        }
         self.recorded = self.verified || journal.admits(listener, denied.refusal.facts().code, decision.time);
         if self.recorded {
             self.note(Record::Decision(decision));

@@ -4,6 +4,7 @@ use crate::support::{Ask, HOST, NOW, Site, World, flood, settled, show, tunnel};
 use belay::runtime::Change;
 use rustls::HandshakeKind;
 use serde_json::json;
+use std::time::{Duration, Instant};
 use test_case::test_case;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::client::TlsStream;
@@ -276,18 +277,20 @@ async fn certificates_come_from_a_folder_too() {
     assert!(world.try_tls(world.plain(), &client).await.is_err(), "only the other one is left");
 }
 
-/// Two of a kind are recorded; of hundreds, a hundred, and how many more there were.
+/// Two of a kind are recorded; of hundreds, a hundred, and how many more there were. And they are heard more slowly.
 #[tokio::test]
 async fn strangers_do_not_fill_the_log() {
     let world = World::new().await;
     let request = format!("GET /orders HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let mut stream = world.connect(None, &[]).await;
+    let begun = Instant::now();
     for _ in 0..150 {
         stream.write_all(request.as_bytes()).await.unwrap();
     }
     stream.write_all(request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
     stream.flush().await.unwrap();
     assert_eq!(read_to_end(&mut stream).await.matches("HTTP/1.1 401").count(), 151);
+    assert!(begun.elapsed() >= Duration::from_millis(500), "fifty pauses");
     assert_eq!((world.records_of("decision").len(), world.records_of("outcome").len()), (100, 100));
     world.live.tick();
     let summary = &world.records_of("summary")[0];

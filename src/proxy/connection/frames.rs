@@ -3,6 +3,7 @@
 //! The library answers SETTINGS and PING for ever and takes empty DATA without end: each costs the client 9 bytes.
 //! Legitimate ones come with a body, with the answer to one, or now and then.
 
+use super::brake::{Brake, PAUSE};
 use async_trait::async_trait;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
@@ -32,10 +33,8 @@ const BYTES_FOR_ONE: usize = 1024;
 const RESET_COSTS: u32 = 10;
 /// Requests that may be read before one is taken.
 const BACKLOG_MAX: usize = 4;
-/// For how long no more is read after a head that is refused for its size. To read one can take a hundred times as long
-/// as to read a usual one, and many of them in a row would keep all other connections waiting.
-const PAUSE: Duration = Duration::from_millis(10);
-/// The longest pause for several of them.
+/// The longest pause for several requests that were dear and in vain: heads that are refused for their size, which can
+/// take a hundred times as long to read as usual ones, and what the brake says.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// The longest time from a header block's first byte to its last.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
@@ -71,8 +70,9 @@ pub(super) struct Frames {
 pub(super) struct Backlog {
     waiting: Arc<AtomicUsize>,
     flooded: Arc<AtomicBool>,
-    /// For so many heads no pause was made yet.
+    /// For so many requests no pause was made yet.
     pauses: Arc<AtomicUsize>,
+    brake: Arc<Brake>,
 }
 
 impl Backlog {
@@ -88,9 +88,14 @@ impl Backlog {
         self.pause_for(self.waiting.swap(0, Ordering::Relaxed));
     }
 
-    /// So many heads were too large.
-    pub(super) fn pause_for(&self, heads: usize) {
-        self.pauses.fetch_add(heads, Ordering::Relaxed);
+    /// So many requests were dear and in vain.
+    pub(super) fn pause_for(&self, requests: usize) {
+        self.pauses.fetch_add(requests, Ordering::Relaxed);
+    }
+
+    /// A request was answered.
+    pub(super) fn answered(&self, was_unproven: bool) {
+        self.pause_for(usize::from(self.brake.answered(was_unproven)));
     }
 
     /// Whether the connection was ended for a flood.
@@ -113,10 +118,10 @@ impl Frames {
 impl Frames {
     /// Ready when it may be read.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let heads = self.backlog.pauses.swap(0, Ordering::Relaxed);
-        if heads > 0 {
+        let requests = self.backlog.pauses.swap(0, Ordering::Relaxed);
+        if requests > 0 {
             let now = Instant::now();
-            let pause = PAUSE.saturating_mul(u32::try_from(heads).unwrap_or(u32::MAX));
+            let pause = PAUSE.saturating_mul(u32::try_from(requests).unwrap_or(u32::MAX));
             let until = self.pause.deadline().max(now).checked_add(pause).unwrap_or(now);
             self.pause.as_mut().reset(until.min(now + PAUSE_MAX));
         }
@@ -237,7 +242,8 @@ impl Meter {
     fn count(&mut self, frame: Frame, now: Instant) -> Result<(), Flood> {
         let has = |flag: u8| frame.flags & flag != 0;
         if matches!(frame.kind, HEADERS | CONTINUATION) {
-            let begun = self.block.unwrap_or(Block { since: now, is_last: false, is_request: frame.stream > self.last });
+            let begun =
+                self.block.unwrap_or(Block { since: now, is_last: false, is_request: frame.stream > self.last });
             self.block = Some(Block { is_last: has(END_HEADERS), ..begun });
             self.last = self.last.max(frame.stream);
         }

@@ -1,6 +1,7 @@
 //! HTTP/1.1: one message after the other.
 
 use super::Front;
+use super::brake::{Brake, PAUSE};
 use super::link::Link;
 use super::message::{Head, Message};
 use crate::config::Limits;
@@ -19,7 +20,7 @@ const KEPT: u64 = 60;
 /// Serves a connection to its end.
 pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
     let mut message = Box::new(Message::new(stream));
-    let mut is_first = true;
+    let (mut is_first, brake) = (true, Brake::default());
     loop {
         let Some(limits) = front.limits() else { return };
         let head = match next_head(&mut message, &limits, is_first, &mut drain).await {
@@ -41,6 +42,9 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
             front.refused(&source, Refusal::MalformedRequest).answered_by_library();
         }
         let Some(reused) = reused else { return };
+        if brake.answered(link.was_unproven()) {
+            time::sleep(PAUSE).await;
+        }
         let (stream, _settings) = reused.consume();
         match stream.into_any().downcast::<Message>() {
             Ok(served) if served.is_over() => message = served,

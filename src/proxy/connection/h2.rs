@@ -76,7 +76,8 @@ async fn serve_streams(
                 if link.had_too_large_a_head() {
                     backlog.pause_for(1);
                 }
-                tokio::spawn(request(front.clone(), session, link, drain.clone(), Arc::clone(&open)));
+                let (backlog, open) = (backlog.clone(), Arc::clone(&open));
+                tokio::spawn(request(front.clone(), session, link, drain.clone(), backlog, open));
             }
             Ok(Some(H2Accept::Rejected)) => {
                 let source = Source { tls: digest.ssl_digest.clone(), socket: digest.socket_digest.clone() };
@@ -130,10 +131,11 @@ fn lightened(mut session: HttpSession, limits: &Limits) -> (HttpSession, Arc<Lin
     (session, link)
 }
 
-async fn request(front: Front, session: HttpSession, link: Arc<Link>, drain: Watch, _open: Arc<()>) {
+async fn request(front: Front, session: HttpSession, link: Arc<Link>, drain: Watch, backlog: Backlog, _open: Arc<()>) {
     let session = ServerSession::new_http2(session);
     // There is nothing to be used again: the connection is the loop's.
     drop(front.request(session, &link, &drain).await);
+    backlog.answered(link.was_unproven());
 }
 
 /// From the library's bounds, with ours: the most that a connection's heads can hold is streams times head.

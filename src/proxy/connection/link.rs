@@ -28,6 +28,7 @@ pub(in crate::proxy) struct Link {
     tunnel: AtomicBool,
     head_too_large: AtomicBool,
     judged: AtomicBool,
+    unproven: AtomicBool,
     too_slow: AtomicBool,
     /// The least bytes of the body a second.
     rate_min: u64,
@@ -57,6 +58,7 @@ impl Link {
             tunnel: AtomicBool::new(false),
             head_too_large: AtomicBool::new(false),
             judged: AtomicBool::new(false),
+            unproven: AtomicBool::new(false),
             too_slow: AtomicBool::new(false),
             rate_min,
             pace: Mutex::new(Pace { patience: GRACE, patience_max: PATIENCE_MAX, waiting_since: None, counts: true }),
@@ -101,6 +103,16 @@ impl Link {
     /// Whether our own code had it.
     pub(super) fn was_judged(&self) -> bool {
         self.judged.load(Ordering::Relaxed)
+    }
+
+    /// It is refused, and the client has not proven who it is.
+    pub(in crate::proxy) fn is_unproven(&self) {
+        self.unproven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was refused like that.
+    pub(super) fn was_unproven(&self) -> bool {
+        self.unproven.load(Ordering::Relaxed)
     }
 
     /// Whether the request was cut because its body came too slowly.

@@ -2,6 +2,7 @@
 //!
 //! Pingora would read heads itself, and answer what it cannot read before any of our code knows of it.
 
+mod brake;
 mod frames;
 mod h1;
 mod h2;
