@@ -2,7 +2,7 @@
 //! What each stage of a request's way costs on its own. `cargo bench --bench stages`.
 
 use belay::audit::{Decision, Judged, Record, Sealer, Source, Subject};
-use belay::balance::RoundRobin;
+use belay::balance::{Algorithm, Ask, Balancer, Candidate, Seed, Standing};
 use belay::clock::{Clock, System, Timestamp};
 use belay::generation::{Digest, Generation};
 use belay::identity::{
@@ -167,9 +167,30 @@ fn identity_and_policy(c: &mut Criterion) {
     });
 }
 
-fn pick_and_record(c: &mut Criterion) {
-    let balance = RoundRobin::default();
-    c.bench_function("pick one of 10 servers", |b| b.iter(|| balance.pick(black_box(10), |_| true)));
+fn pick(c: &mut Criterion) {
+    let (balancer, now) = (Balancer::default(), Duration::from_secs(1));
+    let standings: Vec<_> = (0..10).map(|number| Standing::new(Seed::of(&number.to_string()))).collect();
+    standings.iter().for_each(|standing| standing.latency.observe(now, now));
+    let candidates =
+        standings.iter().enumerate().map(|(index, standing)| Candidate { index, weight: 100_000, standing });
+    for (name, algorithm) in [
+        ("round robin", Algorithm::RoundRobin),
+        ("least connections", Algorithm::LeastConnections),
+        ("power of two", Algorithm::PowerOfTwo),
+        ("least latency", Algorithm::LeastLatency),
+        ("hash", Algorithm::Hash { load_max: 150 }),
+    ] {
+        let mut dice = 0_u64;
+        c.bench_function(&format!("pick one of 10 servers, {name}"), |b| {
+            b.iter(|| {
+                dice = dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                balancer.pick(black_box(algorithm), candidates.clone(), &Ask { key: Some(dice), now, dice })
+            });
+        });
+    }
+}
+
+fn record(c: &mut Criterion) {
     let record = Record::Decision(Box::new(Decision {
         time: System.now(),
         request_id: Id::random(),
@@ -207,5 +228,5 @@ fn pick_and_record(c: &mut Criterion) {
     });
 }
 
-criterion_group!(stages, head_and_route, identity_and_policy, pick_and_record);
+criterion_group!(stages, head_and_route, identity_and_policy, pick, record);
 criterion_main!(stages);

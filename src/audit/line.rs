@@ -251,7 +251,7 @@ impl<'a> Line<'a> {
                 certificate: record.source.certificate.as_ref().map(Thumbprint::to_string),
                 kid: token.map(|token| &token.kid).or(record.kid.as_ref()),
                 asserted: token.map(|token| &token.asserted).filter(|asserted| !asserted.is_empty()),
-                jti_sha256: token.map(crate::identity::Sighting::jti_digest),
+                jti_sha256: token.map(|token| token.jti_digest()),
                 cf_ray: record.cf_ray.as_deref(),
                 traceparent: record.traceparent.as_deref(),
                 ..Belay::judged(record.judged)

@@ -72,7 +72,7 @@ pub struct Decision {
     /// The key that signed, or that a refused token named.
     pub kid: Option<Kid>,
     /// The verified token.
-    pub token: Option<Sighting>,
+    pub token: Option<Arc<Sighting>>,
     /// The rule that allowed it, or why not.
     pub verdict: Result<RuleId, Refusal>,
     /// The config that judged.

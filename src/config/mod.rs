@@ -19,8 +19,8 @@ mod value;
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
-    Bind, CertificateFiles, ClientAddress, ClientAuth, Config, HealthCheck, KeySource, KeyState, Limits, Listener,
-    LogFormat, LogLevel, Pool, ProcessLog, Route, Server, Timeouts, Tls, TokenKeyFile, Workload,
+    Balance, Bind, CertificateFiles, ClientAddress, ClientAuth, Config, HashKey, HealthCheck, KeySource, KeyState,
+    Limits, Listener, LogFormat, LogLevel, Pool, ProcessLog, Route, Server, Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -3,6 +3,7 @@
 pub use super::document::{ClientAddress, KeyState, LogFormat, LogLevel, ProcessLog};
 
 use super::filter::FilterSpec;
+use crate::balance::{Algorithm, Tiers};
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::identity::{Edge, Kid, Profile, Replay};
@@ -234,6 +235,8 @@ pub struct Route {
 pub struct Pool {
     /// Its name.
     pub name: PoolName,
+    /// How it chooses.
+    pub balance: Balance,
     /// At least one.
     pub servers: Vec<Server>,
     /// Whether they speak HTTP/2.
@@ -266,6 +269,40 @@ pub struct Server {
     pub name: ServerName,
     /// Its address.
     pub address: SocketAddr,
+    /// Its share: 0 to 256.
+    pub weight: u32,
+    /// Whether it only takes part when too few others do.
+    pub is_backup: bool,
+}
+
+/// How a pool chooses its servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Balance {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// What a request is recognised by, with [`Algorithm::Hash`].
+    pub key: Option<HashKey>,
+    /// Who takes part.
+    pub tiers: Tiers,
+    /// How long a server's share grows after it has become healthy.
+    pub slow_start: Duration,
+}
+
+/// What a request is recognised by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    Address,
+    /// The path, without the query.
+    Path,
+    /// A header's first value.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A parameter of the query.
+    Query(Box<str>),
+    /// A fact that the token asserts.
+    Claim(Box<str>),
 }
 
 /// How long to wait for a server.

@@ -43,6 +43,11 @@ pub(super) fn bytes_per_second(text: &str) -> Option<u64> {
     bytes(text.strip_suffix("/s")?)
 }
 
+/// Reads `50%`.
+pub(super) fn percent(text: &str) -> Option<u32> {
+    text.strip_suffix('%')?.parse().ok()
+}
+
 /// Reads `200` or `200-299`.
 pub(super) fn statuses(text: &str) -> Option<RangeInclusive<u16>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));

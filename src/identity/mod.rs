@@ -110,7 +110,7 @@ pub struct Evidence<'a> {
 pub struct Verified {
     profile: Profile,
     principal: Principal,
-    token: Option<Sighting>,
+    token: Option<Arc<Sighting>>,
 }
 
 impl Verified {
@@ -128,7 +128,7 @@ impl Verified {
 
     /// The token's one use, to be entered into the replay store.
     #[must_use]
-    pub const fn token(&self) -> Option<&Sighting> {
+    pub const fn token(&self) -> Option<&Arc<Sighting>> {
         self.token.as_ref()
     }
 }
@@ -191,7 +191,7 @@ pub fn authenticate(
             Denied { refusal: fault.refusal, workload: known.map(|workload| workload.name.clone()), kid: fault.kid }
         };
         let (workload, token) = token::verify(evidence.tokens, trust, &context).map_err(denied)?;
-        (workload, Some(token))
+        (workload, Some(Arc::new(token)))
     } else {
         let (workload, _) = certified.ok_or(Refusal::Internal)?;
         (Arc::clone(workload), None)

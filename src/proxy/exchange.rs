@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::connection::Link;
+use super::hash_key;
 use super::head;
 use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
@@ -51,7 +52,7 @@ pub struct Exchange {
     profile: Option<Profile>,
     route: Option<Arc<Route>>,
     workload: Option<WorkloadName>,
-    token: Option<Sighting>,
+    token: Option<Arc<Sighting>>,
     permit: Option<Permit>,
     picked: Option<Picked>,
     body: Body,
@@ -216,7 +217,7 @@ impl Exchange {
             profile: self.profile,
             workload: self.workload.clone(),
             kid: None,
-            token: self.token.take(),
+            token: self.token.clone(),
             verdict,
             judged: self.snapshot.judged(),
             took: now.since(self.started),
@@ -234,7 +235,8 @@ impl Exchange {
         // The server of an attempt before this one is let go first, and the body comes again from its start.
         self.picked = None;
         self.body.starts_again();
-        let picked = self.snapshot.pools.pick(permit)?;
+        let token = self.token.as_deref();
+        let picked = self.snapshot.pools.pick(permit, |by| hash_key::of(by, session, self.client(), token))?;
         let is_long = head::asks_for_tunnel(session) || picked.speaks_h2() && head::calls_grpc(session);
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
@@ -254,6 +256,9 @@ impl Exchange {
     /// # Errors
     /// What [`Body::came`] refuses.
     pub(super) fn body_came(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
+        if let Some(picked) = self.picked.as_mut().filter(|_| is_last) {
+            picked.sent();
+        }
         self.body.came(piece, is_last).inspect_err(|refusal| self.refusal = Some(*refusal))
     }
 
@@ -265,6 +270,9 @@ impl Exchange {
     pub(super) fn responds(&mut self, status: u16) {
         self.status = Some(status);
         self.link.stop_counting();
+        if let Some(picked) = &self.picked {
+            picked.responded();
+        }
     }
 
     /// A piece of the response's body goes.

@@ -6,6 +6,7 @@ mod body;
 mod connection;
 mod exchange;
 mod failure;
+mod hash_key;
 mod head;
 mod outbound;
 mod respond;

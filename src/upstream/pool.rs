@@ -2,8 +2,8 @@
 
 use super::health::Health;
 use super::tls::OriginTls;
-use crate::balance::RoundRobin;
-use crate::config::{self, HealthCheck};
+use crate::balance::{Ask, Balancer, Candidate, Seed, Standby, Standing, ramped};
+use crate::config::{self, Balance, HashKey, HealthCheck};
 use crate::metrics::{self, Metrics};
 use crate::name::{PoolName, ServerName};
 use crate::policy::Permit;
@@ -12,7 +12,12 @@ use http::HeaderName;
 use parking_lot::Mutex;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// What outlives a reload of a server: kept by pool, name and address.
 #[derive(Debug)]
@@ -25,11 +30,20 @@ pub struct ServerState {
     pub address: SocketAddr,
     /// What its checks say.
     pub health: Health,
+    /// What balancing knows of it.
+    pub standing: Standing,
     /// Its handles.
     pub metrics: metrics::Server,
+    /// From when its times are counted.
+    began: Instant,
 }
 
 impl ServerState {
+    /// It has become healthy.
+    pub(super) fn rises(&self) {
+        self.standing.rises(self.began.elapsed());
+    }
+
     /// A server that nobody checks counts as healthy.
     fn assume_up(&self) {
         self.health.assume_up();
@@ -43,6 +57,7 @@ type Key = (PoolName, ServerName, SocketAddr);
 #[derive(Debug)]
 pub struct Pools {
     by_name: HashMap<PoolName, Pool>,
+    began: Instant,
 }
 
 /// A pool.
@@ -51,9 +66,27 @@ pub struct Pool {
     /// Its check.
     pub health: Option<HealthCheck>,
     /// Its servers.
-    pub servers: Box<[Arc<ServerState>]>,
+    pub servers: Box<[Member]>,
     pub(super) way: Arc<Way>,
-    balance: Arc<RoundRobin>,
+    balance: Balance,
+    balancer: Arc<Balancer>,
+}
+
+/// A server in a pool.
+#[derive(Debug)]
+pub struct Member {
+    /// What outlives a reload of it.
+    pub state: Arc<ServerState>,
+    /// Its share: 0 to 256.
+    pub weight: u32,
+    /// Whether it only takes part when too few others do.
+    pub is_backup: bool,
+}
+
+impl Member {
+    fn standby(&self) -> Standby {
+        Standby { weight: self.weight, is_backup: self.is_backup, is_up: self.state.health.is_up() }
+    }
 }
 
 /// How the servers of a pool are reached.
@@ -96,24 +129,34 @@ impl Way {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     servers: HashMap<Key, Arc<ServerState>>,
-    balancers: HashMap<PoolName, Arc<RoundRobin>>,
+    balancers: HashMap<PoolName, Arc<Balancer>>,
 }
 
 /// Where the state of servers lives between generations.
-#[derive(Debug, Default)]
-pub struct Servers(Mutex<Memory>);
+#[derive(Debug)]
+pub struct Servers {
+    memory: Mutex<Memory>,
+    began: Instant,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self { memory: Mutex::default(), began: Instant::now() }
+    }
+}
 
 impl Pools {
     /// Builds pools, with the state that their servers had. Nobody sees what is new before the swap.
     #[must_use]
     pub fn build(configs: Vec<(&config::Pool, Option<OriginTls>)>, servers: &Servers, metrics: &Metrics) -> Self {
-        let mut memory = servers.0.lock();
-        let build = |(config, tls): (&config::Pool, _)| (config.name.clone(), memory.pool(config, tls, metrics));
+        let mut memory = servers.memory.lock();
+        let build =
+            |(config, tls): (&config::Pool, _)| (config.name.clone(), memory.pool(config, tls, metrics, servers.began));
         let by_name = configs.into_iter().map(build).collect();
         // What no generation and no request knows any more is forgotten.
         memory.servers.retain(|_, server| Arc::strong_count(server) > 1);
         memory.balancers.retain(|_, balancer| Arc::strong_count(balancer) > 1);
-        Self { by_name }
+        Self { by_name, began: servers.began }
     }
 
     /// All pools.
@@ -121,12 +164,13 @@ impl Pools {
         self.by_name.values()
     }
 
-    /// The next healthy server of the permit's pool.
+    /// The next healthy server of the permit's pool. Where that depends on what the request is recognised by, `key` is
+    /// asked for it.
     ///
     /// ```
     /// use belay::upstream::Pools;
     /// fn with_a_permit(pools: &Pools, permit: &belay::policy::Permit) {
-    ///     let _ = pools.pick(permit);
+    ///     let _ = pools.pick(permit, |_| None);
     /// }
     /// ```
     ///
@@ -135,23 +179,37 @@ impl Pools {
     /// ```compile_fail
     /// use belay::upstream::Pools;
     /// fn without_a_permit(pools: &Pools, name: &belay::name::PoolName) {
-    ///     let _ = pools.pick(name);
+    ///     let _ = pools.pick(name, |_| None);
     /// }
     /// ```
     ///
     /// # Errors
     /// [`Refusal::NoServer`] if none is healthy.
-    pub fn pick(&self, permit: &Permit) -> Result<Picked, Refusal> {
+    pub fn pick(&self, permit: &Permit, key: impl FnOnce(&HashKey) -> Option<u64>) -> Result<Picked, Refusal> {
         let pool = self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?;
-        let is_up = |index: usize| pool.servers.get(index).is_some_and(|server| server.health.is_up());
-        let index = pool.balance.pick(pool.servers.len(), is_up).ok_or(Refusal::NoServer)?;
-        let server = pool.servers.get(index).ok_or(Refusal::NoServer)?;
-        Ok(Picked::new(Arc::clone(server), Arc::clone(&pool.way)))
+        let ask =
+            Ask { key: pool.balance.key.as_ref().and_then(key), now: self.began.elapsed(), dice: fastrand::u64(..) };
+        let server = pool.pick(&ask).ok_or(Refusal::NoServer)?;
+        Ok(Picked::new(Arc::clone(&server.state), Arc::clone(&pool.way)))
+    }
+}
+
+impl Pool {
+    fn pick(&self, ask: &Ask) -> Option<&Member> {
+        let tier = self.balance.tiers.tier(self.servers.iter().map(Member::standby));
+        let members = self.servers.iter().enumerate().filter(|(_, server)| tier.has(server.standby()));
+        let candidates = members.map(|(index, server)| {
+            let standing = &server.state.standing;
+            let weight = ramped(server.weight, standing.risen_for(ask.now), self.balance.slow_start);
+            Candidate { index, weight, standing }
+        });
+        let index = self.balancer.pick(self.balance.algorithm, candidates, ask)?;
+        self.servers.get(index)
     }
 }
 
 impl Memory {
-    fn pool(&mut self, config: &config::Pool, tls: Option<OriginTls>, metrics: &Metrics) -> Pool {
+    fn pool(&mut self, config: &config::Pool, tls: Option<OriginTls>, metrics: &Metrics, began: Instant) -> Pool {
         let servers = config.servers.iter().map(|server| {
             let key = (config.name.clone(), server.name.clone(), server.address);
             let state = || ServerState {
@@ -159,13 +217,15 @@ impl Memory {
                 name: server.name.clone(),
                 address: server.address,
                 health: Health::unknown(),
+                standing: Standing::new(Seed::of(server.name.as_str())),
                 metrics: metrics.server(&config.name, &server.name),
+                began,
             };
-            let server = self.servers.entry(key).or_insert_with(|| Arc::new(state()));
+            let state = Arc::clone(self.servers.entry(key).or_insert_with(|| Arc::new(state())));
             if config.health.is_none() {
-                server.assume_up();
+                state.assume_up();
             }
-            Arc::clone(server)
+            Member { state, weight: server.weight, is_backup: server.is_backup }
         });
         Pool {
             health: config.health.clone(),
@@ -176,7 +236,8 @@ impl Memory {
                 timeouts: config.timeouts,
                 trailers: Arc::clone(&config.trailers),
             }),
-            balance: Arc::clone(self.balancers.entry(config.name.clone()).or_default()),
+            balance: config.balance.clone(),
+            balancer: Arc::clone(self.balancers.entry(config.name.clone()).or_default()),
         }
     }
 }
@@ -186,13 +247,26 @@ impl Memory {
 pub struct Picked {
     server: Arc<ServerState>,
     way: Arc<Way>,
+    asked: Instant,
 }
 
 impl Picked {
     fn new(server: Arc<ServerState>, way: Arc<Way>) -> Self {
         server.metrics.requests.inc();
         server.metrics.active.inc();
-        Self { server, way }
+        server.standing.begin();
+        Self { server, way, asked: Instant::now() }
+    }
+
+    /// The server has the whole request: only from here on time is its own.
+    pub fn sent(&mut self) {
+        self.asked = Instant::now();
+    }
+
+    /// The response has begun.
+    pub fn responded(&self) {
+        let server = &self.server;
+        server.standing.latency.observe(self.asked.elapsed(), server.began.elapsed());
     }
 
     /// The server.
@@ -228,6 +302,7 @@ impl Picked {
 
 impl Drop for Picked {
     fn drop(&mut self) {
+        self.server.standing.end();
         self.server.metrics.active.dec();
     }
 }

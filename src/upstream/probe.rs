@@ -38,7 +38,7 @@ impl Probes {
         let mut kept = Vec::new();
         let checked = pools.iter().filter_map(|pool| pool.health.as_ref().map(|check| (pool, check)));
         let servers =
-            checked.flat_map(|(pool, check)| pool.servers.iter().map(move |server| (server, &pool.way, check)));
+            checked.flat_map(|(pool, check)| pool.servers.iter().map(move |server| (&server.state, &pool.way, check)));
         for (server, way, check) in servers {
             let same =
                 |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check && probe.way == *way;
@@ -93,7 +93,10 @@ fn observe(server: &ServerState, streak: &mut Streak, failure: Option<String>) {
     server.metrics.up.set(i64::from(up));
     let (pool, name) = (&server.pool, &server.name);
     match failure {
-        None => log::info!("pool {pool} server {name} is up"),
+        None => {
+            server.rises();
+            log::info!("pool {pool} server {name} is up");
+        }
         Some(failure) => log::warn!("pool {pool} server {name} is down: {failure}"),
     }
 }

@@ -20,7 +20,7 @@ async fn with_client_auth(keys: &str, files: &[(&str, String)]) -> World {
     let site = Site::new(NOW).await;
     let world = world_of(site, keys, files);
     settled("a healthy server", || {
-        world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.health.is_up()))
+        world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.state.health.is_up()))
     })
     .await;
     world
@@ -182,7 +182,8 @@ async fn a_revoked_certificate_is_refused_at_once() {
     };
     let (first, second, older) = (list(5, &[]), list(6, &["checkout"]), list(4, &[]));
     let world = world_of(site, "ca: [workers-ca.pem], crl: [workers.crl]", &[("workers.crl", first)]);
-    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].health.is_up())).await;
+    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].state.health.is_up()))
+        .await;
     let ask = Ask { signer: None, ..Ask::get("/mtls") };
     let request = format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\n\r\n");
     let mut kept = world.connect(Some("checkout"), &[]).await;
@@ -210,7 +211,8 @@ async fn a_list_that_has_expired_counts_as_the_config_says(keys: &str, expected:
     let site = Site::new(NOW).await;
     let list = site.worker_ca.list(1, 100, &[]);
     let world = world_of(site, &format!("ca: [workers-ca.pem], crl: [workers.crl]{keys}"), &[("workers.crl", list)]);
-    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].health.is_up())).await;
+    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].state.health.is_up()))
+        .await;
     let ask = Ask { signer: None, ..Ask::get("/mtls") };
     assert_eq!(world.ask(&ask).await.status, 200);
     assert!(
@@ -526,7 +528,8 @@ async fn a_broken_file_is_named_and_the_old_one_stays(file: &str, content: &str,
     let site = Site::new(NOW).await;
     let list = site.worker_ca.list(1, 100, &[]);
     let world = world_of(site, "ca: [workers-ca.pem], crl: [workers.crl]", &[("workers.crl", list)]);
-    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].health.is_up())).await;
+    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].state.health.is_up()))
+        .await;
     world.write(file, content);
     let refused = show(&world.live.refresh().unwrap_err());
     assert!(refused.contains(file) && refused.contains(expected), "{refused}");

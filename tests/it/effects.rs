@@ -68,7 +68,8 @@ async fn a_listener_without_tls_serves_public_routes_only() {
         let routes = routes.replace("    allow: [reader]", "    allow: public");
         format!("{before}    identity: none\nedge:\n{routes}")
     });
-    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].health.is_up())).await;
+    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].state.health.is_up()))
+        .await;
     let mut plain = world.plain();
     plain.write_all(b"GET /status HTTP/1.1\r\nHost: shop.example.com\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut raw = String::new();

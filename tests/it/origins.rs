@@ -183,7 +183,8 @@ async fn a_check_speaks_as_its_pool_does() {
     let speaks = Speaks { tls: Some(tls(&ca.server("orders.internal"), None, &[b"h2"])), h2: true, kind: "text/plain" };
     let pool = "    http: 2\n    tls: { ca: [origin-ca.pem], sni: orders.internal }\n    health: { http: { path: /healthz } }\n";
     let world = before(site(&ca).await, &origin(speaks).await, pool);
-    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].health.is_up())).await;
+    settled("a healthy server", || world.live.snapshot().pools.iter().all(|pool| pool.servers[0].state.health.is_up()))
+        .await;
     assert_eq!(world.ask(&get()).await.status, 200);
 }
 

@@ -35,7 +35,7 @@ async fn with_secret(created: &str) -> World {
         )
     });
     crate::support::settled("a healthy server", || {
-        world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.health.is_up()))
+        world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.state.health.is_up()))
     })
     .await;
     world

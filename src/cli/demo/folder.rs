@@ -7,7 +7,7 @@ use crate::config;
 use crate::config::document::{
     Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Document, DurationText, Edge,
     Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
-    ProfileName, Role, Route, Server, Timeouts, Tls, Token, Workload,
+    ProfileName, Role, Route, Server, ShareText, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;
@@ -221,10 +221,20 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
 }
 
 fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
-    let servers = servers.map(|(name, address)| Server { name: name.into(), address: address.to_string() });
+    let server = |(name, address): (&str, SocketAddr)| Server {
+        name: name.into(),
+        address: address.to_string(),
+        weight: 100,
+        backup: false,
+    };
+    let servers = servers.map(server);
     let http = HttpCheck { path: "/healthz".into(), host: None, expect: "200-299".into() };
     Pool {
         balance: Balance::RoundRobin,
+        hash: None,
+        backups_below: ShareText("1%".into()),
+        panic_below: ShareText("0%".into()),
+        slow_start: time("0s"),
         servers: servers.into(),
         http: 1,
         tls: None,

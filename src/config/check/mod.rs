@@ -1,6 +1,7 @@
 //! From the words of a [`Document`] to a [`Config`]: names, ranges, references, and what contradicts itself.
 
 mod access;
+mod balance;
 mod listeners;
 mod pools;
 mod routes;
@@ -52,7 +53,7 @@ pub(super) fn check(
     let listeners = listeners::check(&mut check, &document.listeners, admin_http);
     let tokens = access::tokens(&mut check, document.edge.as_ref());
     let workloads = access::workloads(&mut check, document);
-    let pools = pools::check(&mut check, &document.pools);
+    let pools = pools::check(&mut check, document);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads };
     let routes = routes::check(&mut check, &world);
     pools::not_our_own(&mut check, document, admin_http);
@@ -131,6 +132,21 @@ impl Check<'_> {
 
     fn bytes_per_second(&mut self, text: &str, place: &Place, range: RangeInclusive<u64>) -> Option<u64> {
         self.amount((text, value::bytes_per_second(text)), place, range, "1KiB/s")
+    }
+
+    fn percent(&mut self, text: &str, place: &Place, range: RangeInclusive<u32>) -> Option<u32> {
+        let percent = value::percent(text);
+        let fault = match percent {
+            Some(percent) if range.contains(&percent) => return Some(percent),
+            Some(_) => Fault::new(place, format!("{text} is out of range")).hint(format!(
+                "from {}% to {}%",
+                range.start(),
+                range.end()
+            )),
+            None => Fault::new(place, format!("`{text}` is no share")).hint("a number and %, for example 50%"),
+        };
+        self.fault(fault);
+        None
     }
 
     fn amount(

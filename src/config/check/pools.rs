@@ -1,7 +1,7 @@
 //! `pools`.
 
-use super::{Check, twice};
-use crate::config::document::{Balance, Document, Health, OriginTls, Pool, Timeouts};
+use super::{Check, balance, twice};
+use crate::config::document::{Document, Health, OriginTls, Pool, Timeouts};
 use crate::config::fault::Fault;
 use crate::config::model::{self, HealthCheck};
 use crate::config::node::Place;
@@ -11,7 +11,6 @@ use crate::request::headers::{is_framing, is_ours};
 use crate::request::{Path, host_of};
 use http::HeaderName;
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::Arc,
@@ -23,24 +22,22 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn check(check: &mut Check<'_>, pools: &BTreeMap<String, Pool>) -> Vec<model::Pool> {
+pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Pool> {
     let top = Place::root().key("pools");
+    let facts = document.workloads.values().flat_map(|workload| &workload.may_assert).map(String::as_str).collect();
     let mut checked = Vec::new();
-    for (name, pool) in pools {
+    for (name, pool) in &document.pools {
         let place = top.key(name);
-        // The one way of balancing that there is needs no settings.
-        match pool.balance {
-            Balance::RoundRobin => {}
-        }
+        let balance = balance::check(check, pool, &place, &facts);
         let name = check.key_name(PoolName::parse, name, &place);
         let servers = servers(check, pool, &place.key("servers"));
         let timeouts = timeouts(check, &pool.timeouts, &place.key("timeouts"));
         let health = pool.health.as_ref().map(|health| health_check(check, health, &place.key("health")));
         let tls = pool.tls.as_ref().map(|tls| origin_tls(check, tls, &place.key("tls")));
         let trailers = trailers(check, &pool.trailers, &place.key("trailers"));
-        if let (Some(name), Some(timeouts)) = (name, timeouts) {
+        if let (Some(name), Some(timeouts), Some(balance)) = (name, timeouts, balance) {
             let (speaks_h2, tls, health) = (pool.http == 2, tls.flatten(), health.flatten());
-            checked.push(model::Pool { name, servers, speaks_h2, tls, trailers, timeouts, health });
+            checked.push(model::Pool { name, balance, servers, speaks_h2, tls, trailers, timeouts, health });
         }
     }
     checked
@@ -52,7 +49,8 @@ fn servers(check: &mut Check<'_>, pool: &Pool, place: &Place) -> Vec<model::Serv
         let place = place.index(index);
         let name = check.name(ServerName::parse, &server.name, &place.key("name"));
         let address = dialled(check, &server.address, &place.key("address"));
-        checked.extend(name.zip(address).map(|(name, address)| model::Server { name, address }));
+        let (weight, is_backup) = (server.weight, server.backup);
+        checked.extend(name.zip(address).map(|(name, address)| model::Server { name, address, weight, is_backup }));
     }
     let names = pool.servers.iter().enumerate().map(|(index, server)| (&server.name, place.index(index).key("name")));
     twice(names, "name").into_iter().for_each(|fault| check.fault(fault));

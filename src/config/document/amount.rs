@@ -34,4 +34,6 @@ amounts! {
     SizeText = "Size", "^[0-9]+(B|KiB|MiB|GiB|TiB)$";
     /// An amount of bytes each second: `1KiB/s`.
     RateText = "Rate", "^[0-9]+(B|KiB|MiB|GiB|TiB)/s$";
+    /// A share: `50%`.
+    ShareText = "Share", "^[0-9]+%$";
 }

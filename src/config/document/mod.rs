@@ -3,7 +3,7 @@
 mod amount;
 mod listener;
 
-pub use amount::{DurationText, RateText, SizeText};
+pub use amount::{DurationText, RateText, ShareText, SizeText};
 pub use listener::{
     Certificate, ClientAddress, ClientAuth, CrlExpired, Handshake, HostFrom, Limits, Listener, ProxyProtocol, SharedCa,
     Tls,
@@ -299,6 +299,23 @@ pub struct Pool {
     /// How the next server is chosen.
     #[serde(default)]
     pub balance: Balance,
+    /// With `balance: hash`, what a request is recognised by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Hash>,
+    /// Backups take part while less than this share of the other servers is healthy, by their weights: 1% to 100%. With
+    /// 1%, while none is.
+    #[schemars(default = "one_percent")]
+    #[serde(default = "one_percent")]
+    pub backups_below: ShareText,
+    /// While less than this share of all servers is healthy, the checks are not believed, and every server gets requests,
+    /// healthy or not: 0% (never) to 100%.
+    #[schemars(default = "zero_percent")]
+    #[serde(default = "zero_percent")]
+    pub panic_below: ShareText,
+    /// How long a server that has become healthy takes to get its whole share; it begins with a tenth: 0s to 1h.
+    #[schemars(default = "no_time")]
+    #[serde(default = "no_time")]
+    pub slow_start: DurationText,
     /// The servers.
     #[schemars(length(min = 1, max = 1000))]
     pub servers: Vec<Server>,
@@ -353,9 +370,55 @@ pub struct ClientCertificate {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// In turn.
+    /// In turn, as often as the weights say.
     #[default]
     RoundRobin,
+    /// The one that works on the fewest requests for its weight.
+    LeastConnections,
+    /// Of two that are drawn by weight, the one that works on fewer requests.
+    PowerOfTwo,
+    /// Of two that are drawn by weight, the one that will probably answer sooner, by the time to its responses' heads.
+    LeastLatency,
+    /// Drawn by weight.
+    Random,
+    /// The first that is healthy, in the order below.
+    First,
+    /// Always the same for the same `hash.by`. If a server goes, only its requests go elsewhere.
+    Hash,
+}
+
+/// What a request is recognised by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hash {
+    /// `address` (the client's), `path`, `header:NAME`, `cookie:NAME`, `query:NAME`, or `claim:NAME` (a fact of the token).
+    /// Requests without it go in turn.
+    pub by: String,
+    /// The most that a server may work on, compared with its share of all requests at once: 100% to 1000%. What is more
+    /// goes elsewhere. Eight requests at once are never too many.
+    #[schemars(default = "half_as_much_again")]
+    #[serde(default = "half_as_much_again")]
+    pub load_max: ShareText,
+}
+
+fn half_as_much_again() -> ShareText {
+    ShareText("150%".into())
+}
+
+fn one_percent() -> ShareText {
+    ShareText("1%".into())
+}
+
+fn zero_percent() -> ShareText {
+    ShareText("0%".into())
+}
+
+fn no_time() -> DurationText {
+    time("0s")
+}
+
+const fn usual_weight() -> u32 {
+    100
 }
 
 /// A server.
@@ -366,6 +429,13 @@ pub struct Server {
     pub name: String,
     /// Its address with port, for example `10.0.0.1:8080`.
     pub address: String,
+    /// Its share of requests, compared with the others': 0 (none) to 256.
+    #[serde(default = "usual_weight")]
+    #[schemars(range(min = 0, max = 256))]
+    pub weight: u32,
+    /// Whether it only takes part while too few others are healthy (`backups_below`).
+    #[serde(default)]
+    pub backup: bool,
 }
 
 /// How long to wait for a server.

@@ -64,8 +64,9 @@ impl World {
     /// The usual config, edited, with a healthy server in every pool.
     pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
         let world = Self::before_checks(Site::new(NOW).await, edit);
-        let is_up =
-            || world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.health.is_up()));
+        let is_up = || {
+            world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.state.health.is_up()))
+        };
         settled("a healthy server in every pool", is_up).await;
         world
     }
