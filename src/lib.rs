@@ -27,6 +27,7 @@ pub mod principal;
 pub mod proxy;
 pub mod refusal;
 pub mod request;
+pub mod resilience;
 pub mod room;
 pub mod route;
 pub mod runtime;

@@ -63,6 +63,11 @@ metrics! {
     server_up: IntGaugeVec, "belay_server_up", ["pool", "server"], "1 while the server's health checks pass.";
     server_requests: IntCounterVec, "belay_server_requests_total", ["pool", "server"], "Requests sent to a server.";
     server_active: IntGaugeVec, "belay_server_active_requests", ["pool", "server"], "Requests that a server is working on.";
+    server_ejected: IntGaugeVec, "belay_server_ejected", ["pool", "server"], "1 while the server is ejected for its answers.";
+    ejections: IntCounterVec, "belay_server_ejections_total", ["pool", "server", "cause"], "Ejections of a server.";
+    retries: IntCounterVec, "belay_retries_total", ["pool", "result"], "Requests that were tried again, or were not because the budget was used up.";
+    circuit_open: IntGaugeVec, "belay_pool_circuit_open", ["pool"], "1 while the pool is left alone.";
+    circuit_openings: IntCounterVec, "belay_pool_circuit_openings_total", ["pool"], "How often the pool was left alone.";
     probes: IntCounterVec, "belay_health_checks_total", ["pool", "server", "result"], "Health checks that passed or failed.";
     replay_entries: IntGauge, "belay_replay_entries", [], "Tokens in the replay store.";
     token_key_uses: IntCounterVec, "belay_token_key_uses_total", ["workload", "kid"], "Tokens that were verified by a key.";
@@ -161,6 +166,9 @@ impl Route {
     }
 }
 
+/// Labels of [`Server::ejected_for`], by index.
+pub const EJECTION_CAUSES: [&str; 3] = ["consecutive_failures", "error_rate", "latency"];
+
 /// A server's handles.
 #[derive(Debug)]
 pub struct Server {
@@ -174,6 +182,31 @@ pub struct Server {
     pub checks_passed: IntCounter,
     /// Checks that failed.
     pub checks_failed: IntCounter,
+    /// 1 while it is ejected.
+    pub ejected: IntGauge,
+    ejections: [IntCounter; 3],
+}
+
+impl Server {
+    /// Counts an ejection by the index of its cause.
+    pub fn ejected_for(&self, cause: usize) {
+        if let Some(counter) = self.ejections.get(cause) {
+            counter.inc();
+        }
+    }
+}
+
+/// A pool's handles.
+#[derive(Debug)]
+pub struct Pool {
+    /// Requests that were tried again.
+    pub retries: IntCounter,
+    /// Requests that were not, because too many were.
+    pub retries_over_budget: IntCounter,
+    /// 1 while it is left alone.
+    pub circuit_open: IntGauge,
+    /// How often it was left alone.
+    pub circuit_openings: IntCounter,
 }
 
 /// The audit writer's handles.
@@ -223,6 +256,20 @@ impl Metrics {
             active: self.server_active.with_label_values(&names),
             checks_passed: self.probes.with_label_values(&[names[0], names[1], "pass"]),
             checks_failed: self.probes.with_label_values(&[names[0], names[1], "fail"]),
+            ejected: self.server_ejected.with_label_values(&names),
+            ejections: EJECTION_CAUSES.map(|cause| self.ejections.with_label_values(&[names[0], names[1], cause])),
+        }
+    }
+
+    /// Resolves a pool's handles.
+    #[must_use]
+    pub fn pool(&self, pool: &PoolName) -> Pool {
+        let pool = pool.as_str();
+        Pool {
+            retries: self.retries.with_label_values(&[pool, "made"]),
+            retries_over_budget: self.retries.with_label_values(&[pool, "over_budget"]),
+            circuit_open: self.circuit_open.with_label_values(&[pool]),
+            circuit_openings: self.circuit_openings.with_label_values(&[pool]),
         }
     }
 

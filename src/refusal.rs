@@ -169,6 +169,8 @@ refusals! {
         "The service is not available.", "The decision could not be recorded, and nothing is served unrecorded.";
     NoServer = 503 "upstream" "no_server", None,
         "No server is available.", "No server of the pool is healthy.";
+    CircuitOpen = 503 "upstream" "circuit_open", None,
+        "No server is available.", "Too many of the pool's requests have failed, so it is left alone for a while (`breaker`).";
     ConnectFailed = 502 "upstream" "connect_failed", None,
         "The origin cannot be reached.", "The server refused the connection or its TLS failed.";
     ConnectTimeout = 504 "upstream" "connect_timeout", None,

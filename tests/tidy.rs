@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 const LAYERS: &[&[&str]] = &[
     &["clock", "drain", "secret", "name", "network", "refusal", "hangup", "generation"],
     &["principal", "verdict", "request", "slots", "room"],
-    &["identity", "route", "balance", "metrics"],
+    &["identity", "route", "balance", "resilience", "metrics"],
     &["policy", "audit"],
     &["config"],
     &["tls", "keys", "upstream", "journal"],

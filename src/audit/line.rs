@@ -207,6 +207,9 @@ struct Belay<'a> {
     pool: Option<&'a PoolName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<&'a ServerName>,
+    /// How many servers were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,6 +283,7 @@ impl<'a> Line<'a> {
                 workload: record.workload.as_ref(),
                 pool: server.map(|(pool, _)| pool),
                 server: server.map(|(_, server)| server),
+                attempts: Some(record.attempts).filter(|attempts| *attempts > 0),
                 complete: Some(record.complete),
                 ..Belay::judged(record.judged)
             },

@@ -96,6 +96,8 @@ pub struct Outcome {
     pub workload: Option<WorkloadName>,
     /// The server that answered, or was asked last.
     pub server: Option<(PoolName, ServerName)>,
+    /// How many servers were asked.
+    pub attempts: usize,
     /// The status that was sent; none if the client had gone.
     pub status: Option<u16>,
     /// Why the answer is ours and not the origin's.

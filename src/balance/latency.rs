@@ -31,6 +31,15 @@ impl Latency {
         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok();
     }
 
+    /// The average; none before the first answer.
+    #[must_use]
+    pub fn average(&self) -> Option<Duration> {
+        match self.0.load(Ordering::Relaxed) >> 32 {
+            0 => None,
+            micros => Some(Duration::from_micros(micros)),
+        }
+    }
+
     /// What one more request would cost there, in seconds, beside those that it works on.
     #[must_use]
     pub fn cost(&self, active: u32, now: Duration) -> f64 {

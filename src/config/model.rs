@@ -1,6 +1,6 @@
 //! The config in domain types: no invalid state, names resolved, paths joined.
 
-pub use super::document::{ClientAddress, KeyState, LogFormat, LogLevel, ProcessLog};
+pub use super::document::{ClientAddress, KeyState, LogFormat, LogLevel, ProcessLog, RetryMethods};
 
 use super::filter::FilterSpec;
 use crate::balance::{Algorithm, Tiers};
@@ -11,6 +11,7 @@ use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
 use crate::network::Networks;
 use crate::policy::Access;
 use crate::principal;
+use crate::resilience::{BreakerRules, OutlierRules};
 use crate::route::Pattern;
 use http::HeaderName;
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
@@ -249,6 +250,31 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// The check; none means that every server is healthy.
     pub health: Option<HealthCheck>,
+    /// When a request is tried again.
+    pub retry: Retry,
+    /// When a server is ejected.
+    pub outliers: Option<OutlierRules>,
+    /// When the pool is left alone.
+    pub breaker: Option<BreakerRules>,
+}
+
+/// When a request is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// How many servers it may be sent to: 1 to 5.
+    pub attempts: u32,
+    /// After a connection that did not come about.
+    pub on_connect_failure: bool,
+    /// After a connection that was closed instead of a response.
+    pub on_no_response: bool,
+    /// After a timeout of the response's head.
+    pub on_timeout: bool,
+    /// After these statuses.
+    pub on_statuses: Box<[u16]>,
+    /// Which requests may be sent twice.
+    pub methods: RetryMethods,
+    /// The most retries, in percent of requests.
+    pub budget: u32,
 }
 
 /// TLS to the servers of a pool.

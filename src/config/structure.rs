@@ -20,12 +20,10 @@ const NOT_YET: &[&str] = &[
     "max_connections",
     "max_requests",
     "on_failure",
-    "outliers",
     "people",
     "plugin",
     "queue",
     "respond",
-    "retry",
 ];
 
 type Object = Map<String, Json>;

@@ -17,7 +17,7 @@ use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
-use crate::upstream::Picked;
+use crate::upstream::{Failure, Picked};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use once_cell::sync::OnceCell;
@@ -28,6 +28,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
+/// What says that a request may be sent twice (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The longest path that is taken into a record, in bytes.
 const PATH_MAX: usize = 2048;
 /// And into that of who has proved nothing.
@@ -55,6 +57,8 @@ pub struct Exchange {
     token: Option<Arc<Sighting>>,
     permit: Option<Permit>,
     picked: Option<Picked>,
+    /// The servers that were asked before this one.
+    tried: Vec<usize>,
     body: Body,
     status: Option<u16>,
     sent: usize,
@@ -106,6 +110,7 @@ impl Exchange {
             token: None,
             permit: None,
             picked: None,
+            tried: Vec::new(),
             status: None,
             sent: 0,
             original_host: None,
@@ -236,11 +241,43 @@ impl Exchange {
         self.picked = None;
         self.body.starts_again();
         let token = self.token.as_deref();
-        let picked = self.snapshot.pools.pick(permit, |by| hash_key::of(by, session, self.client(), token))?;
+        let picked =
+            self.snapshot.pools.pick(permit, &self.tried, |by| hash_key::of(by, session, self.client(), token))?;
         let is_long = head::asks_for_tunnel(session) || picked.speaks_h2() && head::calls_grpc(session);
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
         Ok(peer)
+    }
+
+    /// The server has answered, whatever becomes of its answer.
+    pub(super) fn server_answered(&mut self, status: u16) {
+        if let Some(picked) = &mut self.picked {
+            picked.responded(status);
+        }
+    }
+
+    /// The server has failed.
+    pub(super) fn server_failed(&mut self) {
+        if let Some(picked) = &mut self.picked {
+            picked.failed();
+        }
+    }
+
+    /// Whether the request goes to another server after that failure of this one.
+    pub(super) fn tries_another(&mut self, session: &Session, failure: Failure) -> bool {
+        let has_begun = self.status.is_some() || session.response_written().is_some();
+        if has_begun || session.as_ref().retry_buffer_truncated() {
+            return false;
+        }
+        let head = session.req_header();
+        let is_repeatable = head.headers.contains_key(IDEMPOTENCY_KEY);
+        let picked = self.picked.as_ref();
+        let Some(picked) = picked.filter(|it| it.takes_another(failure, &head.method, is_repeatable, &self.tried))
+        else {
+            return false;
+        };
+        self.tried.push(picked.index());
+        true
     }
 
     /// The server waits for the body. A gRPC call of somebody whom we know may be silent.
@@ -270,9 +307,7 @@ impl Exchange {
     pub(super) fn responds(&mut self, status: u16) {
         self.status = Some(status);
         self.link.stop_counting();
-        if let Some(picked) = &self.picked {
-            picked.responded();
-        }
+        self.server_answered(status);
     }
 
     /// A piece of the response's body goes.
@@ -334,6 +369,9 @@ impl Exchange {
     pub(super) fn end(&mut self, session: &Session, complete: bool) {
         let status = session.response_written().map(|response| response.status.as_u16());
         let bytes = (session.body_bytes_read(), session.body_bytes_sent());
+        if let Some(picked) = self.picked.as_ref().filter(|_| complete && self.status.is_some()) {
+            picked.ended_well();
+        }
         self.record_outcome(status, bytes, complete || self.answer == AnswerKind::Own);
     }
 
@@ -376,6 +414,7 @@ impl Exchange {
             route: self.route.as_ref().map(|route| route.door.route.clone()),
             workload: self.workload.clone(),
             server: server.map(|server| (server.pool.clone(), server.name.clone())),
+            attempts: self.tried.len().saturating_add(usize::from(server.is_some())),
             status,
             refusal: self.refusal,
             complete,

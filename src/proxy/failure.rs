@@ -3,15 +3,42 @@
 use super::exchange::Exchange;
 use super::respond;
 use crate::refusal::Refusal;
+use crate::upstream::Failure;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
-/// A kept connection that the server has closed meanwhile says nothing about the server: the request goes once more on
-/// a new one, if doing it twice does no harm and its body is still there.
-pub(super) fn repeat_if_harmless(session: &Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
+/// There is no connection to the server.
+pub(super) fn connecting(session: &Session, mut error: Box<Error>, exchange: &mut Exchange) -> Box<Error> {
+    exchange.server_failed();
+    error.set_retry(exchange.tries_another(session, Failure::Connect));
+    error
+}
+
+/// Something has failed while the request or the response was on its way.
+pub(super) fn proxying(session: &Session, mut error: Box<Error>, exchange: &mut Exchange, reused: bool) -> Box<Error> {
+    // A kept connection that the server has closed meanwhile says nothing about the server: the request goes once more
+    // on a new one, if doing it twice does no harm and its body is still there.
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
     error.retry.decide_reuse(reused && harmless);
+    if error.retry() || *error.esource() != ErrorSource::Upstream {
+        return error;
+    }
+    exchange.server_failed();
+    let is_timeout = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    let failure = if is_timeout { Failure::Timeout } else { Failure::NoResponse };
+    error.set_retry(exchange.tries_another(session, failure));
     error
+}
+
+/// The response has a status after which another server is to be asked, as an error; none if it is as good as any.
+pub(super) fn unwanted(session: &Session, status: u16, exchange: &mut Exchange) -> Option<Box<Error>> {
+    if !exchange.tries_another(session, Failure::Status(status)) {
+        return None;
+    }
+    exchange.server_answered(status);
+    let mut error = Error::new_up(ErrorType::HTTPStatus(status));
+    error.set_retry(true);
+    Some(error)
 }
 
 /// Answers, if there is still somebody to answer and nothing was answered yet.

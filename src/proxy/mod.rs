@@ -28,7 +28,7 @@ use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 /// Serves the requests of one listener.
@@ -241,6 +241,9 @@ impl ProxyHttp for Gate {
         response: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
+        if let Some(unwanted) = failure::unwanted(session, response.status.as_u16(), exchange) {
+            return Err(unwanted);
+        }
         respond::may_tunnel(session, response, exchange)?;
         respond::dress(response, exchange)
     }
@@ -266,15 +269,25 @@ impl ProxyHttp for Gate {
         Ok(None)
     }
 
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        exchange: &mut Exchange,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        failure::connecting(session, error, exchange)
+    }
+
     fn error_while_proxy(
         &self,
         _: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        _: &mut Exchange,
+        exchange: &mut Exchange,
         reused: bool,
     ) -> Box<Error> {
-        failure::repeat_if_harmless(session, error, reused)
+        failure::proxying(session, error, exchange, reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
@@ -283,6 +296,11 @@ impl ProxyHttp for Gate {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
         exchange.end(session, error.is_none());
+    }
+
+    /// Metrics and the audit log say it.
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Exchange, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
     }
 
     /// The audit log says it.

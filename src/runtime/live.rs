@@ -107,10 +107,12 @@ impl Live {
         self.report(&Err(findings.to_vec()));
     }
 
-    /// What is to be done every second, by the one who counts them: summaries of what strangers did.
+    /// What is to be done every second, by the one who counts them: summaries of what strangers did, and servers that come
+    /// back.
     pub fn tick(&self) {
         let (snapshot, now) = (self.snapshot.load(), self.state.clock.now());
         self.state.journal.summarise(now, snapshot.judged());
+        snapshot.pools.tick();
         let hour = now.unix_seconds() / 3600;
         if self.state.warned.swap(hour, Ordering::Relaxed) != hour {
             warn_of(&snapshot, now);

@@ -3,11 +3,16 @@
 //! [`Pools::pick`] demands a [`Permit`](crate::policy::Permit) and looks nowhere but in the permit's own pool.
 
 mod health;
+mod picked;
 mod pool;
 mod probe;
+mod server;
 mod tls;
+mod way;
 
 pub use health::Health;
-pub use pool::{Picked, Pool, Pools, ServerState, Servers};
+pub use picked::{Failure, Picked};
+pub use pool::{Member, Pool, Pools};
 pub use probe::Probes;
+pub use server::{ServerState, Servers};
 pub use tls::{BadOriginTls, OriginTls};

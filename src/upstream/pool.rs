@@ -1,63 +1,22 @@
 //! Pools and the pick.
 
-use super::health::Health;
+use super::picked::Picked;
+use super::server::{PoolState, ServerState, Servers};
 use super::tls::OriginTls;
-use crate::balance::{Ask, Balancer, Candidate, Seed, Standby, Standing, ramped};
-use crate::config::{self, Balance, HashKey, HealthCheck};
-use crate::metrics::{self, Metrics};
-use crate::name::{PoolName, ServerName};
+use super::way::Way;
+use crate::balance::{Ask, Candidate, Standby, ramped};
+use crate::config::{self, Balance, HashKey, HealthCheck, Retry};
+use crate::metrics::Metrics;
+use crate::name::PoolName;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
-use http::HeaderName;
-use parking_lot::Mutex;
-use pingora::protocols::ALPN;
-use pingora::upstreams::peer::HttpPeer;
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use crate::resilience::{BreakerRules, Cause, Entry, OutlierRules};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-/// What outlives a reload of a server: kept by pool, name and address.
-#[derive(Debug)]
-pub struct ServerState {
-    /// Its pool.
-    pub pool: PoolName,
-    /// Its name.
-    pub name: ServerName,
-    /// Its address.
-    pub address: SocketAddr,
-    /// What its checks say.
-    pub health: Health,
-    /// What balancing knows of it.
-    pub standing: Standing,
-    /// Its handles.
-    pub metrics: metrics::Server,
-    /// From when its times are counted.
-    began: Instant,
-}
-
-impl ServerState {
-    /// It has become healthy.
-    pub(super) fn rises(&self) {
-        self.standing.rises(self.began.elapsed());
-    }
-
-    /// A server that nobody checks counts as healthy.
-    fn assume_up(&self) {
-        self.health.assume_up();
-        self.metrics.up.set(1);
-    }
-}
-
-type Key = (PoolName, ServerName, SocketAddr);
-
-/// Pools of one generation, and their state, which outlives it.
+/// Pools of one generation.
 #[derive(Debug)]
 pub struct Pools {
-    by_name: HashMap<PoolName, Pool>,
-    began: Instant,
+    by_name: HashMap<PoolName, Arc<Pool>>,
 }
 
 /// A pool.
@@ -68,8 +27,11 @@ pub struct Pool {
     /// Its servers.
     pub servers: Box<[Member]>,
     pub(super) way: Arc<Way>,
+    pub(super) state: Arc<PoolState>,
+    pub(super) retry: Retry,
+    pub(super) breaker: Option<BreakerRules>,
+    pub(super) outliers: Option<OutlierRules>,
     balance: Balance,
-    balancer: Arc<Balancer>,
 }
 
 /// A server in a pool.
@@ -84,64 +46,9 @@ pub struct Member {
 }
 
 impl Member {
-    fn standby(&self) -> Standby {
-        Standby { weight: self.weight, is_backup: self.is_backup, is_up: self.state.health.is_up() }
-    }
-}
-
-/// How the servers of a pool are reached.
-#[derive(Debug, PartialEq)]
-pub(super) struct Way {
-    speaks_h2: bool,
-    tls: Option<OriginTls>,
-    timeouts: config::Timeouts,
-    trailers: Arc<[HeaderName]>,
-}
-
-/// Requests at once on one HTTP/2 connection to a server.
-const STREAMS_MAX: usize = 100;
-
-impl Way {
-    pub(super) const fn speaks_h2(&self) -> bool {
-        self.speaks_h2
-    }
-
-    /// The way to a server, every timeout set. What `is_long` may be quiet for as long as a tunnel.
-    pub(super) fn to(&self, address: SocketAddr, is_long: bool) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, self.tls.is_some(), String::new());
-        if let Some(tls) = &self.tls {
-            tls.apply(&mut peer);
-        }
-        let between = if is_long { self.timeouts.tunnel } else { self.timeouts.between_bytes };
-        let options = &mut peer.options;
-        options.alpn = if self.speaks_h2 { ALPN::H2 } else { ALPN::H1 };
-        options.max_h2_streams = STREAMS_MAX;
-        options.connection_timeout = Some(self.timeouts.connect);
-        options.total_connection_timeout = Some(self.timeouts.connect);
-        options.read_timeout = Some(between);
-        options.write_timeout = Some(self.timeouts.between_bytes);
-        options.idle_timeout = Some(self.timeouts.idle);
-        peer
-    }
-}
-
-/// The state of all servers and balancers that there ever were.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    servers: HashMap<Key, Arc<ServerState>>,
-    balancers: HashMap<PoolName, Arc<Balancer>>,
-}
-
-/// Where the state of servers lives between generations.
-#[derive(Debug)]
-pub struct Servers {
-    memory: Mutex<Memory>,
-    began: Instant,
-}
-
-impl Default for Servers {
-    fn default() -> Self {
-        Self { memory: Mutex::default(), began: Instant::now() }
+    fn standby(&self, now: Duration) -> Standby {
+        let is_up = self.state.health.is_up() && !self.state.outlier.is_ejected(now);
+        Standby { weight: self.weight, is_backup: self.is_backup, is_up }
     }
 }
 
@@ -149,28 +56,26 @@ impl Pools {
     /// Builds pools, with the state that their servers had. Nobody sees what is new before the swap.
     #[must_use]
     pub fn build(configs: Vec<(&config::Pool, Option<OriginTls>)>, servers: &Servers, metrics: &Metrics) -> Self {
-        let mut memory = servers.memory.lock();
-        let build =
-            |(config, tls): (&config::Pool, _)| (config.name.clone(), memory.pool(config, tls, metrics, servers.began));
+        let build = |(config, tls): (&config::Pool, _)| {
+            (config.name.clone(), Arc::new(Pool::build(config, tls, servers, metrics)))
+        };
         let by_name = configs.into_iter().map(build).collect();
-        // What no generation and no request knows any more is forgotten.
-        memory.servers.retain(|_, server| Arc::strong_count(server) > 1);
-        memory.balancers.retain(|_, balancer| Arc::strong_count(balancer) > 1);
-        Self { by_name, began: servers.began }
+        servers.forget_the_gone();
+        Self { by_name }
     }
 
     /// All pools.
     pub fn iter(&self) -> impl Iterator<Item = &Pool> {
-        self.by_name.values()
+        self.by_name.values().map(Arc::as_ref)
     }
 
-    /// The next healthy server of the permit's pool. Where that depends on what the request is recognised by, `key` is
-    /// asked for it.
+    /// The next healthy server of the permit's pool that was not `tried` yet. Where that depends on what the request is
+    /// recognised by, `key` is asked for it.
     ///
     /// ```
     /// use belay::upstream::Pools;
     /// fn with_a_permit(pools: &Pools, permit: &belay::policy::Permit) {
-    ///     let _ = pools.pick(permit, |_| None);
+    ///     let _ = pools.pick(permit, &[], |_| None);
     /// }
     /// ```
     ///
@@ -179,130 +84,114 @@ impl Pools {
     /// ```compile_fail
     /// use belay::upstream::Pools;
     /// fn without_a_permit(pools: &Pools, name: &belay::name::PoolName) {
-    ///     let _ = pools.pick(name, |_| None);
+    ///     let _ = pools.pick(name, &[], |_| None);
     /// }
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::NoServer`] if none is healthy.
-    pub fn pick(&self, permit: &Permit, key: impl FnOnce(&HashKey) -> Option<u64>) -> Result<Picked, Refusal> {
+    /// [`Refusal::NoServer`] if none is healthy, [`Refusal::CircuitOpen`] if the pool is left alone.
+    pub fn pick(
+        &self,
+        permit: &Permit,
+        tried: &[usize],
+        key: impl FnOnce(&HashKey) -> Option<u64>,
+    ) -> Result<Picked, Refusal> {
         let pool = self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?;
-        let ask =
-            Ask { key: pool.balance.key.as_ref().and_then(key), now: self.began.elapsed(), dice: fastrand::u64(..) };
-        let server = pool.pick(&ask).ok_or(Refusal::NoServer)?;
-        Ok(Picked::new(Arc::clone(&server.state), Arc::clone(&pool.way)))
+        let now = pool.state.now();
+        let entry = if tried.is_empty() { pool.enter(now)? } else { Entry::Free };
+        let ask = Ask { key: pool.balance.key.as_ref().and_then(key), now, dice: fastrand::u64(..) };
+        let index = pool.pick(&ask, tried).ok_or(Refusal::NoServer)?;
+        Picked::new(Arc::clone(pool), index, entry).ok_or(Refusal::NoServer)
+    }
+
+    /// Looks who has come back; once a second is enough.
+    pub fn tick(&self) {
+        for server in self.iter().flat_map(|pool| &pool.servers) {
+            let state = &server.state;
+            if state.metrics.ejected.get() > 0 && !state.outlier.is_ejected(state.now()) {
+                state.metrics.ejected.set(0);
+                log::info!("pool {} server {} is no longer ejected", state.pool, state.name);
+            }
+        }
     }
 }
 
 impl Pool {
-    fn pick(&self, ask: &Ask) -> Option<&Member> {
-        let tier = self.balance.tiers.tier(self.servers.iter().map(Member::standby));
-        let members = self.servers.iter().enumerate().filter(|(_, server)| tier.has(server.standby()));
-        let candidates = members.map(|(index, server)| {
-            let standing = &server.state.standing;
-            let weight = ramped(server.weight, standing.risen_for(ask.now), self.balance.slow_start);
-            Candidate { index, weight, standing }
-        });
-        let index = self.balancer.pick(self.balance.algorithm, candidates, ask)?;
-        self.servers.get(index)
-    }
-}
-
-impl Memory {
-    fn pool(&mut self, config: &config::Pool, tls: Option<OriginTls>, metrics: &Metrics, began: Instant) -> Pool {
-        let servers = config.servers.iter().map(|server| {
-            let key = (config.name.clone(), server.name.clone(), server.address);
-            let state = || ServerState {
-                pool: config.name.clone(),
-                name: server.name.clone(),
-                address: server.address,
-                health: Health::unknown(),
-                standing: Standing::new(Seed::of(server.name.as_str())),
-                metrics: metrics.server(&config.name, &server.name),
-                began,
-            };
-            let state = Arc::clone(self.servers.entry(key).or_insert_with(|| Arc::new(state())));
+    fn build(config: &config::Pool, tls: Option<OriginTls>, servers: &Servers, metrics: &Metrics) -> Self {
+        let member = |server: &config::Server| {
+            let state = servers.server(&config.name, server, metrics);
             if config.health.is_none() {
                 state.assume_up();
             }
             Member { state, weight: server.weight, is_backup: server.is_backup }
-        });
-        Pool {
+        };
+        Self {
             health: config.health.clone(),
-            servers: servers.collect(),
+            servers: config.servers.iter().map(member).collect(),
             way: Arc::new(Way {
                 speaks_h2: config.speaks_h2,
                 tls,
                 timeouts: config.timeouts,
                 trailers: Arc::clone(&config.trailers),
             }),
+            state: servers.pool(&config.name, metrics),
+            retry: config.retry.clone(),
+            breaker: config.breaker,
+            outliers: config.outliers,
             balance: config.balance.clone(),
-            balancer: Arc::clone(self.balancers.entry(config.name.clone()).or_default()),
         }
     }
-}
 
-/// The server that a request goes to. While it lives, the request counts as being worked on.
-#[derive(Debug)]
-pub struct Picked {
-    server: Arc<ServerState>,
-    way: Arc<Way>,
-    asked: Instant,
-}
-
-impl Picked {
-    fn new(server: Arc<ServerState>, way: Arc<Way>) -> Self {
-        server.metrics.requests.inc();
-        server.metrics.active.inc();
-        server.standing.begin();
-        Self { server, way, asked: Instant::now() }
+    fn enter(&self, now: Duration) -> Result<Entry, Refusal> {
+        self.state.budget.asked(now);
+        let entry = self.breaker.as_ref().map_or(Entry::Free, |rules| self.state.breaker.entry(rules, now));
+        if entry == Entry::Closed { Err(Refusal::CircuitOpen) } else { Ok(entry) }
     }
 
-    /// The server has the whole request: only from here on time is its own.
-    pub fn sent(&mut self) {
-        self.asked = Instant::now();
+    fn pick(&self, ask: &Ask, tried: &[usize]) -> Option<usize> {
+        self.state.balancer.pick(self.balance.algorithm, self.candidates(ask.now, tried), ask)
     }
 
-    /// The response has begun.
-    pub fn responded(&self) {
-        let server = &self.server;
-        server.standing.latency.observe(self.asked.elapsed(), server.began.elapsed());
+    /// Who may be asked, but for those who were tried.
+    fn candidates<'a>(&'a self, now: Duration, tried: &'a [usize]) -> impl Iterator<Item = Candidate<'a>> + Clone + 'a {
+        let tier = self.balance.tiers.tier(self.servers.iter().map(|server| server.standby(now)));
+        let members = self.servers.iter().enumerate().filter(move |(_, server)| tier.has(server.standby(now)));
+        members.filter(|(index, _)| !tried.contains(index)).map(move |(index, server)| {
+            let standing = &server.state.standing;
+            let weight = ramped(server.weight, standing.risen_for(now), self.balance.slow_start);
+            Candidate { index, weight, standing }
+        })
     }
 
-    /// The server.
-    #[must_use]
-    pub fn server(&self) -> &ServerState {
-        &self.server
+    /// Whether there is somebody who was not tried.
+    pub(super) fn has_another(&self, tried: &[usize], but: usize) -> bool {
+        let mut candidates = self.candidates(self.state.now(), tried);
+        candidates.any(|candidate| candidate.index != but && candidate.weight > 0)
     }
 
-    /// How to reach it, for a request that may be quiet for long, or not.
-    #[must_use]
-    pub fn peer(&self, is_long: bool) -> HttpPeer {
-        self.way.to(self.server.address, is_long)
+    /// Ejects a server, if not too many are ejected.
+    pub(super) fn eject(&self, server: &ServerState, rules: &OutlierRules, cause: Cause) {
+        let now = server.now();
+        let ejected = self.servers.iter().filter(|other| other.state.outlier.is_ejected(now)).count();
+        let share = self.servers.len().saturating_mul(usize::try_from(rules.ejected_max).unwrap_or(100)) / 100;
+        if server.outlier.is_ejected(now) || ejected >= share.max(1) || self.servers.len() < 2 {
+            return;
+        }
+        let time = server.outlier.eject(rules, now);
+        server.standing.rises(now.saturating_add(time));
+        server.metrics.ejected.set(1);
+        server.metrics.ejected_for(cause as usize);
+        log::warn!("pool {} server {} is ejected for {time:?}: {cause}", server.pool, server.name);
     }
 
-    /// Whether it is spoken to in HTTP/2.
-    #[must_use]
-    pub fn speaks_h2(&self) -> bool {
-        self.way.speaks_h2
-    }
-
-    /// How long it may take to take a piece of a body.
-    #[must_use]
-    pub fn between_bytes(&self) -> Duration {
-        self.way.timeouts.between_bytes
-    }
-
-    /// Whether a trailer of its responses passes.
-    #[must_use]
-    pub fn passes_trailer(&self, name: &HeaderName) -> bool {
-        self.way.trailers.contains(name)
-    }
-}
-
-impl Drop for Picked {
-    fn drop(&mut self) {
-        self.server.standing.end();
-        self.server.metrics.active.dec();
+    /// Whether a server is so much slower than the others, in percent of their middle.
+    pub(super) fn is_slow(&self, index: usize, percent: u32) -> bool {
+        let average = |server: &Member| server.state.standing.latency.average();
+        let others = self.servers.iter().enumerate().filter(|(other, _)| *other != index);
+        let mut others: Vec<_> = others.filter_map(|(_, server)| average(server)).collect();
+        others.sort_unstable();
+        let middle = others.get(others.len() / 2);
+        let own = self.servers.get(index).and_then(average);
+        own.zip(middle).is_some_and(|(own, middle)| own.saturating_mul(100) > middle.saturating_mul(percent))
     }
 }

@@ -1,7 +1,9 @@
 //! Active checks: one task a server, which runs from the generation that brings it to the one that does not.
 
 use super::health::Streak;
-use super::pool::{Pools, ServerState, Way};
+use super::pool::Pools;
+use super::server::ServerState;
+use super::way::Way;
 use crate::config::HealthCheck;
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -108,7 +110,7 @@ fn http_probe(server: &ServerState, way: &Way, check: &HealthCheck) -> Option<(H
     let mut request = RequestHeader::build("GET", check.path.as_bytes(), None).ok()?;
     request.insert_header("host", host).ok()?;
     request.insert_header("user-agent", "belay-health-check").ok()?;
-    if !way.speaks_h2() {
+    if !way.speaks_h2 {
         request.insert_header("connection", "close").ok()?;
     }
     probe.req = request;

@@ -12,6 +12,7 @@ mod docs;
 mod door;
 mod effects;
 mod examples;
+mod failures;
 mod identity;
 mod keys;
 mod listening;

@@ -2,6 +2,7 @@
 
 mod access;
 mod balance;
+mod failures;
 mod listeners;
 mod pools;
 mod routes;

@@ -1,6 +1,6 @@
 //! `pools`.
 
-use super::{Check, balance, twice};
+use super::{Check, balance, failures, twice};
 use crate::config::document::{Document, Health, OriginTls, Pool, Timeouts};
 use crate::config::fault::Fault;
 use crate::config::model::{self, HealthCheck};
@@ -35,9 +35,23 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
         let health = pool.health.as_ref().map(|health| health_check(check, health, &place.key("health")));
         let tls = pool.tls.as_ref().map(|tls| origin_tls(check, tls, &place.key("tls")));
         let trailers = trailers(check, &pool.trailers, &place.key("trailers"));
-        if let (Some(name), Some(timeouts), Some(balance)) = (name, timeouts, balance) {
-            let (speaks_h2, tls, health) = (pool.http == 2, tls.flatten(), health.flatten());
-            checked.push(model::Pool { name, balance, servers, speaks_h2, tls, trailers, timeouts, health });
+        let retry = failures::retry(check, &pool.retry, &place.key("retry"));
+        let outliers = pool.outliers.as_ref().map(|it| failures::outliers(check, it, &place.key("outliers")));
+        let breaker = pool.breaker.as_ref().map(|it| failures::breaker(check, it, &place.key("breaker")));
+        if let (Some(name), Some(timeouts), Some(balance), Some(retry)) = (name, timeouts, balance, retry) {
+            checked.push(model::Pool {
+                name,
+                balance,
+                servers,
+                speaks_h2: pool.http == 2,
+                tls: tls.flatten(),
+                trailers,
+                timeouts,
+                health: health.flatten(),
+                retry,
+                outliers: outliers.flatten(),
+                breaker: breaker.flatten(),
+            });
         }
     }
     checked

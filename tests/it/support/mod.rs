@@ -5,6 +5,7 @@ mod client;
 pub mod flood;
 mod parts;
 mod pki;
+pub mod pools;
 mod running;
 mod site;
 pub mod tunnel;

@@ -1,0 +1,365 @@
+//! `pools`: servers, how they are chosen, and what is done when they fail.
+
+use super::amount::{DurationText, ShareText};
+use super::time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Servers that do the same job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// How the next server is chosen.
+    #[serde(default)]
+    pub balance: Balance,
+    /// With `balance: hash`, what a request is recognised by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Hash>,
+    /// Backups take part while less than this share of the other servers is healthy, by their weights: 1% to 100%. With
+    /// 1%, while none is.
+    #[schemars(default = "one_percent")]
+    #[serde(default = "one_percent")]
+    pub backups_below: ShareText,
+    /// While less than this share of all servers is healthy, the checks are not believed, and every server gets requests,
+    /// healthy or not: 0% (never) to 100%.
+    #[schemars(default = "zero_percent")]
+    #[serde(default = "zero_percent")]
+    pub panic_below: ShareText,
+    /// How long a server that has become healthy takes to get its whole share; it begins with a tenth: 0s to 1h.
+    #[schemars(default = "no_time")]
+    #[serde(default = "no_time")]
+    pub slow_start: DurationText,
+    /// The servers.
+    #[schemars(length(min = 1, max = 1000))]
+    pub servers: Vec<Server>,
+    /// The version of HTTP that they speak: 1, or 2 (with TLS, or without it as h2c by prior knowledge).
+    #[serde(default = "http_1")]
+    #[schemars(range(min = 1, max = 2))]
+    pub http: u32,
+    /// TLS to the servers. Without it requests go on in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<OriginTls>,
+    /// Trailers of responses that are passed on. gRPC's own pass in gRPC's responses; others are dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub trailers: Vec<String>,
+    /// How long to wait for a server.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// How a server shows that it is well. Without it every server counts as healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// When a request is tried again, each time at another server, and never after the response has begun.
+    #[serde(default)]
+    pub retry: Retry,
+    /// When a server that answers badly is ejected for a while, whatever its checks say. Without it none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outliers: Option<Outliers>,
+    /// When the pool as a whole is left alone for a while (circuit breaker). Without it it never is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<Breaker>,
+}
+
+const fn http_1() -> u32 {
+    1
+}
+
+/// TLS to the servers of a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OriginTls {
+    /// PEM files with the CAs that vouch for the servers. There is no other: the system's are not asked.
+    #[schemars(length(min = 1))]
+    pub ca: Vec<String>,
+    /// The name that is asked for and that the servers' certificate must have.
+    pub sni: String,
+    /// Our certificate, for servers that ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate that we show.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificate {
+    /// PEM file with the certificate and its intermediates, leaf first.
+    pub cert: String,
+    /// PEM file with the private key, as `file:PATH`.
+    pub key: String,
+}
+
+/// How the next server is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// In turn, as often as the weights say.
+    #[default]
+    RoundRobin,
+    /// The one that works on the fewest requests for its weight.
+    LeastConnections,
+    /// Of two that are drawn by weight, the one that works on fewer requests.
+    PowerOfTwo,
+    /// Of two that are drawn by weight, the one that will probably answer sooner, by the time to its responses' heads.
+    LeastLatency,
+    /// Drawn by weight.
+    Random,
+    /// The first that is healthy, in the order below.
+    First,
+    /// Always the same for the same `hash.by`. If a server goes, only its requests go elsewhere.
+    Hash,
+}
+
+/// What a request is recognised by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hash {
+    /// `address` (the client's), `path`, `header:NAME`, `cookie:NAME`, `query:NAME`, or `claim:NAME` (a fact of the token).
+    /// Requests without it go in turn.
+    pub by: String,
+    /// The most that a server may work on, compared with its share of all requests at once: 100% to 1000%. What is more
+    /// goes elsewhere. Eight requests at once are never too many.
+    #[schemars(default = "half_as_much_again")]
+    #[serde(default = "half_as_much_again")]
+    pub load_max: ShareText,
+}
+
+fn half_as_much_again() -> ShareText {
+    ShareText("150%".into())
+}
+
+fn one_percent() -> ShareText {
+    ShareText("1%".into())
+}
+
+fn zero_percent() -> ShareText {
+    ShareText("0%".into())
+}
+
+fn no_time() -> DurationText {
+    time("0s")
+}
+
+const fn usual_weight() -> u32 {
+    100
+}
+
+/// A server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Its name, in metrics and in the audit log.
+    pub name: String,
+    /// Its address with port, for example `10.0.0.1:8080`.
+    pub address: String,
+    /// Its share of requests, compared with the others': 0 (none) to 256.
+    #[serde(default = "usual_weight")]
+    #[schemars(range(min = 0, max = 256))]
+    pub weight: u32,
+    /// Whether it only takes part while too few others are healthy (`backups_below`).
+    #[serde(default)]
+    pub backup: bool,
+}
+
+/// How long to wait for a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// For a connection: 1ms to 60s.
+    pub connect: DurationText,
+    /// For the response's head, and between two pieces of its body or of the request's: 1ms to 1h.
+    pub between_bytes: DurationText,
+    /// That an unused connection is kept: 1s to 1h.
+    pub idle: DurationText,
+    /// Instead of `between_bytes` for tunnels (WebSocket) and gRPC, which may be quiet for long: 1s to 24h.
+    pub tunnel: DurationText,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: time("1s"), between_bytes: time("30s"), idle: time("60s"), tunnel: time("1h") }
+    }
+}
+
+fn one_second() -> DurationText {
+    time("1s")
+}
+
+fn two_seconds() -> DurationText {
+    time("2s")
+}
+
+/// How a server shows that it is well. It gets no request before its first check has passed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// A GET, by the pool's own version of HTTP.
+    pub http: HttpCheck,
+    /// From one check to the next: 10ms to 1h.
+    #[schemars(default = "two_seconds")]
+    #[serde(default = "two_seconds")]
+    pub interval: DurationText,
+    /// For one whole check: 1ms to 60s.
+    #[schemars(default = "one_second")]
+    #[serde(default = "one_second")]
+    pub timeout: DurationText,
+    /// Checks in a row that must pass before an unhealthy server is healthy: 1 to 100. The first of a new server counts
+    /// alone.
+    #[serde(default = "rise")]
+    #[schemars(range(min = 1, max = 100))]
+    pub rise: u32,
+    /// Checks in a row that must fail before a healthy server is unhealthy: 1 to 100.
+    #[serde(default = "fall")]
+    #[schemars(range(min = 1, max = 100))]
+    pub fall: u32,
+}
+
+const fn rise() -> u32 {
+    2
+}
+
+const fn fall() -> u32 {
+    3
+}
+
+/// An HTTP check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// The path to ask for.
+    pub path: String,
+    /// The Host to ask for; the server's address unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The statuses that pass: `200`, or `200-299`.
+    #[schemars(default = "any_success")]
+    #[serde(default = "any_success")]
+    pub expect: String,
+}
+
+fn any_success() -> String {
+    "200-299".into()
+}
+
+/// When a request is tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// How many servers a request may be sent to: 1 (no retry) to 5.
+    #[schemars(range(min = 1, max = 5))]
+    pub attempts: u32,
+    /// After what: `connect_failure` (no server has seen the request, so this is safe for every method), `no_response`
+    /// (the server closed the connection instead of answering), `timeout` (of the response's head), or statuses from 400
+    /// to 599.
+    #[schemars(length(max = 20))]
+    pub on: Vec<RetryOn>,
+    /// Which requests may be sent twice. Those with an `Idempotency-Key` may always.
+    pub methods: RetryMethods,
+    /// The most retries in ten seconds, as a share of the pool's requests in that time: 0% to 100%. Ten are always
+    /// fine.
+    pub budget: ShareText,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: 3,
+            on: vec![RetryOn::Word(RetryWord::ConnectFailure)],
+            methods: RetryMethods::Safe,
+            budget: ShareText("20%".into()),
+        }
+    }
+}
+
+/// After what a request is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(inline)]
+pub enum RetryOn {
+    /// A failure without a response.
+    Word(RetryWord),
+    /// A response's status.
+    Status(#[schemars(range(min = 400, max = 599))] u16),
+}
+
+/// A failure without a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryWord {
+    /// No connection.
+    ConnectFailure,
+    /// The connection was closed instead of a response.
+    NoResponse,
+    /// The response's head did not come in time.
+    Timeout,
+}
+
+/// Which requests may be sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryMethods {
+    /// GET, HEAD, OPTIONS and TRACE.
+    Safe,
+    /// And PUT and DELETE.
+    Idempotent,
+    /// All, for servers that know a repetition when they see one.
+    All,
+}
+
+/// When a server is ejected. What counts as a failure: no connection, no response, a broken one, a timeout, a status of
+/// 500 or more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outliers {
+    /// Failures in a row: 1 to 1000; 0 for never.
+    #[schemars(range(min = 0, max = 1000))]
+    pub consecutive_failures: u32,
+    /// The share of failures among its requests of the last ten seconds: 1% to 100%; 0% for never.
+    pub error_rate: ShareText,
+    /// How slow it may be, compared with the middle of the pool's servers: 150% to 10000%; 0% for as slow as it likes.
+    pub slower_than: ShareText,
+    /// How many requests of the last ten seconds `error_rate` and `slower_than` need: 1 to 10000.
+    #[schemars(range(min = 1, max = 10000))]
+    pub requests_min: u32,
+    /// For how long it is ejected the first time: 1s to 1h. The second time it is twice as long, and so on, until it has
+    /// been well for ten times as long.
+    pub eject: DurationText,
+    /// The longest ejection: 1s to 24h.
+    pub eject_max: DurationText,
+    /// The largest share of the pool's servers that may be ejected at once: 1% to 100%. One always may, if there are
+    /// others.
+    pub ejected_max: ShareText,
+}
+
+impl Default for Outliers {
+    fn default() -> Self {
+        let share = |text: &str| ShareText(text.into());
+        Self {
+            consecutive_failures: 5,
+            error_rate: share("50%"),
+            slower_than: share("0%"),
+            requests_min: 20,
+            eject: time("30s"),
+            eject_max: time("5m"),
+            ejected_max: share("50%"),
+        }
+    }
+}
+
+/// When a pool is left alone. Its requests are refused with 503 at once then, but for one now and then that tries it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// The share of failures among its requests of the last ten seconds: 1% to 100%. Failures are those of `outliers`.
+    pub error_rate: ShareText,
+    /// How many requests of the last ten seconds that needs: 1 to 100000.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub requests_min: u32,
+    /// Until it is tried, and from one trial to the next: 100ms to 10m.
+    pub pause: DurationText,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { error_rate: ShareText("50%".into()), requests_min: 20, pause: time("5s") }
+    }
+}

@@ -1,0 +1,178 @@
+//! The server that a request goes to, and what it makes of it.
+
+use super::pool::Pool;
+use super::server::ServerState;
+use crate::config::{Retry, RetryMethods};
+use crate::resilience::{Cause, Entry};
+use http::{HeaderName, Method};
+use pingora::upstreams::peer::HttpPeer;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The server that a request goes to. While it lives, the request counts as being worked on.
+#[derive(Debug)]
+pub struct Picked {
+    server: Arc<ServerState>,
+    pool: Arc<Pool>,
+    index: usize,
+    entry: Entry,
+    asked: Instant,
+    has_failed: bool,
+}
+
+/// How an attempt has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// There was no connection.
+    Connect,
+    /// The connection was closed, or broken, instead of a response.
+    NoResponse,
+    /// The response's head did not come in time.
+    Timeout,
+    /// The response has this status.
+    Status(u16),
+}
+
+impl Failure {
+    fn is_retried(self, retry: &Retry) -> bool {
+        match self {
+            Self::Connect => retry.on_connect_failure,
+            Self::NoResponse => retry.on_no_response,
+            Self::Timeout => retry.on_timeout,
+            Self::Status(status) => retry.on_statuses.contains(&status),
+        }
+    }
+}
+
+impl Picked {
+    pub(super) fn new(pool: Arc<Pool>, index: usize, entry: Entry) -> Option<Self> {
+        let server = Arc::clone(&pool.servers.get(index)?.state);
+        server.metrics.requests.inc();
+        server.metrics.active.inc();
+        server.standing.begin();
+        Some(Self { server, pool, index, entry, asked: Instant::now(), has_failed: false })
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn server(&self) -> &ServerState {
+        &self.server
+    }
+
+    /// Which server of its pool it is.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How to reach it, for a request that may be quiet for long, or not.
+    #[must_use]
+    pub fn peer(&self, is_long: bool) -> HttpPeer {
+        self.pool.way.to(self.server.address, is_long)
+    }
+
+    /// Whether it is spoken to in HTTP/2.
+    #[must_use]
+    pub fn speaks_h2(&self) -> bool {
+        self.pool.way.speaks_h2
+    }
+
+    /// How long it may take to take a piece of a body.
+    #[must_use]
+    pub fn between_bytes(&self) -> Duration {
+        self.pool.way.timeouts.between_bytes
+    }
+
+    /// Whether a trailer of its responses passes.
+    #[must_use]
+    pub fn passes_trailer(&self, name: &HeaderName) -> bool {
+        self.pool.way.trailers.contains(name)
+    }
+
+    /// The server has the whole request: only from here on time is its own.
+    pub fn sent(&mut self) {
+        self.asked = Instant::now();
+    }
+
+    /// The response has begun.
+    pub fn responded(&mut self, status: u16) {
+        let now = self.server.now();
+        self.server.standing.latency.observe(self.asked.elapsed(), now);
+        if status >= 500 {
+            self.failed();
+        }
+        let Some(rules) = self.pool.outliers.filter(|rules| self.server.outlier.is_to_be_compared(rules, now)) else {
+            return;
+        };
+        if self.pool.is_slow(self.index, rules.slower_than) {
+            self.pool.eject(&self.server, &rules, Cause::Latency);
+        }
+    }
+
+    /// The server has failed. However often that is said, it counts once.
+    pub fn failed(&mut self) {
+        if std::mem::replace(&mut self.has_failed, true) {
+            return;
+        }
+        let now = self.server.now();
+        if let Some(rules) = &self.pool.outliers
+            && let Some(cause) = self.server.outlier.failed(rules, now)
+        {
+            self.pool.eject(&self.server, rules, cause);
+        }
+        let state = &self.pool.state;
+        if self.pool.breaker.is_some_and(|rules| state.breaker.failed(&rules, now)) {
+            state.metrics.circuit_open.set(1);
+            state.metrics.circuit_openings.inc();
+            log::warn!("pool {} is left alone for a while: too many of its requests fail", state.name);
+        }
+    }
+
+    /// The response has come to its end.
+    pub fn ended_well(&self) {
+        if self.has_failed {
+            return;
+        }
+        let (now, state) = (self.server.now(), &self.pool.state);
+        self.server.outlier.succeeded(now);
+        if state.breaker.succeeded(self.entry, now) {
+            state.metrics.circuit_open.set(0);
+            log::info!("pool {} is asked again: a trial went well", state.name);
+        }
+    }
+
+    /// Takes another attempt, if the config has one after that failure, there is somebody else to ask, and not too many
+    /// are made already. `is_repeatable` says that the client has marked its request so.
+    #[must_use]
+    pub fn takes_another(&self, failure: Failure, method: &Method, is_repeatable: bool, tried: &[usize]) -> bool {
+        let retry = &self.pool.retry;
+        let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX).saturating_add(1);
+        // What no server has seen is not sent twice.
+        let may_repeat = failure == Failure::Connect || is_repeatable || may_be_sent_twice(method, retry.methods);
+        let is_wanted = failure.is_retried(retry) && attempts < retry.attempts && may_repeat;
+        if !is_wanted || !self.pool.has_another(tried, self.index) {
+            return false;
+        }
+        let (state, metrics) = (&self.pool.state, &self.pool.state.metrics);
+        let is_taken = state.budget.take(retry.budget, state.now());
+        if is_taken { &metrics.retries } else { &metrics.retries_over_budget }.inc();
+        is_taken
+    }
+}
+
+fn may_be_sent_twice(method: &Method, methods: RetryMethods) -> bool {
+    match methods {
+        RetryMethods::Safe => method.is_safe(),
+        RetryMethods::Idempotent => method.is_idempotent(),
+        RetryMethods::All => true,
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.server.standing.end();
+        self.server.metrics.active.dec();
+    }
+}

@@ -1,0 +1,129 @@
+//! What is known of servers and pools, which outlives generations.
+
+use super::health::Health;
+use crate::balance::{Balancer, Seed, Standing};
+use crate::config;
+use crate::metrics::{self, Metrics};
+use crate::name::{PoolName, ServerName};
+use crate::resilience::{Breaker, Budget, Outlier};
+use parking_lot::Mutex;
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// What outlives a reload of a server: kept by pool, name and address.
+#[derive(Debug)]
+pub struct ServerState {
+    /// Its pool.
+    pub pool: PoolName,
+    /// Its name.
+    pub name: ServerName,
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its checks say.
+    pub health: Health,
+    /// What balancing knows of it.
+    pub standing: Standing,
+    /// What its answers were like.
+    pub outlier: Outlier,
+    /// Its handles.
+    pub metrics: metrics::Server,
+    began: Instant,
+}
+
+impl ServerState {
+    /// The time by which all that is known of it is measured.
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// It has become healthy.
+    pub(super) fn rises(&self) {
+        self.standing.rises(self.now());
+    }
+
+    /// A server that nobody checks counts as healthy.
+    pub(super) fn assume_up(&self) {
+        self.health.assume_up();
+        self.metrics.up.set(1);
+    }
+}
+
+/// What outlives a reload of a pool: kept by its name.
+#[derive(Debug)]
+pub(super) struct PoolState {
+    pub(super) name: PoolName,
+    pub(super) balancer: Balancer,
+    pub(super) budget: Budget,
+    pub(super) breaker: Breaker,
+    pub(super) metrics: metrics::Pool,
+    began: Instant,
+}
+
+impl PoolState {
+    pub(super) fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+type Key = (PoolName, ServerName, SocketAddr);
+
+/// Where the state of servers and pools lives between generations.
+#[derive(Debug)]
+pub struct Servers {
+    memory: Mutex<Memory>,
+    began: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    servers: HashMap<Key, Arc<ServerState>>,
+    pools: HashMap<PoolName, Arc<PoolState>>,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self { memory: Mutex::default(), began: Instant::now() }
+    }
+}
+
+impl Servers {
+    /// The state of a server, as it was left, or of a new one.
+    pub(super) fn server(&self, pool: &PoolName, server: &config::Server, metrics: &Metrics) -> Arc<ServerState> {
+        let state = || ServerState {
+            pool: pool.clone(),
+            name: server.name.clone(),
+            address: server.address,
+            health: Health::unknown(),
+            standing: Standing::new(Seed::of(server.name.as_str())),
+            outlier: Outlier::default(),
+            metrics: metrics.server(pool, &server.name),
+            began: self.began,
+        };
+        let key = (pool.clone(), server.name.clone(), server.address);
+        Arc::clone(self.memory.lock().servers.entry(key).or_insert_with(|| Arc::new(state())))
+    }
+
+    /// The state of a pool, as it was left, or of a new one.
+    pub(super) fn pool(&self, name: &PoolName, metrics: &Metrics) -> Arc<PoolState> {
+        let state = || PoolState {
+            name: name.clone(),
+            balancer: Balancer::default(),
+            budget: Budget::default(),
+            breaker: Breaker::default(),
+            metrics: metrics.pool(name),
+            began: self.began,
+        };
+        Arc::clone(self.memory.lock().pools.entry(name.clone()).or_insert_with(|| Arc::new(state())))
+    }
+
+    /// Forgets what no generation and no request knows any more.
+    pub(super) fn forget_the_gone(&self) {
+        let mut memory = self.memory.lock();
+        memory.servers.retain(|_, server| Arc::strong_count(server) > 1);
+        memory.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+    }
+}
