@@ -68,6 +68,7 @@ metrics! {
     retries: IntCounterVec, "belay_retries_total", ["pool", "result"], "Requests that were tried again, or were not because the budget was used up.";
     circuit_open: IntGaugeVec, "belay_pool_circuit_open", ["pool"], "1 while the pool is left alone.";
     circuit_openings: IntCounterVec, "belay_pool_circuit_openings_total", ["pool"], "How often the pool was left alone.";
+    queued: IntGaugeVec, "belay_pool_queued_requests", ["pool"], "Requests that wait for a server with room.";
     probes: IntCounterVec, "belay_health_checks_total", ["pool", "server", "result"], "Health checks that passed or failed.";
     replay_entries: IntGauge, "belay_replay_entries", [], "Tokens in the replay store.";
     token_key_uses: IntCounterVec, "belay_token_key_uses_total", ["workload", "kid"], "Tokens that were verified by a key.";
@@ -199,6 +200,8 @@ impl Server {
 /// A pool's handles.
 #[derive(Debug)]
 pub struct Pool {
+    /// Requests that wait for a server with room.
+    pub queued: IntGauge,
     /// Requests that were tried again.
     pub retries: IntCounter,
     /// Requests that were not, because too many were.
@@ -266,6 +269,7 @@ impl Metrics {
     pub fn pool(&self, pool: &PoolName) -> Pool {
         let pool = pool.as_str();
         Pool {
+            queued: self.queued.with_label_values(&[pool]),
             retries: self.retries.with_label_values(&[pool, "made"]),
             retries_over_budget: self.retries.with_label_values(&[pool, "over_budget"]),
             circuit_open: self.circuit_open.with_label_values(&[pool]),

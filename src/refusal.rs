@@ -171,6 +171,10 @@ refusals! {
         "No server is available.", "No server of the pool is healthy.";
     CircuitOpen = 503 "upstream" "circuit_open", None,
         "No server is available.", "Too many of the pool's requests have failed, so it is left alone for a while (`breaker`).";
+    QueueFull = 503 "upstream" "queue_full", None,
+        "No server is available.", "All servers of the pool work on `max_requests`, and too many requests wait (`queue`).";
+    QueueTimeout = 503 "upstream" "queue_timeout", None,
+        "No server is available.", "No server of the pool had room within `queue.timeout`.";
     ConnectFailed = 502 "upstream" "connect_failed", None,
         "The origin cannot be reached.", "The server refused the connection or its TLS failed.";
     ConnectTimeout = 504 "upstream" "connect_timeout", None,

@@ -62,9 +62,11 @@ impl Standing {
         }
     }
 
-    /// A request goes to it.
-    pub fn begin(&self) {
-        self.active.fetch_add(1, Ordering::Relaxed);
+    /// A request goes to it, if it works on fewer than so many.
+    #[must_use]
+    pub fn begin_below(&self, max: u32) -> bool {
+        let more = |active: u32| (active < max).then(|| active.saturating_add(1));
+        self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// A request has come to its end.

@@ -46,6 +46,11 @@ impl Field {
     }
 }
 
+/// One more request that does not end.
+fn begin(standing: &Standing) {
+    assert!(standing.begin_below(u32::MAX));
+}
+
 fn expected(weights: &[u32]) -> Vec<f64> {
     let total: u32 = weights.iter().sum();
     weights.iter().map(|weight| f64::from(*weight) / f64::from(total)).collect()
@@ -109,7 +114,7 @@ fn the_load_follows_weights(algorithm: Algorithm) {
     let mut counts = [0_u32; 3];
     for _ in 0..10_000 {
         let index = field.pick(algorithm).unwrap();
-        field.servers[index].1.begin();
+        begin(&field.servers[index].1);
         counts[index] += 1;
     }
     let shares = counts.map(|count| f64::from(count) / 10_000.0);
@@ -119,11 +124,19 @@ fn the_load_follows_weights(algorithm: Algorithm) {
 #[test]
 fn who_works_on_less_is_next() {
     let mut field = Field::new(&[100, 100]);
-    (0..3).for_each(|_| field.servers[0].1.begin());
+    (0..3).for_each(|_| begin(&field.servers[0].1));
     assert!((0..100).all(|_| field.pick(Algorithm::LeastConnections) == Some(1)));
     assert!((0..100).all(|_| field.pick(Algorithm::PowerOfTwo) == Some(1)), "of two, both are drawn");
     (0..3).for_each(|_| field.servers[0].1.end());
     assert_shares(&field.shares(Algorithm::LeastConnections, 100), &[0.5, 0.5], 0.01);
+}
+
+#[test]
+fn a_server_takes_so_many_and_no_more() {
+    let standing = Standing::new(Seed::of("a"));
+    assert_eq!([standing.begin_below(2), standing.begin_below(2), standing.begin_below(2)], [true, true, false]);
+    standing.end();
+    assert!(standing.begin_below(2));
 }
 
 #[test]
@@ -144,7 +157,7 @@ fn seconds_of(field: &mut Field, seconds: u32, took: &[Duration]) -> Vec<f64> {
             field.servers[index].1.latency.observe(took[index], now);
         }
         let index = field.pick(Algorithm::LeastLatency).unwrap();
-        field.servers[index].1.begin();
+        begin(&field.servers[index].1);
         ends.push((now + took[index], index));
         counts[index] += 1;
     }
@@ -172,7 +185,7 @@ fn nobody_knows_a_new_server() {
     let mut field = Field::new(&[100, 100]);
     field.servers[0].1.latency.observe(Duration::from_millis(10), field.now);
     assert_eq!(field.pick(Algorithm::LeastLatency), Some(1), "it is tried at once");
-    field.servers[1].1.begin();
+    begin(&field.servers[1].1);
     assert!((0..20).all(|_| field.pick(Algorithm::LeastLatency) == Some(0)), "with one request");
 }
 
@@ -194,7 +207,7 @@ fn too_much_for_one_goes_to_another() {
     let mut counts = [0_u32; 4];
     for _ in 0..1_000 {
         let index = field.pick_for(hash, Some(42)).unwrap();
-        field.servers[index].1.begin();
+        begin(&field.servers[index].1);
         counts[index] += 1;
     }
     assert!(counts.iter().all(|count| *count <= 376), "one and a half times 250: {counts:?}");
@@ -206,7 +219,7 @@ fn few_requests_stay_together() {
     let home = field.pick_for(Algorithm::Hash { load_max: 100 }, Some(42));
     for _ in 0..8 {
         assert_eq!(field.pick_for(Algorithm::Hash { load_max: 100 }, Some(42)), home);
-        field.servers[home.unwrap()].1.begin();
+        begin(&field.servers[home.unwrap()].1);
     }
 }
 
@@ -232,7 +245,7 @@ proptest! {
         for algorithm in ALL {
             let mut field = Field::new(&weights);
             if let Some(server) = field.servers.get(busy) {
-                (0..1_000).for_each(|_| server.1.begin());
+                (0..1_000).for_each(|_| begin(&server.1));
             }
             for _ in 0..20 {
                 let picked = field.pick(algorithm);

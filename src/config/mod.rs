@@ -20,8 +20,8 @@ pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
     Balance, Bind, CertificateFiles, ClientAddress, ClientAuth, Config, HashKey, HealthCheck, KeySource, KeyState,
-    Limits, Listener, LogFormat, LogLevel, Pool, ProcessLog, Retry, RetryMethods, Route, Server, Timeouts, Tls,
-    TokenKeyFile, Workload,
+    Limits, Listener, LogFormat, LogLevel, Pool, PoolLimits, ProcessLog, Retry, RetryMethods, Route, Server, Timeouts,
+    Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -250,12 +250,29 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// The check; none means that every server is healthy.
     pub health: Option<HealthCheck>,
+    /// How much at once.
+    pub limits: PoolLimits,
     /// When a request is tried again.
     pub retry: Retry,
     /// When a server is ejected.
     pub outliers: Option<OutlierRules>,
     /// When the pool is left alone.
     pub breaker: Option<BreakerRules>,
+}
+
+/// How much a pool does at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Requests that each server works on.
+    pub requests_per_server: u32,
+    /// Requests that all work on.
+    pub requests: u32,
+    /// Requests that wait.
+    pub queue_length: usize,
+    /// Requests of one workload that wait.
+    pub queue_per_workload: usize,
+    /// For how long.
+    pub queue_timeout: Duration,
 }
 
 /// When a request is tried again.

@@ -18,11 +18,9 @@ const NOT_YET: &[&str] = &[
     "keep",
     "limit",
     "max_connections",
-    "max_requests",
     "on_failure",
     "people",
     "plugin",
-    "queue",
     "respond",
 ];
 

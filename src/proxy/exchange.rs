@@ -7,6 +7,7 @@ use super::head;
 use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
+use crate::config::HashKey;
 use crate::filter::Headers;
 use crate::identity::{Denied, Profile, Sighting, Verified};
 use crate::metrics;
@@ -17,7 +18,7 @@ use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
-use crate::upstream::{Failure, Picked};
+use crate::upstream::{Choice, Failure, Picked, Place};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use once_cell::sync::OnceCell;
@@ -235,14 +236,20 @@ impl Exchange {
     }
 
     /// The next server of the permit's pool, and how to reach it for a request that may be quiet for long, or not.
-    pub(super) fn pick(&mut self, session: &Session) -> Result<HttpPeer, Refusal> {
+    ///
+    /// # Errors
+    /// A [`Refusal`]; none if the client goes away while it waits for a server with room.
+    pub(super) async fn pick(&mut self, session: &mut Session) -> Result<HttpPeer, Option<Refusal>> {
         let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
         // The server of an attempt before this one is let go first, and the body comes again from its start.
         self.picked = None;
         self.body.starts_again();
         let token = self.token.as_deref();
-        let picked =
-            self.snapshot.pools.pick(permit, &self.tried, |by| hash_key::of(by, session, self.client(), token))?;
+        let key = |by: &HashKey| hash_key::of(by, session, self.client(), token);
+        let mut picked = match self.snapshot.pools.pick(permit, &self.tried, key)? {
+            Choice::Picked(picked) => picked,
+            Choice::Queued(place) => queued(place, session).await?,
+        };
         let is_long = head::asks_for_tunnel(session) || picked.speaks_h2() && head::calls_grpc(session);
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
@@ -478,6 +485,15 @@ impl Drop for Exchange {
             }
             self.record_outcome(self.status, (self.body.received(), self.sent), false);
         }
+    }
+}
+
+/// Waits for a server, as long as the client does. Whose body was not read yet could say more than that he goes.
+async fn queued(place: Place, session: &mut Session) -> Result<Picked, Option<Refusal>> {
+    let is_heard = session.is_http2() || session.as_downstream_mut().is_body_done();
+    tokio::select! {
+        picked = place.wait() => picked.ok_or(Some(Refusal::QueueTimeout)),
+        _ = session.as_downstream_mut().read_body_or_idle(true), if is_heard => Err(None),
     }
 }
 

@@ -206,10 +206,14 @@ impl ProxyHttp for Gate {
     }
 
     async fn upstream_peer(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<Box<HttpPeer>> {
-        exchange.pick(session).map(Box::new).map_err(|refusal| {
-            exchange.refuse(refusal);
-            Error::explain(ErrorType::HTTPStatus(refusal.facts().status), refusal.facts().explain)
-        })
+        match exchange.pick(session).await {
+            Ok(peer) => Ok(Box::new(peer)),
+            Err(Some(refusal)) => {
+                exchange.refuse(refusal);
+                Err(outbound::error(refusal))
+            }
+            Err(None) => Err(Error::new_down(ErrorType::ConnectionClosed)),
+        }
     }
 
     async fn upstream_request_filter(

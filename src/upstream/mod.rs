@@ -6,13 +6,15 @@ mod health;
 mod picked;
 mod pool;
 mod probe;
+mod queue;
 mod server;
 mod tls;
 mod way;
 
 pub use health::Health;
 pub use picked::{Failure, Picked};
-pub use pool::{Member, Pool, Pools};
+pub use pool::{Choice, Member, Pool, Pools};
 pub use probe::Probes;
+pub use queue::Place;
 pub use server::{ServerState, Servers};
 pub use tls::{BadOriginTls, OriginTls};

@@ -47,12 +47,10 @@ impl Failure {
 }
 
 impl Picked {
-    pub(super) fn new(pool: Arc<Pool>, index: usize, entry: Entry) -> Option<Self> {
-        let server = Arc::clone(&pool.servers.get(index)?.state);
-        server.metrics.requests.inc();
+    /// The server, whose room is taken already.
+    pub(super) fn new(pool: Arc<Pool>, server: Arc<ServerState>, (index, entry): (usize, Entry)) -> Self {
         server.metrics.active.inc();
-        server.standing.begin();
-        Some(Self { server, pool, index, entry, asked: Instant::now(), has_failed: false })
+        Self { server, pool, index, entry, asked: Instant::now(), has_failed: false }
     }
 
     /// The server.
@@ -69,7 +67,9 @@ impl Picked {
 
     /// How to reach it, for a request that may be quiet for long, or not.
     #[must_use]
-    pub fn peer(&self, is_long: bool) -> HttpPeer {
+    pub fn peer(&mut self, is_long: bool) -> HttpPeer {
+        self.server.metrics.requests.inc();
+        self.asked = Instant::now();
         self.pool.way.to(self.server.address, is_long)
     }
 
@@ -173,6 +173,8 @@ fn may_be_sent_twice(method: &Method, methods: RetryMethods) -> bool {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.server.standing.end();
+        self.pool.state.leave_room();
         self.server.metrics.active.dec();
+        self.pool.admit();
     }
 }

@@ -1,6 +1,7 @@
 //! Pools and the pick.
 
 use super::picked::Picked;
+use super::queue::{Limits, Place, Queue};
 use super::server::{PoolState, ServerState, Servers};
 use super::tls::OriginTls;
 use super::way::Way;
@@ -32,6 +33,18 @@ pub struct Pool {
     pub(super) breaker: Option<BreakerRules>,
     pub(super) outliers: Option<OutlierRules>,
     balance: Balance,
+    /// How many requests all servers may work on.
+    requests_max: u32,
+    queue: Arc<Queue>,
+}
+
+/// What a request gets.
+#[derive(Debug)]
+pub enum Choice {
+    /// A server.
+    Picked(Picked),
+    /// A place in the queue for one.
+    Queued(Place),
 }
 
 /// A server in a pool.
@@ -43,9 +56,15 @@ pub struct Member {
     pub weight: u32,
     /// Whether it only takes part when too few others do.
     pub is_backup: bool,
+    /// How many requests it may work on.
+    requests_max: u32,
 }
 
 impl Member {
+    fn has_room(&self) -> bool {
+        self.state.standing.active() < self.requests_max
+    }
+
     fn standby(&self, now: Duration) -> Standby {
         let is_up = self.state.health.is_up() && !self.state.outlier.is_ejected(now);
         Standby { weight: self.weight, is_backup: self.is_backup, is_up }
@@ -69,8 +88,9 @@ impl Pools {
         self.by_name.values().map(Arc::as_ref)
     }
 
-    /// The next healthy server of the permit's pool that was not `tried` yet. Where that depends on what the request is
-    /// recognised by, `key` is asked for it.
+    /// The next healthy server with room of the permit's pool that was not `tried` yet. Where that depends on what the
+    /// request is recognised by, `key` is asked for it. If none has room, a request that comes for the first time waits
+    /// for one.
     ///
     /// ```
     /// use belay::upstream::Pools;
@@ -89,23 +109,39 @@ impl Pools {
     /// ```
     ///
     /// # Errors
-    /// [`Refusal::NoServer`] if none is healthy, [`Refusal::CircuitOpen`] if the pool is left alone.
+    /// [`Refusal::NoServer`] if none is healthy, [`Refusal::CircuitOpen`] if the pool is left alone, and
+    /// [`Refusal::QueueFull`] if too many wait.
     pub fn pick(
         &self,
         permit: &Permit,
         tried: &[usize],
         key: impl FnOnce(&HashKey) -> Option<u64>,
-    ) -> Result<Picked, Refusal> {
+    ) -> Result<Choice, Refusal> {
         let pool = self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?;
         let now = pool.state.now();
         let entry = if tried.is_empty() { pool.enter(now)? } else { Entry::Free };
-        let ask = Ask { key: pool.balance.key.as_ref().and_then(key), now, dice: fastrand::u64(..) };
-        let index = pool.pick(&ask, tried).ok_or(Refusal::NoServer)?;
-        Picked::new(Arc::clone(pool), index, entry).ok_or(Refusal::NoServer)
+        let key = pool.balance.key.as_ref().and_then(key);
+        if !tried.is_empty() {
+            return pool.take(tried, key, entry).map(Choice::Picked).ok_or(Refusal::NoServer);
+        }
+        // Who comes now is not served before those who wait.
+        let free = if pool.queue.is_empty() { pool.take(tried, key, entry) } else { None };
+        if let Some(picked) = free {
+            return Ok(Choice::Picked(picked));
+        }
+        if pool.members(now).next().is_none() {
+            return Err(Refusal::NoServer);
+        }
+        let who = permit.principal().workload().map(|workload| workload.name.clone());
+        let place = pool.queue.join(&who, key, entry).ok_or(Refusal::QueueFull)?;
+        // Room may have come meanwhile, when nobody was in the queue yet.
+        pool.admit();
+        Ok(Choice::Queued(place))
     }
 
-    /// Looks who has come back; once a second is enough.
+    /// Looks who has come back, and who has room since; once a second is enough.
     pub fn tick(&self) {
+        self.by_name.values().for_each(|pool| pool.admit());
         for server in self.iter().flat_map(|pool| &pool.servers) {
             let state = &server.state;
             if state.metrics.ejected.get() > 0 && !state.outlier.is_ejected(state.now()) {
@@ -123,9 +159,18 @@ impl Pool {
             if config.health.is_none() {
                 state.assume_up();
             }
-            Member { state, weight: server.weight, is_backup: server.is_backup }
+            let requests_max = config.limits.requests_per_server;
+            Member { state, weight: server.weight, is_backup: server.is_backup, requests_max }
+        };
+        let state = servers.pool(&config.name, metrics);
+        let limits = Limits {
+            length: config.limits.queue_length,
+            per_workload: config.limits.queue_per_workload,
+            timeout: config.limits.queue_timeout,
         };
         Self {
+            queue: Arc::new(Queue::new(limits, state.metrics.queued.clone())),
+            requests_max: config.limits.requests,
             health: config.health.clone(),
             servers: config.servers.iter().map(member).collect(),
             way: Arc::new(Way {
@@ -134,7 +179,7 @@ impl Pool {
                 timeouts: config.timeouts,
                 trailers: Arc::clone(&config.trailers),
             }),
-            state: servers.pool(&config.name, metrics),
+            state,
             retry: config.retry.clone(),
             breaker: config.breaker,
             outliers: config.outliers,
@@ -148,15 +193,49 @@ impl Pool {
         if entry == Entry::Closed { Err(Refusal::CircuitOpen) } else { Ok(entry) }
     }
 
-    fn pick(&self, ask: &Ask, tried: &[usize]) -> Option<usize> {
-        self.state.balancer.pick(self.balance.algorithm, self.candidates(ask.now, tried), ask)
+    /// A server with room, and the room.
+    fn take(self: &Arc<Self>, tried: &[usize], key: Option<u64>, entry: Entry) -> Option<Picked> {
+        if !self.state.take_room(self.requests_max) {
+            return None;
+        }
+        let ask = Ask { key, now: self.state.now(), dice: fastrand::u64(..) };
+        let server = self.reserve(&ask, tried);
+        if server.is_none() {
+            self.state.leave_room();
+        }
+        server.map(|(index, server)| Picked::new(Arc::clone(self), server, (index, entry)))
+    }
+
+    fn reserve(&self, ask: &Ask, tried: &[usize]) -> Option<(usize, Arc<ServerState>)> {
+        loop {
+            let candidates = self.candidates(ask.now, tried);
+            let index = self.state.balancer.pick(self.balance.algorithm, candidates, ask)?;
+            let server = self.servers.get(index)?;
+            // Somebody else may have taken the last room since; then another is picked.
+            if server.state.standing.begin_below(server.requests_max) {
+                return Some((index, Arc::clone(&server.state)));
+            }
+        }
+    }
+
+    /// Gives those who wait what there is.
+    pub(super) fn admit(self: &Arc<Self>) {
+        while let Some((waiter, picked)) = self.queue.next(|waiter| self.take(&[], waiter.key, waiter.entry)) {
+            waiter.serve(picked);
+        }
+    }
+
+    /// Who takes part.
+    fn members(&self, now: Duration) -> impl Iterator<Item = (usize, &Member)> + Clone {
+        let tier = self.balance.tiers.tier(self.servers.iter().map(|server| server.standby(now)));
+        let takes_part = move |server: &Member| server.weight > 0 && tier.has(server.standby(now));
+        self.servers.iter().enumerate().filter(move |(_, server)| takes_part(server))
     }
 
     /// Who may be asked, but for those who were tried.
     fn candidates<'a>(&'a self, now: Duration, tried: &'a [usize]) -> impl Iterator<Item = Candidate<'a>> + Clone + 'a {
-        let tier = self.balance.tiers.tier(self.servers.iter().map(|server| server.standby(now)));
-        let members = self.servers.iter().enumerate().filter(move |(_, server)| tier.has(server.standby(now)));
-        members.filter(|(index, _)| !tried.contains(index)).map(move |(index, server)| {
+        let members = self.members(now).filter(move |(index, server)| server.has_room() && !tried.contains(index));
+        members.map(move |(index, server)| {
             let standing = &server.state.standing;
             let weight = ramped(server.weight, standing.risen_for(now), self.balance.slow_start);
             Candidate { index, weight, standing }

@@ -10,7 +10,10 @@ use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -60,10 +63,22 @@ pub(super) struct PoolState {
     pub(super) budget: Budget,
     pub(super) breaker: Breaker,
     pub(super) metrics: metrics::Pool,
+    /// Requests that its servers work on.
+    active: AtomicU32,
     began: Instant,
 }
 
 impl PoolState {
+    /// Takes room for one more request, if there are fewer than so many.
+    pub(super) fn take_room(&self, max: u32) -> bool {
+        let more = |active: u32| (active < max).then(|| active.saturating_add(1));
+        self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(super) fn leave_room(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
     }
@@ -115,6 +130,7 @@ impl Servers {
             budget: Budget::default(),
             breaker: Breaker::default(),
             metrics: metrics.pool(name),
+            active: AtomicU32::new(0),
             began: self.began,
         };
         Arc::clone(self.memory.lock().pools.entry(name.clone()).or_insert_with(|| Arc::new(state())))

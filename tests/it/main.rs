@@ -20,6 +20,7 @@ mod operating;
 mod origins;
 mod profiles;
 mod proxying;
+mod queueing;
 mod readme;
 mod reload;
 mod support;

@@ -7,7 +7,7 @@ use crate::config;
 use crate::config::document::{
     Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Document, DurationText, Edge,
     Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
-    ProfileName, Retry, Role, Route, Server, ShareText, Timeouts, Tls, Token, Workload,
+    ProfileName, Queue, Retry, Role, Route, Server, ShareText, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;
@@ -235,6 +235,9 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         backups_below: ShareText("1%".into()),
         panic_below: ShareText("0%".into()),
         slow_start: time("0s"),
+        max_requests: None,
+        max_requests_in_all: None,
+        queue: Queue::default(),
         retry: Retry::default(),
         outliers: None,
         breaker: None,

@@ -38,7 +38,10 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
         let retry = failures::retry(check, &pool.retry, &place.key("retry"));
         let outliers = pool.outliers.as_ref().map(|it| failures::outliers(check, it, &place.key("outliers")));
         let breaker = pool.breaker.as_ref().map(|it| failures::breaker(check, it, &place.key("breaker")));
-        if let (Some(name), Some(timeouts), Some(balance), Some(retry)) = (name, timeouts, balance, retry) {
+        let limits = limits(check, pool, &place.key("queue"));
+        if let (Some(name), Some(timeouts), Some(balance), Some(retry), Some(limits)) =
+            (name, timeouts, balance, retry, limits)
+        {
             checked.push(model::Pool {
                 name,
                 balance,
@@ -48,6 +51,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
                 trailers,
                 timeouts,
                 health: health.flatten(),
+                limits,
                 retry,
                 outliers: outliers.flatten(),
                 breaker: breaker.flatten(),
@@ -87,6 +91,17 @@ fn origin_tls(check: &mut Check<'_>, tls: &OriginTls, place: &Place) -> Option<m
         None => None,
     };
     Some(model::OriginTls { ca: tls.ca.iter().map(|ca| check.path(ca)).collect(), sni: tls.sni.clone(), client })
+}
+
+fn limits(check: &mut Check<'_>, pool: &Pool, queue: &Place) -> Option<model::PoolLimits> {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Some(model::PoolLimits {
+        requests_per_server: pool.max_requests.unwrap_or(u32::MAX),
+        requests: pool.max_requests_in_all.unwrap_or(u32::MAX),
+        queue_length: count(pool.queue.length),
+        queue_per_workload: count(pool.queue.per_workload),
+        queue_timeout: check.duration(&pool.queue.timeout.0, &queue.key("timeout"), 10 * MILLISECOND..=MINUTE)?,
+    })
 }
 
 fn trailers(check: &mut Check<'_>, names: &[String], place: &Place) -> Arc<[HeaderName]> {

@@ -49,6 +49,17 @@ pub struct Pool {
     /// How a server shows that it is well. Without it every server counts as healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// How many requests each server may work on at once: 1 to 1000000. Without it as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_requests: Option<u32>,
+    /// How many requests all servers together may work on at once: 1 to 1000000. Without it as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_requests_in_all: Option<u32>,
+    /// How requests wait while no server has room.
+    #[serde(default)]
+    pub queue: Queue,
     /// When a request is tried again, each time at another server, and never after the response has begun.
     #[serde(default)]
     pub retry: Retry,
@@ -238,6 +249,26 @@ pub struct HttpCheck {
 
 fn any_success() -> String {
     "200-299".into()
+}
+
+/// How requests wait while no server has room. Each workload has a line of its own, and the lines are served in turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// How many may wait: 0 (none) to 100000.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub length: u32,
+    /// How many of them may be one workload's: 1 to 100000.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub per_workload: u32,
+    /// For how long: 10ms to 1m.
+    pub timeout: DurationText,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { length: 1000, per_workload: 250, timeout: time("2s") }
+    }
 }
 
 /// When a request is tried again.

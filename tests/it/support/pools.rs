@@ -3,14 +3,21 @@
 use super::client::Ask;
 use super::site::{NOW, Site, origin};
 use super::world::{World, settled, show};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
 
 /// What servers do beside answering well.
 const KINDS: [(&str, Kind); 6] = [
-    ("@slow", Kind::Answers("200 OK", Duration::from_millis(100))),
+    ("@slow", Kind::Slow),
     ("@stuck", Kind::Answers("200 OK", Duration::MAX)),
     ("@busy", Kind::Answers("503 Service Unavailable", Duration::ZERO)),
     ("@broken", Kind::Answers("500 Internal Server Error", Duration::ZERO)),
@@ -22,6 +29,8 @@ const KINDS: [(&str, Kind); 6] = [
 enum Kind {
     /// Such a status, after such a time.
     Answers(&'static str, Duration),
+    /// `200 OK` after a tenth of a second, and remembers how many it works on at once.
+    Slow,
     /// Nothing.
     Closes,
     /// The half of a body.
@@ -32,20 +41,29 @@ enum Kind {
 /// `@nobody` for one where nobody listens, and others for those of [`KINDS`].
 pub struct Pools {
     addresses: Vec<(&'static str, String)>,
+    /// The most requests that `@slow` has worked on at once.
+    pub peak: Arc<Peak>,
+}
+
+/// How many at once.
+#[derive(Default)]
+pub struct Peak {
+    active: AtomicUsize,
+    pub most: AtomicUsize,
 }
 
 impl Pools {
     pub async fn new() -> Self {
-        let mut addresses = vec![("@nobody", nobody().await)];
+        let (mut addresses, peak) = (vec![("@nobody", nobody().await)], Arc::default());
         for (mark, kind) in KINDS {
-            addresses.push((mark, server(kind).await));
+            addresses.push((mark, server(kind, &peak).await));
         }
         for (mark, name) in [("@a", "a"), ("@b", "b"), ("@c", "c")] {
             addresses.push((mark, origin(name).await));
         }
         // `@a` would be found in no other, but in no order either.
         addresses.sort_by_key(|(mark, _)| std::cmp::Reverse(mark.len()));
-        Self { addresses }
+        Self { addresses, peak }
     }
 
     pub fn text(&self, usual: &str, pool: &str) -> String {
@@ -78,18 +96,19 @@ async fn nobody() -> String {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
-async fn server(kind: Kind) -> String {
+async fn server(kind: Kind, peak: &Arc<Peak>) -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
+    let peak = Arc::clone(peak);
     tokio::spawn(async move {
         while let Ok((stream, _)) = socket.accept().await {
-            tokio::spawn(answer(kind, stream));
+            tokio::spawn(answer(kind, stream, Arc::clone(&peak)));
         }
     });
     address
 }
 
-async fn answer(kind: Kind, mut stream: TcpStream) {
+async fn answer(kind: Kind, mut stream: TcpStream, peak: Arc<Peak>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else { return };
@@ -99,6 +118,13 @@ async fn answer(kind: Kind, mut stream: TcpStream) {
         Kind::Answers(status, after) => {
             time::sleep(after).await;
             (status, 17)
+        }
+        Kind::Slow => {
+            let active = peak.active.fetch_add(1, Ordering::SeqCst) + 1;
+            peak.most.fetch_max(active, Ordering::SeqCst);
+            time::sleep(Duration::from_millis(100)).await;
+            peak.active.fetch_sub(1, Ordering::SeqCst);
+            ("200 OK", 17)
         }
         Kind::Closes => return,
         Kind::Dies => ("200 OK", 34),
