@@ -316,7 +316,13 @@ impl<'a> Line<'a> {
     fn of_act(record: &'a Act) -> Self {
         let failure = record.failure.as_deref().map(Into::into);
         let event = Event::new(record.action, ["configuration", "change"], failure);
-        Self { belay: Belay::judged(record.judged), ..Self::plain(record.time, event) }
+        let server = record.server.as_ref();
+        let belay = Belay {
+            pool: server.map(|(pool, _)| pool),
+            server: server.map(|(_, server)| server),
+            ..Belay::judged(record.judged)
+        };
+        Self { belay, ..Self::plain(record.time, event) }
     }
 }
 

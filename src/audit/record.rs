@@ -119,8 +119,10 @@ pub struct Outcome {
 pub struct Act {
     /// When.
     pub time: Timestamp,
-    /// What: `start`, `reload` or `stop`.
+    /// What: `start`, `reload`, `stop`, or of a server `ready`, `drain`, `maint`, `weight`.
     pub action: &'static str,
+    /// The server that it concerns.
+    pub server: Option<(PoolName, ServerName)>,
     /// Why it was not done.
     pub failure: Option<Box<str>>,
     /// The config that is live after it.

@@ -8,6 +8,9 @@ mod recent;
 mod routes;
 mod run;
 mod schema;
+mod servers;
+mod socket;
+mod status;
 mod terminal;
 mod token;
 
@@ -42,6 +45,11 @@ enum Command {
     Check(check::Args),
     Routes(routes::Args),
     Recent(recent::Args),
+    Status(status::Args),
+    Drain(servers::Drain),
+    Ready(servers::Ready),
+    Maint(servers::Maint),
+    Weight(servers::Weight),
     Token(Box<token::Args>),
     Schema(schema::Args),
     Demo(demo::Args),
@@ -85,6 +93,11 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::main(&args, &terminal),
         Some(Command::Routes(args)) => routes::main(&args, &terminal),
         Some(Command::Recent(args)) => recent::main(&args, &terminal),
+        Some(Command::Status(args)) => status::main(&args, &terminal),
+        Some(Command::Drain(args)) => args.main(&terminal),
+        Some(Command::Ready(args)) => args.main(&terminal),
+        Some(Command::Maint(args)) => args.main(&terminal),
+        Some(Command::Weight(args)) => args.main(&terminal),
         Some(Command::Token(args)) => token::main(&args, &terminal),
         Some(Command::Schema(args)) => schema::main(&args, &terminal),
         Some(Command::Demo(args)) => demo::main(&args, &terminal),

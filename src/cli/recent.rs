@@ -1,17 +1,8 @@
 //! `belay recent`
 
 use super::terminal::{Terminal, table};
-use super::{DEFAULT_CONFIG, Exit, run};
+use super::{Exit, socket};
 use serde_json::Value;
-use std::{
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-/// How long to wait for the process.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Show the last decisions of the running process, from its memory: who was let in or refused, and why.
 ///
@@ -19,12 +10,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: belay recent -c /etc/belay/belay.yaml --denied")]
 pub(super) struct Args {
-    /// The config that names the socket.
-    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    config: PathBuf,
-    /// The socket, if no config says it.
-    #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    socket: socket::At,
     /// Only refusals.
     #[arg(long)]
     denied: bool,
@@ -36,25 +23,13 @@ pub(super) struct Args {
     json: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("the config names no `admin.socket` to ask at")]
-    NoSocket,
-    #[error("no process answers at {0}")]
-    Silent(PathBuf, #[source] io::Error),
-    #[error("what answers at {0} is no Belay")]
-    Strange(PathBuf),
-}
-
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
-    let socket = match &args.socket {
-        Some(socket) => Some(socket.clone()),
-        None => match run::load(&args.config, terminal) {
-            Some(config) => config.admin_socket,
-            None => return Exit::Config,
-        },
+    let socket = match args.socket.path(terminal) {
+        Ok(socket) => socket,
+        Err(exit) => return exit,
     };
-    match socket.ok_or(Error::NoSocket).and_then(|socket| ask(&socket, args)) {
+    let denied = if args.denied { "&denied" } else { "" };
+    match socket::ask(&socket, "GET", &format!("/recent?limit={}{denied}", args.limit)) {
         Ok(lines) if args.json => terminal.say(&lines),
         Ok(lines) if lines.trim().is_empty() => terminal.tell("nothing yet"),
         Ok(lines) => terminal.say(&show(&lines, terminal)),
@@ -64,21 +39,6 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
         }
     }
     Exit::Ok
-}
-
-fn ask(socket: &Path, args: &Args) -> Result<String, Error> {
-    let silent = |error| Error::Silent(socket.to_owned(), error);
-    let mut stream = UnixStream::connect(socket).map_err(silent)?;
-    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(silent)?;
-    let denied = if args.denied { "&denied" } else { "" };
-    let request =
-        format!("GET /recent?limit={}{denied} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n", args.limit);
-    stream.write_all(request.as_bytes()).map_err(silent)?;
-    let mut raw = String::new();
-    stream.read_to_string(&mut raw).map_err(silent)?;
-    let is_good = raw.split(' ').nth(1) == Some("200");
-    let body = raw.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).filter(|_| is_good);
-    body.ok_or_else(|| Error::Strange(socket.to_owned()))
 }
 
 fn show(lines: &str, terminal: &Terminal) -> String {

@@ -18,6 +18,17 @@ impl Terminal {
         Self { colours: wanted && stdout().is_terminal(), error_colours: wanted && stderr().is_terminal() }
     }
 
+    /// One without colours.
+    #[cfg(test)]
+    pub(super) const fn plain() -> Self {
+        Self { colours: false, error_colours: false }
+    }
+
+    /// What empties the standard output's screen, if it is one.
+    pub(super) const fn clear(&self) -> &'static str {
+        if self.colours { "\x1b[2J\x1b[H" } else { "" }
+    }
+
     /// Writes a line of results.
     pub(super) fn say(&self, text: &str) {
         // Whoever closed the pipe does not want to read on.

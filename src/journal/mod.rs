@@ -355,7 +355,13 @@ mod tests {
 
     fn act(action: &'static str) -> Record {
         let judged = Judged { generation: Generation::new(1), digest: Digest::of(&[]) };
-        Record::Act(Arc::new(Act { time: Timestamp::from_unix_seconds(0), action, failure: None, judged }))
+        Record::Act(Arc::new(Act {
+            time: Timestamp::from_unix_seconds(0),
+            action,
+            server: None,
+            failure: None,
+            judged,
+        }))
     }
 
     fn journal(disk: &Disk) -> Journal {

@@ -40,6 +40,11 @@ pub struct Breaker {
 }
 
 impl Breaker {
+    /// Whether the pool is left alone.
+    pub fn is_open(&self) -> bool {
+        self.next_trial.load(Ordering::Relaxed) > 0
+    }
+
     /// How a request may come in.
     pub fn entry(&self, rules: &Rules, now: Duration) -> Entry {
         let next = self.next_trial.load(Ordering::Relaxed);

@@ -8,6 +8,8 @@ use crate::audit::{Act, Record};
 use crate::clock::Timestamp;
 use crate::config::{self, Config, Finding, LogLevel};
 use crate::generation::Generation;
+use crate::name::{PoolName, ServerName};
+use crate::upstream::ServerState;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::{
@@ -121,8 +123,17 @@ impl Live {
 
     /// Records an administrative act.
     pub fn record(&self, action: &'static str, failure: Option<Box<str>>) {
+        self.note_act(action, None, failure);
+    }
+
+    /// Records what was done with a server.
+    pub fn record_of(&self, action: &'static str, server: &ServerState) {
+        self.note_act(action, Some((server.pool.clone(), server.name.clone())), None);
+    }
+
+    fn note_act(&self, action: &'static str, server: Option<(PoolName, ServerName)>, failure: Option<Box<str>>) {
         let judged = self.snapshot.load().judged();
-        let act = Act { time: self.state.clock.now(), action, failure, judged };
+        let act = Act { time: self.state.clock.now(), action, server, failure, judged };
         self.state.journal.note(Record::Act(Arc::new(act)));
     }
 

@@ -23,6 +23,21 @@ impl Health {
         self.0.load(Ordering::Relaxed) == UP
     }
 
+    /// The word for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => "unknown",
+            UP => "up",
+            _ => "down",
+        }
+    }
+
+    /// What was known counts no more.
+    pub(super) fn forget(&self) {
+        self.0.store(UNKNOWN, Ordering::Relaxed);
+    }
+
     /// A server that nobody checks.
     pub(super) fn assume_up(&self) {
         self.0.store(UP, Ordering::Relaxed);

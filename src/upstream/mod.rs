@@ -3,6 +3,7 @@
 //! [`Pools::pick`] demands a [`Permit`](crate::policy::Permit) and looks nowhere but in the permit's own pool.
 
 mod health;
+mod mode;
 mod picked;
 mod pool;
 mod probe;
@@ -12,6 +13,7 @@ mod tls;
 mod way;
 
 pub use health::Health;
+pub use mode::Mode;
 pub use picked::{Failure, Picked};
 pub use pool::{Choice, Member, Pool, Pools};
 pub use probe::Probes;

@@ -1,5 +1,6 @@
 //! Pools and the pick.
 
+use super::mode::Mode;
 use super::picked::Picked;
 use super::queue::{Limits, Place, Queue};
 use super::server::{PoolState, ServerState, Servers};
@@ -52,8 +53,8 @@ pub enum Choice {
 pub struct Member {
     /// What outlives a reload of it.
     pub state: Arc<ServerState>,
-    /// Its share: 0 to 256.
-    pub weight: u32,
+    /// Its share, as the config says it: 0 to 256.
+    pub configured_weight: u32,
     /// Whether it only takes part when too few others do.
     pub is_backup: bool,
     /// How many requests it may work on.
@@ -61,13 +62,24 @@ pub struct Member {
 }
 
 impl Member {
+    /// Its share: 0 to 256.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.state.said_weight().unwrap_or(self.configured_weight)
+    }
+
+    /// The weight that counts, which is none unless it is meant to take requests.
+    fn effective_weight(&self) -> u32 {
+        if self.state.mode() == Mode::Ready { self.weight() } else { 0 }
+    }
+
     fn has_room(&self) -> bool {
         self.state.standing.active() < self.requests_max
     }
 
     fn standby(&self, now: Duration) -> Standby {
         let is_up = self.state.health.is_up() && !self.state.outlier.is_ejected(now);
-        Standby { weight: self.weight, is_backup: self.is_backup, is_up }
+        Standby { weight: self.effective_weight(), is_backup: self.is_backup, is_up }
     }
 }
 
@@ -153,6 +165,30 @@ impl Pools {
 }
 
 impl Pool {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &PoolName {
+        &self.state.name
+    }
+
+    /// A server by its name.
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.servers.iter().find(|server| server.state.name.as_str() == name)
+    }
+
+    /// Requests that wait for a server with room.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether it gets no requests but trials, because too many have failed.
+    #[must_use]
+    pub fn is_left_alone(&self) -> bool {
+        self.state.breaker.is_open()
+    }
+
     fn build(config: &config::Pool, tls: Option<OriginTls>, servers: &Servers, metrics: &Metrics) -> Self {
         let member = |server: &config::Server| {
             let state = servers.server(&config.name, server, metrics);
@@ -160,7 +196,7 @@ impl Pool {
                 state.assume_up();
             }
             let requests_max = config.limits.requests_per_server;
-            Member { state, weight: server.weight, is_backup: server.is_backup, requests_max }
+            Member { state, configured_weight: server.weight, is_backup: server.is_backup, requests_max }
         };
         let state = servers.pool(&config.name, metrics);
         let limits = Limits {
@@ -228,7 +264,7 @@ impl Pool {
     /// Who takes part.
     fn members(&self, now: Duration) -> impl Iterator<Item = (usize, &Member)> + Clone {
         let tier = self.balance.tiers.tier(self.servers.iter().map(|server| server.standby(now)));
-        let takes_part = move |server: &Member| server.weight > 0 && tier.has(server.standby(now));
+        let takes_part = move |server: &Member| server.effective_weight() > 0 && tier.has(server.standby(now));
         self.servers.iter().enumerate().filter(move |(_, server)| takes_part(server))
     }
 
@@ -237,7 +273,7 @@ impl Pool {
         let members = self.members(now).filter(move |(index, server)| server.has_room() && !tried.contains(index));
         members.map(move |(index, server)| {
             let standing = &server.state.standing;
-            let weight = ramped(server.weight, standing.risen_for(now), self.balance.slow_start);
+            let weight = ramped(server.effective_weight(), standing.risen_for(now), self.balance.slow_start);
             Candidate { index, weight, standing }
         })
     }

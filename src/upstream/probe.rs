@@ -1,6 +1,7 @@
 //! Active checks: one task a server, which runs from the generation that brings it to the one that does not.
 
 use super::health::Streak;
+use super::mode::Mode;
 use super::pool::Pools;
 use super::server::ServerState;
 use super::way::Way;
@@ -69,6 +70,12 @@ async fn watch(server: Arc<ServerState>, way: Arc<Way>, check: HealthCheck) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        if server.mode() == Mode::Maintenance {
+            // What it was before says nothing of what it is after.
+            server.health.forget();
+            server.metrics.up.set(0);
+            continue;
+        }
         let result = time::timeout(check.timeout, probe.check(&backend)).await;
         let failure = match &result {
             Ok(Ok(())) => None,

@@ -78,7 +78,7 @@ impl Queue {
     pub(super) fn join(self: &Arc<Self>, who: &Who, key: Option<u64>, entry: Entry) -> Option<Place> {
         let mut lines = self.lines.lock();
         let own = lines.by_who.get(who).map_or(0, VecDeque::len);
-        if self.count.load(Ordering::Relaxed) >= self.limits.length || own >= self.limits.per_workload {
+        if self.len() >= self.limits.length || own >= self.limits.per_workload {
             return None;
         }
         let number = lines.next_number;
@@ -94,8 +94,12 @@ impl Queue {
         Some(Place { who: who.clone(), number, queue: Arc::clone(self), picked })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
+        self.len() == 0
     }
 
     /// Takes whose turn it is, if something is found for him.

@@ -1,6 +1,7 @@
 //! What is known of servers and pools, which outlives generations.
 
 use super::health::Health;
+use super::mode::{Mode, Said};
 use crate::balance::{Balancer, Seed, Standing};
 use crate::config;
 use crate::metrics::{self, Metrics};
@@ -34,10 +35,36 @@ pub struct ServerState {
     pub outlier: Outlier,
     /// Its handles.
     pub metrics: metrics::Server,
+    said: Said,
     began: Instant,
 }
 
 impl ServerState {
+    /// Whether it is meant to take requests.
+    pub fn mode(&self) -> Mode {
+        self.said.mode()
+    }
+
+    /// It is meant to take requests from now on, or not.
+    pub fn set_mode(&self, mode: Mode) {
+        self.said.set_mode(mode);
+    }
+
+    /// The weight that counts instead of the config's, if one was said.
+    pub(super) fn said_weight(&self) -> Option<u32> {
+        self.said.weight()
+    }
+
+    /// From now on this weight counts, 0 to 256, or the config's.
+    pub fn set_weight(&self, weight: Option<u32>) {
+        self.said.set_weight(weight);
+    }
+
+    /// Whether it is ejected for its answers.
+    pub fn is_ejected(&self) -> bool {
+        self.outlier.is_ejected(self.now())
+    }
+
     /// The time by which all that is known of it is measured.
     pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
@@ -116,6 +143,7 @@ impl Servers {
             standing: Standing::new(Seed::of(server.name.as_str())),
             outlier: Outlier::default(),
             metrics: metrics.server(pool, &server.name),
+            said: Said::default(),
             began: self.began,
         };
         let key = (pool.clone(), server.name.clone(), server.address);

@@ -3,6 +3,7 @@
 use crate::support::{Ask, Belay, Running, Site};
 use belay::clock::{Clock, System};
 use serde_json::Value;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use test_case::test_case;
 
@@ -11,8 +12,13 @@ fn with_socket(text: String) -> String {
 }
 
 fn recent(running: &Running, more: &[&str]) -> (Option<i32>, String, String) {
+    said(running, &[&["recent"], more].concat())
+}
+
+/// A command that asks the running process.
+fn said(running: &Running, command: &[&str]) -> (Option<i32>, String, String) {
     let config = running.site.config();
-    let output = Belay::output(&[&["recent", "-c", config.to_str().unwrap()], more].concat());
+    let output = Belay::output(&[command, &["-c", config.to_str().unwrap()]].concat());
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
@@ -49,6 +55,82 @@ async fn recent_says_why_it_cannot() {
     assert_eq!((code, said.contains("names no `admin.socket`")), (Some(69), true), "{said}");
     let (code, _, said) = recent(&running, &["--socket", "/nowhere/admin.sock"]);
     assert_eq!((code, said.contains("no process answers at /nowhere/admin.sock")), (Some(69), true), "{said}");
+}
+
+/// Who of both has answered, in so many requests.
+async fn answers(running: &Running, asks: usize) -> [usize; 2] {
+    let mut answers = [0, 0];
+    for _ in 0..asks {
+        let reply = running.site.ask_at(running.address(), &Ask::get("/orders/7")).await;
+        answers[usize::from(reply.echo()["origin"] == "b")] += 1;
+    }
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_are_drained_and_weighed_while_it_runs() {
+    let running = Running::with(with_socket).await;
+    let done = |command: &[&str]| {
+        let (code, out, err) = said(&running, command);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        out
+    };
+    let (_, table, _) = said(&running, &["status"]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.contains("POOL  SERVER") && table.matches("ready  up      100").count() == 2, "{table}");
+    assert_eq!(done(&["drain", "shop/a"]), "shop/a is draining\n");
+    assert_eq!(answers(&running, 6).await, [0, 6]);
+    assert_eq!(done(&["ready", "shop/a"]), "shop/a is ready\n");
+    assert_eq!(done(&["weight", "shop/a", "50"]), "shop/a has the weight 50\n");
+    assert_eq!(answers(&running, 6).await, [2, 4]);
+    let status: Value = serde_json::from_str(&done(&["status", "--json"])).unwrap();
+    let server = &status["pools"][0]["servers"][0];
+    assert_eq!((&server["state"], &server["health"], &server["weight"]), (&"ready".into(), &"up".into(), &50.into()));
+    assert!(server["latency_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(done(&["weight", "shop/a", "default"]), "shop/a has the weight 100\n");
+    assert_eq!(done(&["maint", "shop/b"]), "shop/b is in maintenance\n");
+    running.eventually("no check", |metrics| metrics.contains("belay_server_up{pool=\"shop\",server=\"b\"} 0")).await;
+    assert!(done(&["status"]).contains("maintenance  unknown"));
+    assert_eq!(answers(&running, 4).await, [4, 0]);
+    done(&["ready", "shop/b"]);
+    running.eventually("a check", |metrics| metrics.contains("belay_server_up{pool=\"shop\",server=\"b\"} 1")).await;
+    let path = running.site.folder.path().join("audit.jsonl");
+    let log = crate::support::eventually("six records", || {
+        let log = std::fs::read_to_string(&path).unwrap();
+        (log.matches("\"server\":\"b\"").count() >= 2).then_some(log)
+    });
+    let acts = log.lines().filter(|line| line.contains("\"configuration\"")).map(|line| {
+        let record: Value = serde_json::from_str(line).unwrap();
+        format!("{} {}", record["event"]["action"].as_str().unwrap(), record["belay"]["server"].as_str().unwrap_or("-"))
+    });
+    let acts: Vec<_> = acts.collect();
+    assert_eq!(acts, ["start -", "drain a", "ready a", "weight a", "weight a", "maint b", "ready b"]);
+}
+
+#[test_case(&["drain", "shop/nobody"], 69, "there is no server shop/nobody"; "no such server")]
+#[test_case(&["drain", "store/a"], 69, "there is no server store/a"; "no such pool")]
+#[test_case(&["drain", "a"], 64, "`a` is no server: say POOL/SERVER"; "no pool")]
+#[test_case(&["ready", "shop/../a"], 64, "`shop/../a` is no server"; "a path")]
+#[test_case(&["weight", "shop/a", "257"], 64, "a weight is 0 to 256, or `default`"; "too heavy")]
+#[test_case(&["weight", "shop/a", "-1"], 64, "unexpected argument '-1'"; "too light")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_said(command: &[&str], code: i32, expected: &str) {
+    let running = Running::with(with_socket).await;
+    let (ended, out, err) = said(&running, command);
+    assert_eq!((ended, out.as_str(), err.contains(expected)), (Some(code), "", true), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_read_metrics_may_not_change_servers() {
+    let running = Running::new().await;
+    assert_eq!(running.admin("/status").0, 404);
+    let mut stream = std::net::TcpStream::connect(running.belay.ready["admin"].as_str().unwrap()).unwrap();
+    let request =
+        "POST /servers/shop/a/drain HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
 }
 
 #[test_case("", "info listener edge on", true; "text unless said otherwise")]

@@ -1,4 +1,7 @@
-//! What operators and their tools read: metrics and health on an address of its own, and decisions on a socket.
+//! What operators and their tools read: metrics and health on an address of its own; decisions and servers on a socket,
+//! where servers are also changed.
+
+mod servers;
 
 use crate::drain::Trigger;
 use crate::runtime::Live;
@@ -14,7 +17,7 @@ use std::sync::Arc;
 pub struct Admin {
     live: Arc<Live>,
     drain: Arc<Trigger>,
-    /// Who asks may read decisions, too.
+    /// Who asks may read decisions and change servers, too.
     is_private: bool,
 }
 
@@ -25,13 +28,18 @@ impl Admin {
         Self { live, drain, is_private: false }
     }
 
-    /// The same for a socket that only its owner can open: there `/recent` tells the last decisions.
+    /// The same for a socket that only its owner can open: there `/recent` tells the last decisions, `/status` the state
+    /// of servers, and `POST /servers/POOL/SERVER/ACT` changes it.
     #[must_use]
     pub const fn private(live: Arc<Live>, drain: Arc<Trigger>) -> Self {
         Self { live, drain, is_private: true }
     }
 
     fn answer(&self, method: &Method, path: &str, query: &str) -> (StatusCode, Vec<u8>) {
+        if let Some(words) = path.strip_prefix("/servers/").filter(|_| self.is_private && method == Method::POST) {
+            let (status, text) = servers::change(&self.live, words);
+            return (status, text.into_bytes());
+        }
         if method != Method::GET && method != Method::HEAD {
             return (StatusCode::METHOD_NOT_ALLOWED, b"only GET and HEAD\n".to_vec());
         }
@@ -43,6 +51,7 @@ impl Admin {
             "/livez" => (StatusCode::OK, b"ok\n".to_vec()),
             "/readyz" => self.readiness(),
             "/recent" if self.is_private => (StatusCode::OK, self.recent(query)),
+            "/status" if self.is_private => (StatusCode::OK, servers::status(&self.live)),
             _ => (StatusCode::NOT_FOUND, b"here are /metrics, /livez and /readyz\n".to_vec()),
         }
     }

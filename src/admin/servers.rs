@@ -1,0 +1,125 @@
+//! The state of servers: told, and changed.
+
+use crate::name::{PoolName, ServerName};
+use crate::runtime::Live;
+use crate::upstream::{Member, Mode, Pool};
+use http::StatusCode;
+use serde::Serialize;
+use std::time::Duration;
+
+/// What `/status` tells.
+#[derive(Serialize)]
+struct Status<'a> {
+    generation: u64,
+    pools: Vec<PoolStatus<'a>>,
+}
+
+#[derive(Serialize)]
+struct PoolStatus<'a> {
+    name: &'a PoolName,
+    /// Requests that wait for a server with room.
+    queued: usize,
+    /// The pool is left alone, because too many of its requests have failed.
+    circuit_open: bool,
+    servers: Vec<ServerStatus<'a>>,
+}
+
+#[derive(Serialize)]
+struct ServerStatus<'a> {
+    name: &'a ServerName,
+    address: std::net::SocketAddr,
+    state: Mode,
+    /// `up`, `down`, `unknown` before the first check, or `ejected` for its answers.
+    health: &'static str,
+    /// What counts, and what the config says.
+    weight: u32,
+    configured_weight: u32,
+    backup: bool,
+    /// Requests that it works on.
+    active: u32,
+    /// To the heads of its responses, on average; none before the first.
+    latency_seconds: Option<f64>,
+}
+
+/// All pools by name, as JSON.
+pub(super) fn status(live: &Live) -> Vec<u8> {
+    let snapshot = live.snapshot();
+    let mut pools: Vec<_> = snapshot.pools.iter().map(pool_status).collect();
+    pools.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
+    let status = Status { generation: snapshot.generation.number(), pools };
+    let mut text = serde_json::to_vec(&status).unwrap_or_default();
+    text.push(b'\n');
+    text
+}
+
+fn pool_status(pool: &Pool) -> PoolStatus<'_> {
+    PoolStatus {
+        name: pool.name(),
+        queued: pool.queued(),
+        circuit_open: pool.is_left_alone(),
+        servers: pool.servers.iter().map(server_status).collect(),
+    }
+}
+
+fn server_status(member: &Member) -> ServerStatus<'_> {
+    let state = &member.state;
+    ServerStatus {
+        name: &state.name,
+        address: state.address,
+        state: state.mode(),
+        health: if state.is_ejected() { "ejected" } else { state.health.word() },
+        weight: member.weight(),
+        configured_weight: member.configured_weight,
+        backup: member.is_backup,
+        active: state.standing.active(),
+        latency_seconds: state.standing.latency.average().as_ref().map(Duration::as_secs_f64),
+    }
+}
+
+/// Does what `POOL/SERVER/ACT` says: `ready`, `drain`, `maint`, `weight=N` or `weight=default`.
+pub(super) fn change(live: &Live, words: &str) -> (StatusCode, String) {
+    let parts: Vec<_> = words.split('/').collect();
+    let [pool, server, act] = parts.as_slice() else {
+        return (StatusCode::NOT_FOUND, "say POOL/SERVER/ACT\n".into());
+    };
+    let snapshot = live.snapshot();
+    let Some(member) = snapshot.pools.iter().filter(|it| it.name().as_str() == *pool).find_map(|it| it.member(server))
+    else {
+        return (StatusCode::NOT_FOUND, format!("there is no server {pool}/{server}\n"));
+    };
+    let Some(act) = Act::parse(act) else {
+        let known = "ready, drain, maint, weight=0 to weight=256, weight=default";
+        return (StatusCode::BAD_REQUEST, format!("`{act}` is nothing that can be done; there are {known}\n"));
+    };
+    let (action, done) = match act {
+        Act::Mode(mode) => {
+            member.state.set_mode(mode);
+            (mode.action(), format!("{pool}/{server} is {}", mode.word()))
+        }
+        Act::Weight(weight) => {
+            member.state.set_weight(weight);
+            ("weight", format!("{pool}/{server} has the weight {}", member.weight()))
+        }
+    };
+    live.record_of(action, &member.state);
+    log::info!("{done}");
+    (StatusCode::OK, done + "\n")
+}
+
+enum Act {
+    Mode(Mode),
+    Weight(Option<u32>),
+}
+
+impl Act {
+    fn parse(word: &str) -> Option<Self> {
+        match (word, word.strip_prefix("weight=")) {
+            ("ready", _) => Some(Self::Mode(Mode::Ready)),
+            ("drain", _) => Some(Self::Mode(Mode::Draining)),
+            ("maint", _) => Some(Self::Mode(Mode::Maintenance)),
+            (_, Some("default")) => Some(Self::Weight(None)),
+            (_, Some(weight)) => weight.parse().ok().filter(|weight| *weight <= 256).map(|it| Self::Weight(Some(it))),
+            _ => None,
+        }
+    }
+}
