@@ -13,7 +13,9 @@ use crate::policy::Access;
 use crate::principal;
 use crate::resilience::{BreakerRules, OutlierRules};
 use crate::route::Pattern;
-use http::HeaderName;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method};
+use regex::Regex;
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 /// A config that can be built.
@@ -361,17 +363,91 @@ pub struct Timeouts {
     pub tunnel: Duration,
 }
 
-/// A check.
+/// What a check does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
+pub enum CheckKind {
+    /// Asks in HTTP.
+    Http(Box<HttpCheck>),
+    /// Connects, and perhaps says something.
+    Tcp(TcpCheck),
+    /// Asks by `grpc.health.v1`.
+    Grpc {
+        /// For that service; empty means the server as a whole.
+        service: String,
+    },
+}
+
+/// A check in HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// The method.
+    pub method: Method,
     /// What to ask for.
     pub path: String,
     /// Which host to ask for; none means the server's address.
     pub host: Option<String>,
-    /// What passes.
+    /// More headers.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What to send.
+    pub body: Bytes,
+    /// Statuses that pass.
     pub expect: RangeInclusive<u16>,
+    /// What the body must contain.
+    pub contains: Option<String>,
+    /// What the body must match.
+    pub matches: Option<Expression>,
+}
+
+/// A regular expression, the same as another if it is written the same.
+#[derive(Debug, Clone)]
+pub struct Expression(Regex);
+
+impl Expression {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// If it is none, or too large.
+    pub fn parse(text: &str) -> Result<Self, regex::Error> {
+        Regex::new(text).map(Self)
+    }
+
+    /// Whether it matches somewhere.
+    #[must_use]
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Expression {}
+
+/// A check below HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcpCheck {
+    /// What to send.
+    pub send: String,
+    /// What the answer must contain.
+    pub expect: String,
+}
+
+/// A check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is done.
+    pub kind: CheckKind,
     /// From check to check.
     pub interval: Duration,
+    /// The same while the state is about to change.
+    pub fast_interval: Duration,
+    /// The same while the server is unhealthy.
+    pub down_interval: Duration,
+    /// Whether a server is healthy before its first check.
+    pub starts_healthy: bool,
     /// For a whole check.
     pub timeout: Duration,
     /// Passes in a row to become healthy.

@@ -38,6 +38,11 @@ impl Health {
         self.0.store(UNKNOWN, Ordering::Relaxed);
     }
 
+    /// Counts as healthy if nothing is known; whether nothing was.
+    pub(super) fn assume_up_unless_known(&self) -> bool {
+        self.0.compare_exchange(UNKNOWN, UP, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// A server that nobody checks.
     pub(super) fn assume_up(&self) {
         self.0.store(UP, Ordering::Relaxed);
@@ -55,6 +60,11 @@ pub(super) struct Streak {
 impl Streak {
     pub(super) const fn new(rise: u32, fall: u32) -> Self {
         Self { rise, fall, against: 0 }
+    }
+
+    /// Whether the last result was another than the state says.
+    pub(super) const fn is_about_to_change(&self) -> bool {
+        self.against > 0
     }
 
     /// Takes a result; the new state if it changed. The first result of all counts alone.

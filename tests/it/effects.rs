@@ -1,5 +1,6 @@
 //! Every key of the config does what it says. `keys.rs` holds which test shows it for which key.
 
+use crate::support::checks::{checked_origin, read_head};
 use crate::support::{Ask, NOW, Site, World, settled, show};
 use belay::clock::{System, Timestamp};
 use belay::config;
@@ -178,125 +179,6 @@ async fn a_route_leads_to_its_pool() {
     assert_ne!(world.ask(&Ask { signer: None, ..Ask::get("/mtls") }).await.echo()["origin"], "other");
     let outcome = &world.records_of("outcome")[0];
     assert_eq!((&outcome["belay"]["pool"], &outcome["belay"]["server"]), (&json!("elsewhere"), &json!("o")));
-}
-
-/// An origin whose answer to a check depends on the head and on how many came before.
-async fn checked_origin(answer: impl Fn(&str, usize) -> Option<u16> + Send + Sync + 'static) -> String {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = socket.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
-        #[expect(clippy::collection_is_never_read, reason = "what is held stays open")]
-        let mut held = Vec::new();
-        for count in 0.. {
-            let (mut stream, _) = socket.accept().await.unwrap();
-            let head = read_head(&mut stream).await;
-            match answer(&head, count) {
-                Some(status) => {
-                    let reply = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-                    stream.write_all(reply.as_bytes()).await.unwrap();
-                }
-                None => held.push(stream),
-            }
-        }
-    });
-    address
-}
-
-async fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => break,
-        }
-    }
-    String::from_utf8(head).unwrap()
-}
-
-/// A world with just these pools, each a name, an origin and a health check.
-async fn with_checks(pools: &[(&str, &str, &str)]) -> World {
-    let pools: String = pools
-        .iter()
-        .map(|(name, address, health)| {
-            format!("  {name}: {{ servers: [{{ name: s, address: '{address}' }}], health: {health} }}\n")
-        })
-        .collect();
-    let site = Site::new(NOW).await;
-    World::before_checks(site, |text| {
-        let (before, rest) = text.split_once("pools:\n").unwrap();
-        let rest = rest.split_once("audit:").unwrap().1;
-        let first = pools.trim_start().split_once(':').unwrap().0;
-        format!("{}pools:\n{pools}audit:{rest}", before.replace("pool: shop", &format!("pool: {first}")))
-    })
-}
-
-fn is_up(world: &World, pool: &str) -> bool {
-    world.metrics().contains(&format!("belay_server_up{{pool=\"{pool}\",server=\"s\"}} 1"))
-}
-
-fn checks(world: &World, pool: &str, result: &str) -> u64 {
-    let text = world.metrics();
-    let name = format!("belay_health_checks_total{{pool=\"{pool}\",result=\"{result}\",server=\"s\"}} ");
-    text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
-}
-
-#[tokio::test]
-async fn a_check_asks_for_its_path_and_host_and_expects_its_statuses() {
-    let asked_well = |head: &str| head.starts_with("GET /well?deep=1 HTTP/1.1\r\n") && head.contains("check.me\r\n");
-    let origin = checked_origin(move |head, _| Some(if asked_well(head) { 204 } else { 500 })).await;
-    let world = with_checks(&[
-        ("good", &origin, "{ http: { path: '/well?deep=1', host: check.me, expect: '204' }, interval: 10ms }"),
-        ("path", &origin, "{ http: { path: /ill, host: check.me, expect: '204' }, interval: 10ms }"),
-        ("host", &origin, "{ http: { path: '/well?deep=1', expect: '204' }, interval: 10ms }"),
-        ("expect", &origin, "{ http: { path: '/well?deep=1', host: check.me, expect: 200-203 }, interval: 10ms }"),
-    ])
-    .await;
-    settled("every pool was checked", || {
-        checks(&world, "good", "pass") > 2
-            && ["path", "host", "expect"].iter().all(|pool| checks(&world, pool, "fail") > 2)
-    })
-    .await;
-    assert_eq!(["good", "path", "host", "expect"].map(|pool| is_up(&world, pool)), [true, false, false, false]);
-}
-
-#[tokio::test]
-async fn checks_come_at_their_interval_and_end_by_their_timeout() {
-    let well = checked_origin(|_, _| Some(200)).await;
-    let silent = checked_origin(|_, _| None).await;
-    let world = with_checks(&[
-        ("often", &well, "{ http: { path: / }, interval: 10ms }"),
-        ("seldom", &well, "{ http: { path: / }, interval: 1h }"),
-        ("impatient", &silent, "{ http: { path: / }, interval: 10ms, timeout: 20ms }"),
-        ("patient", &silent, "{ http: { path: / }, interval: 10ms, timeout: 60s }"),
-    ])
-    .await;
-    settled("many checks", || checks(&world, "often", "pass") > 20 && checks(&world, "impatient", "fail") > 3).await;
-    assert_eq!(checks(&world, "seldom", "pass"), 1);
-    assert_eq!(checks(&world, "patient", "fail"), 0, "it still waits");
-}
-
-#[tokio::test]
-async fn rise_and_fall_count_results_in_a_row() {
-    // Up at once, then two failures and a pass, over and over.
-    let falls = || checked_origin(|_, count| Some(if count % 3 == 0 { 200 } else { 500 }));
-    // Down at once, then two passes and a failure, over and over.
-    let rises = || checked_origin(|_, count| Some(if count % 3 == 0 { 500 } else { 200 }));
-    let (fall_2, fall_3, rise_2, rise_3) = (falls().await, falls().await, rises().await, rises().await);
-    let check = |rise: u32, fall: u32| format!("{{ http: {{ path: / }}, interval: 10ms, rise: {rise}, fall: {fall} }}");
-    let world = with_checks(&[
-        ("fall2", &fall_2, &check(100, 2)),
-        ("fall3", &fall_3, &check(100, 3)),
-        ("rise2", &rise_2, &check(2, 100)),
-        ("rise3", &rise_3, &check(3, 100)),
-    ])
-    .await;
-    settled("many checks", || {
-        ["fall2", "fall3", "rise2", "rise3"]
-            .iter()
-            .all(|pool| checks(&world, pool, "pass") + checks(&world, pool, "fail") > 9)
-    })
-    .await;
-    assert_eq!(["fall2", "fall3", "rise2", "rise3"].map(|pool| is_up(&world, pool)), [false, true, true, false]);
 }
 
 async fn with_timeouts(address: &str, timeouts: &str) -> World {

@@ -228,7 +228,16 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         backup: false,
     };
     let servers = servers.map(server);
-    let http = HttpCheck { path: "/healthz".into(), host: None, expect: "200-299".into() };
+    let http = HttpCheck {
+        path: "/healthz".into(),
+        method: "GET".into(),
+        host: None,
+        headers: BTreeMap::new(),
+        body: String::new(),
+        expect: "200-299".into(),
+        contains: None,
+        matches: None,
+    };
     Pool {
         balance: Balance::RoundRobin,
         hash: None,
@@ -246,6 +255,17 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         tls: None,
         trailers: Vec::new(),
         timeouts: Timeouts::default(),
-        health: Some(Health { http, interval: time("2s"), timeout: time("2s"), rise: 1, fall: 3 }),
+        health: Some(Health {
+            http: Some(http),
+            tcp: None,
+            grpc: None,
+            interval: time("2s"),
+            fast_interval: None,
+            down_interval: None,
+            starts_healthy: false,
+            timeout: time("2s"),
+            rise: 1,
+            fall: 3,
+        }),
     }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod balance;
 mod failures;
+mod health;
 mod listeners;
 mod pools;
 mod routes;

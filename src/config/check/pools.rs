@@ -1,14 +1,13 @@
 //! `pools`.
 
-use super::{Check, balance, failures, twice};
-use crate::config::document::{Document, Health, OriginTls, Pool, Timeouts};
+use super::{Check, balance, failures, health, twice};
+use crate::config::document::{Document, OriginTls, Pool, Timeouts};
 use crate::config::fault::Fault;
-use crate::config::model::{self, HealthCheck};
+use crate::config::model;
 use crate::config::node::Place;
-use crate::config::value;
 use crate::name::{PoolName, ServerName};
 use crate::request::headers::{is_framing, is_ours};
-use crate::request::{Path, host_of};
+use crate::request::host_of;
 use http::HeaderName;
 use std::{
     net::{IpAddr, SocketAddr},
@@ -32,7 +31,8 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
         let name = check.key_name(PoolName::parse, name, &place);
         let servers = servers(check, pool, &place.key("servers"));
         let timeouts = timeouts(check, &pool.timeouts, &place.key("timeouts"));
-        let health = pool.health.as_ref().map(|health| health_check(check, health, &place.key("health")));
+        let health =
+            pool.health.as_ref().map(|health| health::check(check, health, pool.http == 2, &place.key("health")));
         let tls = pool.tls.as_ref().map(|tls| origin_tls(check, tls, &place.key("tls")));
         let trailers = trailers(check, &pool.trailers, &place.key("trailers"));
         let retry = failures::retry(check, &pool.retry, &place.key("retry"));
@@ -132,38 +132,6 @@ fn timeouts(check: &mut Check<'_>, timeouts: &Timeouts, place: &Place) -> Option
     let idle = read("idle", &timeouts.idle.0, SECOND..=HOUR);
     let tunnel = read("tunnel", &timeouts.tunnel.0, SECOND..=24 * HOUR);
     Some(model::Timeouts { connect: connect?, between_bytes: between_bytes?, idle: idle?, tunnel: tunnel? })
-}
-
-fn health_check(check: &mut Check<'_>, health: &Health, place: &Place) -> Option<HealthCheck> {
-    let http = place.key("http");
-    let path = health.http.path.split('?').next().and_then(|path| Path::read(path).ok());
-    let path = path.filter(|_| health.http.path.bytes().all(|b| b.is_ascii_graphic()));
-    let bad_path =
-        || Fault::new(&http.key("path"), format!("`{}` is no path", health.http.path)).hint("for example /healthz");
-    let path = check.take(path.ok_or_else(bad_path));
-    let host = health.http.host.as_deref();
-    let is_host =
-        |host: &str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b));
-    if host.is_some_and(|host| !is_host(host)) {
-        check.fault(Fault::new(&http.key("host"), "this is no host"));
-    }
-    let bad_statuses = || {
-        Fault::new(&http.key("expect"), format!("`{}` is no range of statuses", health.http.expect))
-            .hint("for example 200 or 200-299")
-    };
-    let expect = check.take(value::statuses(&health.http.expect).ok_or_else(bad_statuses));
-    let interval = check.duration(&health.interval.0, &place.key("interval"), 10 * MILLISECOND..=HOUR);
-    let timeout = check.duration(&health.timeout.0, &place.key("timeout"), MILLISECOND..=MINUTE);
-    path?;
-    Some(HealthCheck {
-        path: health.http.path.clone(),
-        host: health.http.host.clone(),
-        expect: expect?,
-        interval: interval?,
-        timeout: timeout?,
-        rise: health.rise,
-        fall: health.fall,
-    })
 }
 
 /// A request must never be led to ourselves: not to the admin address, and not round and round through a listener.

@@ -4,6 +4,7 @@ use super::amount::{DurationText, ShareText};
 use super::time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Servers that do the same job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -203,12 +204,28 @@ fn two_seconds() -> DurationText {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// A GET, by the pool's own version of HTTP.
-    pub http: HttpCheck,
-    /// From one check to the next: 10ms to 1h.
+    /// A request, by the pool's own version of HTTP and over its own TLS. One of `http`, `tcp` and `grpc` it must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpCheck>,
+    /// A connection, with a TLS handshake where the pool has `tls`, and perhaps a word and its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpCheck>,
+    /// gRPC's own protocol for health, `grpc.health.v1`, for pools with `http: 2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcCheck>,
+    /// From one check to the next: 10ms to 1h. Each is up to a tenth shorter or longer, by chance.
     #[schemars(default = "two_seconds")]
     #[serde(default = "two_seconds")]
     pub interval: DurationText,
+    /// The same while the last result was another than the state: 10ms to 1h. Without it `interval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_interval: Option<DurationText>,
+    /// The same while the server is unhealthy: 10ms to 1h. Without it `interval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_interval: Option<DurationText>,
+    /// Whether a new server counts as healthy before its first check.
+    #[serde(default)]
+    pub starts_healthy: bool,
     /// For one whole check: 1ms to 60s.
     #[schemars(default = "one_second")]
     #[serde(default = "one_second")]
@@ -238,13 +255,55 @@ const fn fall() -> u32 {
 pub struct HttpCheck {
     /// The path to ask for.
     pub path: String,
+    /// The method.
+    #[schemars(default = "get")]
+    #[serde(default = "get")]
+    pub method: String,
     /// The Host to ask for; the server's address unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// More headers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// A body to send: up to 64 KiB.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 65536))]
+    pub body: String,
     /// The statuses that pass: `200`, or `200-299`.
     #[schemars(default = "any_success")]
     #[serde(default = "any_success")]
     pub expect: String,
+    /// What the response's body must contain, in its first 64 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// A regular expression that must match there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<String>,
+}
+
+/// A TCP check.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TcpCheck {
+    /// What to send.
+    #[schemars(length(max = 4096))]
+    pub send: String,
+    /// What the answer must contain, in its first 16 KiB; nothing is read without it.
+    #[schemars(length(max = 4096))]
+    pub expect: String,
+}
+
+/// A check of gRPC.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcCheck {
+    /// The service to ask for; without it the server as a whole.
+    #[schemars(length(max = 120))]
+    pub service: String,
+}
+
+fn get() -> String {
+    "GET".into()
 }
 
 fn any_success() -> String {

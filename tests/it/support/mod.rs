@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 mod binary;
+pub mod checks;
 mod client;
 pub mod flood;
 mod parts;

@@ -1,0 +1,158 @@
+//! Active checks: one task a server, which runs from the generation that brings it to the one that does not.
+
+mod http;
+mod tcp;
+
+use super::health::Streak;
+use super::mode::Mode;
+use super::pool::Pools;
+use super::server::ServerState;
+use super::way::Way;
+use crate::config::{CheckKind, HealthCheck};
+use parking_lot::Mutex;
+use pingora::connectors::TransportConnector;
+use pingora::connectors::http::Connector;
+use pingora::upstreams::peer::HttpPeer;
+use std::{fmt, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, task::AbortHandle, time};
+
+/// The checks that run.
+#[derive(Debug)]
+pub struct Probes {
+    runtime: Handle,
+    connectors: Arc<Connectors>,
+    running: Mutex<Vec<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    server: Arc<ServerState>,
+    way: Arc<Way>,
+    check: HealthCheck,
+    task: AbortHandle,
+}
+
+impl Probes {
+    /// None yet; they will run there.
+    #[must_use]
+    pub fn new(runtime: Handle) -> Self {
+        let connectors = Connectors { http: Connector::new(None), transport: TransportConnector::new(None) };
+        Self { runtime, connectors: Arc::new(connectors), running: Mutex::new(Vec::new()) }
+    }
+
+    /// Makes the running checks those of these pools: new ones start, unchanged ones go on, others end.
+    pub fn follow(&self, pools: &Pools) {
+        let mut running = self.running.lock();
+        let mut kept = Vec::new();
+        let checked = pools.iter().filter_map(|pool| pool.health.as_ref().map(|check| (pool, check)));
+        let servers =
+            checked.flat_map(|(pool, check)| pool.servers.iter().map(move |server| (&server.state, &pool.way, check)));
+        for (server, way, check) in servers {
+            let same =
+                |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check && probe.way == *way;
+            match running.iter().position(same) {
+                Some(index) => kept.push(running.swap_remove(index)),
+                None => kept.push(self.start(server, way, check)),
+            }
+        }
+        let ended = std::mem::replace(&mut *running, kept);
+        ended.iter().for_each(|probe| probe.task.abort());
+    }
+
+    fn start(&self, server: &Arc<ServerState>, way: &Arc<Way>, check: &HealthCheck) -> Running {
+        let watching = watch(Arc::clone(server), Arc::clone(way), check.clone(), Arc::clone(&self.connectors));
+        let task = self.runtime.spawn(watching).abort_handle();
+        Running { server: Arc::clone(server), way: Arc::clone(way), check: check.clone(), task }
+    }
+}
+
+/// What connects.
+struct Connectors {
+    http: Connector,
+    transport: TransportConnector,
+}
+
+impl fmt::Debug for Connectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connectors")
+    }
+}
+
+/// What is looked at.
+struct Target<'a> {
+    server: &'a ServerState,
+    way: &'a Way,
+    timeout: Duration,
+}
+
+impl Target<'_> {
+    /// The way there, no step of which may take longer than the check.
+    fn peer(&self) -> HttpPeer {
+        let mut peer = self.way.to(self.server.address, false);
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.timeout);
+        options.total_connection_timeout = Some(self.timeout);
+        options.read_timeout = Some(self.timeout);
+        options.write_timeout = Some(self.timeout);
+        peer
+    }
+}
+
+async fn watch(server: Arc<ServerState>, way: Arc<Way>, check: HealthCheck, connectors: Arc<Connectors>) {
+    if check.starts_healthy && server.health.assume_up_unless_known() {
+        server.metrics.up.set(1);
+    }
+    let target = Target { server: &server, way: &way, timeout: check.timeout };
+    let mut streak = Streak::new(check.rise, check.fall);
+    loop {
+        if server.mode() == Mode::Maintenance {
+            // What it was before says nothing of what it is after.
+            server.health.forget();
+            server.metrics.up.set(0);
+        } else {
+            let result = time::timeout(check.timeout, look(&target, &check.kind, &connectors)).await;
+            let failure = result.map_or_else(|_| Some(format!("nothing within {:?}", check.timeout)), Result::err);
+            observe(&server, &mut streak, failure);
+        }
+        time::sleep(jittered(next_look(&check, &server, &streak))).await;
+    }
+}
+
+/// How long until the next look: it depends on how things are, and whether they are about to change.
+fn next_look(check: &HealthCheck, server: &ServerState, streak: &Streak) -> Duration {
+    if streak.is_about_to_change() {
+        check.fast_interval
+    } else if server.health.is_up() {
+        check.interval
+    } else {
+        check.down_interval
+    }
+}
+
+/// A tenth more or less, so that many checks do not come at the same moment.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+async fn look(target: &Target<'_>, kind: &CheckKind, connectors: &Connectors) -> Result<(), String> {
+    match kind {
+        CheckKind::Http(check) => http::look(target, check, &connectors.http).await,
+        CheckKind::Grpc { service } => http::look_grpc(target, service, &connectors.http).await,
+        CheckKind::Tcp(check) => tcp::look(target, check, &connectors.transport).await,
+    }
+}
+
+fn observe(server: &ServerState, streak: &mut Streak, failure: Option<String>) {
+    let counter = if failure.is_none() { &server.metrics.checks_passed } else { &server.metrics.checks_failed };
+    counter.inc();
+    let Some(up) = streak.observe(failure.is_none(), &server.health) else { return };
+    server.metrics.up.set(i64::from(up));
+    let (pool, name) = (&server.pool, &server.name);
+    match failure {
+        None => {
+            server.rises();
+            log::info!("pool {pool} server {name} is up");
+        }
+        Some(failure) => log::warn!("pool {pool} server {name} is down: {failure}"),
+    }
+}
