@@ -1,7 +1,7 @@
 //! A small origin that says what it was asked: the demo's, so that its reader sees what a private service sees.
 
 use async_trait::async_trait;
-use http::{Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderName, Response, StatusCode, header::CONTENT_TYPE};
 use pingora::apps::ServerApp;
 use pingora::apps::http_app::{HttpServer, ServeHttp};
 use pingora::protocols::http::ServerSession;
@@ -53,8 +53,11 @@ impl ServeHttp for Echo {
         }
         let head = session.req_header();
         let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
-        let headers: Map<_, _> =
-            head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()))).collect();
+        let all = |name: &HeaderName| {
+            let values = head.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            Value::from(values.collect::<Vec<_>>().join(", "))
+        };
+        let headers: Map<_, _> = head.headers.keys().map(|name| (name.as_str().to_owned(), all(name))).collect();
         let echo = json!({
             "origin": self.name,
             "method": head.method.as_str(),

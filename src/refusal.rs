@@ -90,7 +90,7 @@ refusals! {
         "A client certificate is required.", "The connection carries no client certificate.";
     CertificateMalformed = 401 "identity" "certificate_malformed", Some("certificate"),
         "The client certificate is not accepted.",
-        "The certificate cannot be parsed, is not for client authentication, or has not exactly one URI SAN.";
+        "The certificate cannot be parsed, is not for client authentication, has not exactly one URI SAN, or breaks RFC 5280 in another way, for example without an authorityKeyIdentifier.";
     CertificateUntrusted = 401 "identity" "certificate_untrusted", Some("certificate"),
         "The client certificate is not accepted.", "The chain does not end at a CA of this listener's `client_auth`.";
     CertificateExpired = 401 "identity" "certificate_expired", Some("certificate"),

@@ -5,7 +5,7 @@ use crate::request::headers::{EDGE_IDENTITY, is_framing, is_ours};
 use crate::request::{Facts, Head, Protocol};
 use crate::runtime::Entrance;
 use crate::tls::Client;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRAILER, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
@@ -147,6 +147,8 @@ pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal>
         request.remove_header(&UPGRADE);
     }
     request.remove_header("http2-settings");
+    // What it announces is dropped.
+    request.remove_header(&TRAILER);
     one_cookie(request)?;
     only_trailers(request)?;
     if request.headers.contains_key(CONNECTION) {

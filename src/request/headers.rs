@@ -1,4 +1,5 @@
-//! Names of headers that only Belay sets towards the origin. What a client or a filter writes there is not passed on.
+//! Names of headers that only Belay sets towards the origin. What a client or a filter writes there is not passed on,
+//! but for the `traceparent` of a workload that has proved to be it.
 
 /// Where tokens come.
 pub const EDGE_IDENTITY: &str = "edge-identity";
@@ -21,16 +22,17 @@ pub const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 /// <https://www.w3.org/TR/trace-context/>
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Whether only Belay may set it. Servers that turn `-` into `_` (CGI, WSGI) read both spellings as one name, so both
-/// are ours.
+/// Whether only Belay may set it. Servers that make variables of names (CGI, WSGI) turn `-` into `_`, and some do so with
+/// every sign that is no letter, so all such spellings are ours.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let dashed;
-    let name = if name.contains('_') {
-        dashed = name.replace('_', "-");
-        dashed.as_str()
-    } else {
+    let name = if name.chars().all(is_plain) {
         name
+    } else {
+        dashed = name.replace(|c| !is_plain(c), "-");
+        dashed.as_str()
     };
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     let is = |own: &str| name.eq_ignore_ascii_case(own);
@@ -73,6 +75,8 @@ mod tests {
     #[test_case("BELAY-ANYTHING", true; "not known yet")]
     #[test_case("Edge_Identity", true; "token underscore")]
     #[test_case("x_forwarded-for", true; "mixed")]
+    #[test_case("Belay.Workload", true; "a dot")]
+    #[test_case("X~Forwarded~For", true; "any sign")]
     #[test_case("X-Forwarded-Client-Cert", true; "envoy's")]
     #[test_case("Client-Cert-Chain", true; "rfc 9440")]
     #[test_case("forwarded", true)]

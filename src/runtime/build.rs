@@ -349,7 +349,7 @@ fn bad_authority(
         BadAuthority::NoCa(index) => (
             ca_file(index),
             "holds a certificate that is no CA's",
-            "a CA says basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage",
+            "a CA says `basicConstraints: critical, CA:TRUE` and has a subjectKeyIdentifier, keyCertSign if it has a keyUsage, and an authorityKeyIdentifier unless it signed itself",
         ),
         BadAuthority::OriginPull(index) => (
             ca_file(index),

@@ -57,6 +57,7 @@ impl Ca {
 /// Good for a day, and from an hour ago for clocks that are behind.
 fn named(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = OffsetDateTime::now_utc() - Duration::hours(1);
     params.not_after = OffsetDateTime::now_utc() + Duration::days(1);

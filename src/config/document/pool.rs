@@ -40,7 +40,8 @@ pub struct Pool {
     /// TLS to the servers. Without it requests go on in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<OriginTls>,
-    /// Trailers of responses that are passed on. gRPC's own pass in gRPC's responses; others are dropped.
+    /// Trailers of responses that are passed on. gRPC's own pass in gRPC's responses; others, and those of requests, are
+    /// dropped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub trailers: Vec<String>,

@@ -1,7 +1,7 @@
 //! What RFC 5280 says of a certificate's form that the library does not look at. A CA that breaks it breaks more.
 
 use x509_parser::extensions::ParsedExtension;
-use x509_parser::prelude::X509Certificate;
+use x509_parser::prelude::{X509Certificate, X509Extension};
 use x509_parser::public_key::PublicKey;
 
 /// The most certificates that a peer may show, and the longest of them in bytes: what is judged costs time.
@@ -25,6 +25,7 @@ pub(super) fn is_fit_leaf(leaf: &X509Certificate<'_>) -> bool {
     let is_positive = serial.iter().any(|byte| *byte != 0) && serial.first().is_some_and(|first| first & 0x80 == 0);
     let mut extensions = leaf.iter_extensions();
     is_fit(leaf)
+        && names_its_issuers_key(leaf)
         && is_positive
         && signs(leaf)
         && extensions.all(|extension| is_extension_fit(extension.parsed_extension()))
@@ -43,8 +44,27 @@ fn signs(leaf: &X509Certificate<'_>) -> bool {
 
 /// Whether a CA's certificate is as it should be.
 pub(super) fn is_fit_ca(ca: &X509Certificate<'_>) -> bool {
+    // § 4.2.1.9: that it is a CA must not be overlooked. § 4.2.1.2: others name its key by an identifier.
+    let is_plain = |extension: &X509Extension<'_>| {
+        extension.critical || !matches!(extension.parsed_extension(), ParsedExtension::BasicConstraints(_))
+    };
+    let has_identifier = |extension: &X509Extension<'_>| {
+        matches!(extension.parsed_extension(), ParsedExtension::SubjectKeyIdentifier(_))
+    };
     // § 4.1.2.6: who issues has a name.
-    is_fit(ca) && ca.subject().iter_rdn().next().is_some()
+    is_fit(ca)
+        && ca.subject().iter_rdn().next().is_some()
+        && (ca.issuer() == ca.subject() || names_its_issuers_key(ca))
+        && ca.iter_extensions().all(is_plain)
+        && ca.iter_extensions().any(has_identifier)
+}
+
+/// § 4.2.1.1: which of its issuer's keys it was. Only who has signed himself needs not say it.
+fn names_its_issuers_key(certificate: &X509Certificate<'_>) -> bool {
+    let names_key = |extension: &X509Extension<'_>| {
+        matches!(extension.parsed_extension(), ParsedExtension::AuthorityKeyIdentifier(_))
+    };
+    certificate.iter_extensions().any(names_key)
 }
 
 /// § 4.2: extensions that can be read and are as critical as they must be.

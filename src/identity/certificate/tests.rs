@@ -13,6 +13,7 @@ const NOW: UnixSeconds = 1_795_000_000;
 
 fn ca() -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     (params.self_signed(&key).unwrap().der().clone(), Issuer::new(params, key))
@@ -35,6 +36,7 @@ fn good() -> Leaf {
 
 fn peer(leaf: &Leaf, issuer: &Issuer<'static, KeyPair>) -> Peer {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.distinguished_name.push(rcgen::DnType::CommonName, WORKER);
     params.subject_alt_names = leaf.uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())).collect();
     params.extended_key_usages = leaf.usage.iter().cloned().collect();
@@ -84,6 +86,7 @@ fn a_verdict_ends_with_its_authorities_and_its_time() {
 #[test]
 fn a_ca_that_has_expired_vouches_for_nobody() {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.not_after = moment(5);
     let key = KeyPair::generate().unwrap();
@@ -140,6 +143,7 @@ fn list(
 
 fn numbered(serial: u64, issuer: &Issuer<'static, KeyPair>) -> Peer {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.serial_number = Some(SerialNumber::from(serial));
     params.subject_alt_names = vec![SanType::URI(WORKER.try_into().unwrap())];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -212,6 +216,7 @@ fn a_lifetime_has_its_limit(lifetime_max: u64, expected: Result<(), Refusal>) {
 
 fn named_ca(name: &str) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
@@ -222,6 +227,7 @@ fn named_ca(name: &str) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
 #[test_case(rcgen::DnType::OrganizationalUnitName, "Origin Pull")]
 fn the_shared_ca_is_refused_unless_it_is_meant(kind: rcgen::DnType, name: &str) {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.distinguished_name.push(kind, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let shared = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
@@ -239,6 +245,7 @@ fn extension(id: &[u64], content: Vec<u8>, critical: bool) -> CustomExtension {
 /// A good leaf, changed.
 fn changed(issuer: &Issuer<'static, KeyPair>, key: &KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Peer {
     let mut params = CertificateParams::default();
+    params.use_authority_key_identifier_extension = true;
     params.subject_alt_names = vec![SanType::URI(WORKER.try_into().unwrap())];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     change(&mut params);
@@ -252,6 +259,7 @@ fn changed(issuer: &Issuer<'static, KeyPair>, key: &KeyPair, change: impl FnOnce
 #[test_case(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign], false; "it signs certificates")]
 #[test_case(|params| params.extended_key_usages.push(ExtendedKeyUsagePurpose::Any), false; "for anything")]
 #[test_case(|params| params.serial_number = Some(SerialNumber::from(vec![0])), false; "number zero")]
+#[test_case(|params| params.use_authority_key_identifier_extension = false, false; "it does not name its issuer's key")]
 #[test_case(|params| params.custom_extensions = vec![extension(&[1, 2, 3], vec![5, 0], true)], false; "an unknown critical extension")]
 #[test_case(|params| params.custom_extensions = vec![extension(&[2, 5, 29, 14], vec![4, 1, 7], true)], false; "a critical key identifier")]
 #[test_case(|params| params.custom_extensions = vec![extension(&[2, 5, 29, 35], vec![1, 2, 3], false)], false; "an extension that cannot be read")]
@@ -284,6 +292,7 @@ fn a_chain_is_bounded() {
 fn a_ca_without_a_name_or_without_the_right_to_lists_is_none() {
     let make = |change: fn(&mut CertificateParams)| {
         let mut params = CertificateParams::default();
+        params.use_authority_key_identifier_extension = true;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -291,6 +300,18 @@ fn a_ca_without_a_name_or_without_the_right_to_lists_is_none() {
     };
     let (nameless, _) = make(|params| params.distinguished_name = rcgen::DistinguishedName::new());
     assert_eq!(authorities_or_fault(&[nameless]).err(), Some(BadAuthority::NoCa(0)));
+    let identifier = || extension(&[2, 5, 29, 14], vec![4, 1, 7], false);
+    let constraints = |critical: bool| extension(&[2, 5, 29, 19], vec![0x30, 3, 1, 1, 0xff], critical);
+    for (extensions, is_fit) in [
+        (vec![identifier(), constraints(true)], true),
+        (vec![identifier(), constraints(false)], false),
+        (vec![constraints(true)], false),
+    ] {
+        let mut params = CertificateParams::default();
+        params.custom_extensions = extensions;
+        let root = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        assert_eq!(authorities_or_fault(&[root.der().clone()]).is_ok(), is_fit);
+    }
     // rcgen itself refuses to sign a list with it, so another key's list stands for it.
     let (silent, _) = make(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]);
     let (_, issuer) = ca();

@@ -43,6 +43,7 @@ impl Identity {
 impl Ca {
     pub fn new(now: i64) -> Self {
         let mut params = CertificateParams::default();
+        params.use_authority_key_identifier_extension = true;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
@@ -60,6 +61,7 @@ impl Ca {
     /// A certificate for a client that is no workload, good by the real clock.
     pub fn client(&self, name: &str) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.use_authority_key_identifier_extension = true;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(params)
     }
@@ -86,6 +88,7 @@ impl Ca {
 
     fn issue(&self, names: Vec<SanType>, usage: ExtendedKeyUsagePurpose) -> Identity {
         let mut params = CertificateParams::default();
+        params.use_authority_key_identifier_extension = true;
         params.subject_alt_names = names;
         params.extended_key_usages = vec![usage.clone()];
         if usage == ExtendedKeyUsagePurpose::ClientAuth {
