@@ -60,6 +60,8 @@ pub struct Exchange {
     picked: Option<Picked>,
     /// The servers that were asked before this one.
     tried: Vec<usize>,
+    /// The server is asked once more: only the connection to it was stale.
+    repeats: bool,
     body: Body,
     status: Option<u16>,
     sent: usize,
@@ -112,6 +114,7 @@ impl Exchange {
             permit: None,
             picked: None,
             tried: Vec::new(),
+            repeats: false,
             status: None,
             sent: 0,
             original_host: None,
@@ -242,18 +245,26 @@ impl Exchange {
     pub(super) async fn pick(&mut self, session: &mut Session) -> Result<HttpPeer, Option<Refusal>> {
         let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
         // The server of an attempt before this one is let go first, and the body comes again from its start.
-        self.picked = None;
+        let before = self.picked.take().filter(|_| std::mem::take(&mut self.repeats));
         self.body.starts_again();
         let token = self.token.as_deref();
         let key = |by: &HashKey| hash_key::of(by, session, self.client(), token);
-        let mut picked = match self.snapshot.pools.pick(permit, &self.tried, key)? {
-            Choice::Picked(picked) => picked,
-            Choice::Queued(place) => queued(place, session).await?,
+        let mut picked = match before {
+            Some(before) => before,
+            None => match self.snapshot.pools.pick(permit, &self.tried, key)? {
+                Choice::Picked(picked) => picked,
+                Choice::Queued(place) => queued(place, session).await?,
+            },
         };
         let is_long = head::asks_for_tunnel(session) || picked.speaks_h2() && head::calls_grpc(session);
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
         Ok(peer)
+    }
+
+    /// The next attempt is for the same server.
+    pub(super) const fn repeats(&mut self) {
+        self.repeats = true;
     }
 
     /// The server has answered, whatever becomes of its answer.

@@ -4,7 +4,7 @@ use super::exchange::Exchange;
 use super::respond;
 use crate::refusal::Refusal;
 use crate::upstream::Failure;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
 /// There is no connection to the server.
@@ -19,7 +19,11 @@ pub(super) fn proxying(session: &Session, mut error: Box<Error>, exchange: &mut 
     // A kept connection that the server has closed meanwhile says nothing about the server: the request goes once more
     // on a new one, if doing it twice does no harm and its body is still there.
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    error.retry.decide_reuse(reused && harmless);
+    let is_stale = reused && harmless && matches!(error.retry, RetryType::ReusedOnly);
+    error.retry.decide_reuse(is_stale);
+    if is_stale {
+        exchange.repeats();
+    }
     if error.retry() || *error.esource() != ErrorSource::Upstream {
         return error;
     }

@@ -65,6 +65,18 @@ async fn a_response_that_has_begun_is_never_tried_again() {
     assert!(has(&world, "belay_retries_total{pool=\"shop\",result=\"made\"} 0"));
 }
 
+/// That a kept connection was closed says nothing about the server: it is asked again, as the same attempt and with the
+/// same room.
+#[tokio::test]
+async fn a_stale_connection_is_no_failure() {
+    let keys =
+        format!("{ONCE}    max_requests: 1\n    queue: {{ length: 0 }}\n    outliers: {{ consecutive_failures: 1 }}\n");
+    let world = Pools::new().await.world(&format!("{keys}    servers: [{{ name: z, address: '@stale' }}]\n"), 1).await;
+    assert_eq!(answers(&world, 4).await, counts([("slow", 4)]));
+    assert!(world.records_of("outcome").iter().all(|outcome| outcome["belay"]["attempts"] == 1));
+    assert_eq!(world.ask(&post()).await.status, 502, "a POST is not sent twice");
+}
+
 #[tokio::test]
 async fn each_attempt_is_at_another_server() {
     let three = "    servers:\n      - { name: x, address: '@nobody' }\n      - { name: y, address: '@nobody' }\n      \

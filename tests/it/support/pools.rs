@@ -16,13 +16,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
 
 /// What servers do beside answering well.
-const KINDS: [(&str, Kind); 6] = [
+const KINDS: [(&str, Kind); 7] = [
     ("@slow", Kind::Slow),
     ("@stuck", Kind::Answers("200 OK", Duration::MAX)),
     ("@busy", Kind::Answers("503 Service Unavailable", Duration::ZERO)),
     ("@broken", Kind::Answers("500 Internal Server Error", Duration::ZERO)),
     ("@closing", Kind::Closes),
     ("@dying", Kind::Dies),
+    ("@stale", Kind::Stale),
 ];
 
 #[derive(Clone, Copy)]
@@ -35,6 +36,8 @@ enum Kind {
     Closes,
     /// The half of a body.
     Dies,
+    /// `200 OK`, and closes the kept connection when the next request comes.
+    Stale,
 }
 
 /// The usual config with another pool. In it `@a`, `@b` and `@c` stand for the addresses of servers that are well,
@@ -109,10 +112,8 @@ async fn server(kind: Kind, peak: &Arc<Peak>) -> String {
 }
 
 async fn answer(kind: Kind, mut stream: TcpStream, peak: Arc<Peak>) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let Ok(byte) = stream.read_u8().await else { return };
-        head.push(byte);
+    if !has_head(&mut stream).await {
+        return;
     }
     let (status, length) = match kind {
         Kind::Answers(status, after) => {
@@ -126,12 +127,28 @@ async fn answer(kind: Kind, mut stream: TcpStream, peak: Arc<Peak>) {
             peak.active.fetch_sub(1, Ordering::SeqCst);
             ("200 OK", 17)
         }
+        Kind::Stale => {
+            let kept = b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{\"origin\":\"slow\"}";
+            stream.write_all(kept).await.unwrap();
+            has_head(&mut stream).await;
+            return;
+        }
         Kind::Closes => return,
         Kind::Dies => ("200 OK", 34),
     };
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
     // Who has gone is not answered.
     stream.write_all(format!("{head}{{\"origin\":\"slow\"}}").as_bytes()).await.unwrap_or_default();
+}
+
+/// Whether a head comes, whole.
+async fn has_head(stream: &mut TcpStream) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = stream.read_u8().await else { return false };
+        head.push(byte);
+    }
+    true
 }
 
 /// A request that the pool's route allows.
