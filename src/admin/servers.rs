@@ -29,7 +29,7 @@ struct ServerStatus<'a> {
     name: &'a ServerName,
     address: std::net::SocketAddr,
     state: Mode,
-    /// `up`, `down`, `unknown` before the first check, or `ejected` for its answers.
+    /// `up`, `down`, `unknown` before the first check, `ejected` for its answers, or `down (agent)`.
     health: &'static str,
     /// What counts, and what the config says.
     weight: u32,
@@ -67,7 +67,7 @@ fn server_status(member: &Member) -> ServerStatus<'_> {
         name: &state.name,
         address: state.address,
         state: state.mode(),
-        health: if state.is_ejected() { "ejected" } else { state.health.word() },
+        health: state.health_word(),
         weight: member.weight(),
         configured_weight: member.configured_weight,
         backup: member.is_backup,

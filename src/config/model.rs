@@ -252,6 +252,8 @@ pub struct Pool {
     pub timeouts: Timeouts,
     /// The check; none means that every server is healthy.
     pub health: Option<HealthCheck>,
+    /// The servers' agents.
+    pub agent: Option<AgentCheck>,
     /// How much at once.
     pub limits: PoolLimits,
     /// When a request is tried again.
@@ -361,6 +363,19 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Between two pieces of what may be quiet for long.
     pub tunnel: Duration,
+}
+
+/// The agents of a pool's servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentCheck {
+    /// At each server's address.
+    pub port: u16,
+    /// What to send first.
+    pub send: String,
+    /// From question to question.
+    pub interval: Duration,
+    /// For an answer.
+    pub timeout: Duration,
 }
 
 /// What a check does.

@@ -1,7 +1,7 @@
-//! What an operator has said of a server; it outlives reloads, but not the process.
+//! What an operator, or an agent, has said of a server; it outlives reloads, but not the process.
 
 use serde::Serialize;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 /// Whether a server is meant to take requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -46,11 +46,16 @@ const AS_CONFIGURED: u32 = u32::MAX;
 pub(super) struct Said {
     mode: AtomicU8,
     weight: AtomicU32,
+    down: AtomicBool,
 }
 
 impl Default for Said {
     fn default() -> Self {
-        Self { mode: AtomicU8::new(Mode::Ready as u8), weight: AtomicU32::new(AS_CONFIGURED) }
+        Self {
+            mode: AtomicU8::new(Mode::Ready as u8),
+            weight: AtomicU32::new(AS_CONFIGURED),
+            down: AtomicBool::new(false),
+        }
     }
 }
 
@@ -62,6 +67,22 @@ impl Said {
 
     pub(super) fn set_mode(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// As if nothing was said.
+    pub(super) fn forget(&self) {
+        self.set_mode(Mode::Ready);
+        self.set_weight(None);
+        self.set_down(false);
+    }
+
+    /// Whether it is down, whatever its checks say.
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
     }
 
     /// The weight, if one was said.

@@ -7,7 +7,7 @@ use super::server::{PoolState, ServerState, Servers};
 use super::tls::OriginTls;
 use super::way::Way;
 use crate::balance::{Ask, Candidate, Standby, ramped};
-use crate::config::{self, Balance, HashKey, HealthCheck, Retry};
+use crate::config::{self, AgentCheck, Balance, HashKey, HealthCheck, Retry};
 use crate::metrics::Metrics;
 use crate::name::PoolName;
 use crate::policy::Permit;
@@ -26,6 +26,8 @@ pub struct Pools {
 pub struct Pool {
     /// Its check.
     pub health: Option<HealthCheck>,
+    /// Its servers' agents.
+    pub(super) agent: Option<AgentCheck>,
     /// Its servers.
     pub servers: Box<[Member]>,
     pub(super) way: Arc<Way>,
@@ -65,7 +67,7 @@ impl Member {
     /// Its share: 0 to 256.
     #[must_use]
     pub fn weight(&self) -> u32 {
-        self.state.said_weight().unwrap_or(self.configured_weight)
+        self.state.weight(self.configured_weight)
     }
 
     /// The weight that counts, which is none unless it is meant to take requests.
@@ -78,8 +80,7 @@ impl Member {
     }
 
     fn standby(&self, now: Duration) -> Standby {
-        let is_up = self.state.health.is_up() && !self.state.outlier.is_ejected(now);
-        Standby { weight: self.effective_weight(), is_backup: self.is_backup, is_up }
+        Standby { weight: self.effective_weight(), is_backup: self.is_backup, is_up: self.state.is_well(now) }
     }
 }
 
@@ -208,6 +209,7 @@ impl Pool {
             queue: Arc::new(Queue::new(limits, state.metrics.queued.clone())),
             requests_max: config.limits.requests,
             health: config.health.clone(),
+            agent: config.agent.clone(),
             servers: config.servers.iter().map(member).collect(),
             way: Arc::new(Way {
                 speaks_h2: config.speaks_h2,

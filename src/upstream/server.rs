@@ -35,14 +35,34 @@ pub struct ServerState {
     pub outlier: Outlier,
     /// Its handles.
     pub metrics: metrics::Server,
+    /// What an operator has said.
     said: Said,
+    /// What its agent has said; the weight is a share of the other's, in percent.
+    pub(super) told: Said,
     began: Instant,
 }
 
 impl ServerState {
-    /// Whether it is meant to take requests.
+    /// Whether it is meant to take requests. An operator's word counts more than the agent's.
     pub fn mode(&self) -> Mode {
-        self.said.mode()
+        let said = self.said.mode();
+        if said == Mode::Ready { self.told.mode() } else { said }
+    }
+
+    /// Whether it takes requests as far as its checks, its agent and its answers tell.
+    pub(super) fn is_well(&self, now: Duration) -> bool {
+        self.health.is_up() && !self.told.is_down() && !self.outlier.is_ejected(now)
+    }
+
+    /// The word for how it is.
+    pub fn health_word(&self) -> &'static str {
+        if self.told.is_down() {
+            "down (agent)"
+        } else if self.is_ejected() {
+            "ejected"
+        } else {
+            self.health.word()
+        }
     }
 
     /// It is meant to take requests from now on, or not.
@@ -50,9 +70,10 @@ impl ServerState {
         self.said.set_mode(mode);
     }
 
-    /// The weight that counts instead of the config's, if one was said.
-    pub(super) fn said_weight(&self) -> Option<u32> {
-        self.said.weight()
+    /// The weight that counts instead of the config's, or its share that the agent has said.
+    pub(super) fn weight(&self, configured: u32) -> u32 {
+        let weight = self.said.weight().unwrap_or(configured);
+        self.told.weight().map_or(weight, |percent| weight.saturating_mul(percent).div_ceil(100).min(256))
     }
 
     /// From now on this weight counts, 0 to 256, or the config's.
@@ -144,6 +165,7 @@ impl Servers {
             outlier: Outlier::default(),
             metrics: metrics.server(pool, &server.name),
             said: Said::default(),
+            told: Said::default(),
             began: self.began,
         };
         let key = (pool.clone(), server.name.clone(), server.address);

@@ -1,10 +1,14 @@
 //! Active checks: what they ask, when, and what passes.
 
 use crate::support::checks::{answering, checked_origin, checked_world, checks, is_up};
+use crate::support::pools::{Pools, plain};
 use crate::support::{World, settled};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use test_case::test_case;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
@@ -187,4 +191,54 @@ async fn intervals_depend_on_how_things_are() {
     .await;
     settled("many checks", || checks(&world, "fast", "fail") > 20 && checks(&world, "down", "fail") > 20).await;
     assert_eq!(checks(&world, "slow", "fail"), 1);
+}
+
+/// An agent beside the servers, which says what it is told to when it is asked.
+async fn agent(says: Arc<Mutex<&'static str>>) -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let mut question = [0; 5];
+            if stream.read_exact(&mut question).await.is_err() || question != *b"how?\n" {
+                continue;
+            }
+            let line = format!("{}\n", *says.lock());
+            // Who has gone is not told.
+            stream.write_all(line.as_bytes()).await.unwrap_or_default();
+        }
+    });
+    port
+}
+
+#[test_case("down # tired", 503; "down")]
+#[test_case("drain", 503; "drained")]
+#[test_case("maint", 503; "in maintenance")]
+#[test_case("0% up", 503; "without weight")]
+#[test_case("50% up", 200; "with less weight")]
+#[tokio::test]
+async fn an_agent_says_how_servers_are(line: &'static str, status: u16) {
+    let says = Arc::new(Mutex::new("up ready 100%"));
+    let (port, pools) = (agent(Arc::clone(&says)).await, Pools::new().await);
+    let servers = "    servers: [{ name: z, address: '@a' }]\n";
+    let world =
+        pools.world(&format!("    agent: {{ port: {port}, send: \"how?\\n\", interval: 10ms }}\n{servers}"), 1).await;
+    assert_eq!(world.ask(&plain()).await.status, 200);
+    *says.lock() = line;
+    while world.ask(&plain()).await.status != status {}
+    *says.lock() = "up ready 100%";
+    while world.ask(&plain()).await.status != 200 {}
+    *says.lock() = line;
+    while world.ask(&plain()).await.status != status {}
+    pools.apply(&world, servers).await;
+    assert_eq!(world.ask(&plain()).await.status, 200, "who is not asked has no say");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_silent_changes_nothing() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let pool = format!(
+        "    agent: {{ port: {nobody}, interval: 10ms, timeout: 20ms }}\n    servers: [{{ name: z, address: '@a' }}]\n"
+    );
+    assert_eq!(Pools::new().await.world(&pool, 1).await.ask(&plain()).await.status, 200);
 }

@@ -244,6 +244,7 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         backups_below: ShareText("1%".into()),
         panic_below: ShareText("0%".into()),
         slow_start: time("0s"),
+        agent: None,
         max_requests: None,
         max_requests_in_all: None,
         queue: Queue::default(),

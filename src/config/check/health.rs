@@ -1,9 +1,9 @@
 //! `pools.*.health`.
 
 use super::Check;
-use crate::config::document::{Health, HttpCheck};
+use crate::config::document::{Agent, Health, HttpCheck};
 use crate::config::fault::Fault;
-use crate::config::model::{self, CheckKind, Expression, HealthCheck};
+use crate::config::model::{self, AgentCheck, CheckKind, Expression, HealthCheck};
 use crate::config::node::Place;
 use crate::config::value;
 use crate::request::Path;
@@ -34,6 +34,12 @@ pub(super) fn check(check: &mut Check<'_>, health: &Health, speaks_h2: bool, pla
         rise: health.rise,
         fall: health.fall,
     })
+}
+
+pub(super) fn agent(check: &mut Check<'_>, agent: &Agent, place: &Place) -> Option<AgentCheck> {
+    let interval = check.duration(&agent.interval.0, &place.key("interval"), INTERVALS);
+    let timeout = check.duration(&agent.timeout.0, &place.key("timeout"), MILLISECOND..=MINUTE);
+    Some(AgentCheck { port: agent.port, send: agent.send.clone(), interval: interval?, timeout: timeout? })
 }
 
 fn kind(check: &mut Check<'_>, health: &Health, speaks_h2: bool, place: &Place) -> Option<CheckKind> {

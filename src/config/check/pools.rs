@@ -38,6 +38,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
         let retry = failures::retry(check, &pool.retry, &place.key("retry"));
         let outliers = pool.outliers.as_ref().map(|it| failures::outliers(check, it, &place.key("outliers")));
         let breaker = pool.breaker.as_ref().map(|it| failures::breaker(check, it, &place.key("breaker")));
+        let agent = pool.agent.as_ref().map(|agent| health::agent(check, agent, &place.key("agent")));
         let limits = limits(check, pool, &place.key("queue"));
         if let (Some(name), Some(timeouts), Some(balance), Some(retry), Some(limits)) =
             (name, timeouts, balance, retry, limits)
@@ -51,6 +52,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
                 trailers,
                 timeouts,
                 health: health.flatten(),
+                agent: agent.flatten(),
                 limits,
                 retry,
                 outliers: outliers.flatten(),

@@ -10,8 +10,8 @@ pub use listener::{
     Tls,
 };
 pub use pool::{
-    Balance, Breaker, ClientCertificate, GrpcCheck, Hash, Health, HttpCheck, OriginTls, Outliers, Pool, Queue, Retry,
-    RetryMethods, RetryOn, RetryWord, Server, TcpCheck, Timeouts,
+    Agent, Balance, Breaker, ClientCertificate, GrpcCheck, Hash, Health, HttpCheck, OriginTls, Outliers, Pool, Queue,
+    Retry, RetryMethods, RetryOn, RetryWord, Server, TcpCheck, Timeouts,
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

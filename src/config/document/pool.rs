@@ -51,6 +51,10 @@ pub struct Pool {
     /// How a server shows that it is well. Without it every server counts as healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Agents beside the servers, which say how these are in HAProxy's text protocol: `up`, `down`, `ready`, `drain`,
+    /// `maint`, and a share of the weight such as `75%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
     /// How many requests each server may work on at once: 1 to 1000000. Without it as many as there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -280,6 +284,27 @@ pub struct HttpCheck {
     /// A regular expression that must match there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matches: Option<String>,
+}
+
+/// Agents beside the servers. While one does not answer, what it said last counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// The port at each server's address: 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+    /// What to send first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub send: String,
+    /// From one question to the next: 10ms to 1h.
+    #[schemars(default = "two_seconds")]
+    #[serde(default = "two_seconds")]
+    pub interval: DurationText,
+    /// For an answer: 1ms to 60s.
+    #[schemars(default = "one_second")]
+    #[serde(default = "one_second")]
+    pub timeout: DurationText,
 }
 
 /// A TCP check.

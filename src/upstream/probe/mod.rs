@@ -1,14 +1,15 @@
 //! Active checks: one task a server, which runs from the generation that brings it to the one that does not.
 
+mod agent;
 mod http;
 mod tcp;
 
 use super::health::Streak;
 use super::mode::Mode;
-use super::pool::Pools;
+use super::pool::{Pool, Pools};
 use super::server::ServerState;
 use super::way::Way;
-use crate::config::{CheckKind, HealthCheck};
+use crate::config::{AgentCheck, CheckKind, HealthCheck};
 use parking_lot::Mutex;
 use pingora::connectors::TransportConnector;
 use pingora::connectors::http::Connector;
@@ -28,8 +29,15 @@ pub struct Probes {
 struct Running {
     server: Arc<ServerState>,
     way: Arc<Way>,
-    check: HealthCheck,
+    job: Job,
     task: AbortHandle,
+}
+
+/// What is done again and again.
+#[derive(Debug, Clone, PartialEq)]
+enum Job {
+    Check(HealthCheck),
+    Agent(AgentCheck),
 }
 
 impl Probes {
@@ -44,26 +52,40 @@ impl Probes {
     pub fn follow(&self, pools: &Pools) {
         let mut running = self.running.lock();
         let mut kept = Vec::new();
-        let checked = pools.iter().filter_map(|pool| pool.health.as_ref().map(|check| (pool, check)));
-        let servers =
-            checked.flat_map(|(pool, check)| pool.servers.iter().map(move |server| (&server.state, &pool.way, check)));
-        for (server, way, check) in servers {
-            let same =
-                |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.check == *check && probe.way == *way;
+        for (server, way, job) in pools.iter().flat_map(jobs) {
+            let same = |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.job == job && probe.way == *way;
             match running.iter().position(same) {
                 Some(index) => kept.push(running.swap_remove(index)),
-                None => kept.push(self.start(server, way, check)),
+                None => kept.push(self.start(server, way, job)),
             }
         }
         let ended = std::mem::replace(&mut *running, kept);
-        ended.iter().for_each(|probe| probe.task.abort());
+        for probe in ended {
+            probe.task.abort();
+            if matches!(probe.job, Job::Agent(_)) {
+                // Who is not asked any more has no say any more.
+                probe.server.told.forget();
+            }
+        }
     }
 
-    fn start(&self, server: &Arc<ServerState>, way: &Arc<Way>, check: &HealthCheck) -> Running {
-        let watching = watch(Arc::clone(server), Arc::clone(way), check.clone(), Arc::clone(&self.connectors));
-        let task = self.runtime.spawn(watching).abort_handle();
-        Running { server: Arc::clone(server), way: Arc::clone(way), check: check.clone(), task }
+    fn start(&self, server: &Arc<ServerState>, way: &Arc<Way>, job: Job) -> Running {
+        let (state, connectors) = (Arc::clone(server), Arc::clone(&self.connectors));
+        let task = match job.clone() {
+            Job::Check(check) => self.runtime.spawn(watch(state, Arc::clone(way), check, connectors)),
+            Job::Agent(agent) => self.runtime.spawn(listen(state, Arc::clone(way), agent, connectors)),
+        };
+        Running { server: Arc::clone(server), way: Arc::clone(way), job, task: task.abort_handle() }
     }
+}
+
+/// What is done for a pool, server by server.
+fn jobs(pool: &Pool) -> impl Iterator<Item = (&Arc<ServerState>, &Arc<Way>, Job)> {
+    let kinds = [pool.health.clone().map(Job::Check), pool.agent.clone().map(Job::Agent)];
+    kinds
+        .into_iter()
+        .flatten()
+        .flat_map(move |job| pool.servers.iter().map(move |server| (&server.state, &pool.way, job.clone())))
 }
 
 /// What connects.
@@ -115,6 +137,27 @@ async fn watch(server: Arc<ServerState>, way: Arc<Way>, check: HealthCheck, conn
             observe(&server, &mut streak, failure);
         }
         time::sleep(jittered(next_look(&check, &server, &streak))).await;
+    }
+}
+
+/// Asks a server's agent. What it said last counts while it does not answer.
+async fn listen(server: Arc<ServerState>, way: Arc<Way>, agent: AgentCheck, connectors: Arc<Connectors>) {
+    let target = Target { server: &server, way: &way, timeout: agent.timeout };
+    let mut last = String::new();
+    loop {
+        let asked = agent::ask(&target, &agent, &connectors.transport);
+        let answer = time::timeout(agent.timeout, Box::pin(asked)).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("nothing within {:?}", agent.timeout)));
+        let said =
+            answer.as_ref().map_or_else(|fault| format!("does not answer: {fault}"), |line| format!("says: {line}"));
+        if said != last {
+            log::info!("pool {} server {}: its agent {said}", server.pool, server.name);
+            last = said;
+        }
+        if let Ok(line) = answer {
+            agent::take(&line, &server.told);
+        }
+        time::sleep(jittered(agent.interval)).await;
     }
 }
 
