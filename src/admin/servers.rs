@@ -67,7 +67,7 @@ fn server_status(member: &Member) -> ServerStatus<'_> {
         name: &state.name,
         address: state.address,
         state: state.mode(),
-        health: state.health_word(),
+        health: state.health_word(member.health()),
         weight: member.weight(),
         configured_weight: member.configured_weight,
         backup: member.is_backup,

@@ -19,9 +19,9 @@ mod value;
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
-    AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, HashKey, HealthCheck,
-    HttpCheck, KeySource, KeyState, Limits, Listener, LogFormat, LogLevel, Pool, PoolLimits, ProcessLog, Retry,
-    RetryMethods, Route, Server, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
+    AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Followed, HashKey,
+    HealthCheck, HttpCheck, KeySource, KeyState, Limits, Listener, LogFormat, LogLevel, Pool, PoolLimits, ProcessLog,
+    Retry, RetryMethods, Route, Server, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -320,6 +320,19 @@ pub struct Server {
     pub weight: u32,
     /// Whether it only takes part when too few others do.
     pub is_backup: bool,
+    /// Whose health counts as its own.
+    pub follows: Option<Followed>,
+}
+
+/// A server whose health counts for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// Its pool.
+    pub pool: PoolName,
+    /// Its name.
+    pub name: ServerName,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 /// How a pool chooses its servers.

@@ -136,6 +136,8 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("  shop:\n", "  shop:\n    health: { grpc: {} }\n", "gRPC needs HTTP/2 (say `http: 2` in the pool)"; "grpc over the wrong version")]
 #[test_case("  shop:\n", "  shop:\n    health: { http: { path: /, matches: '(' } }\n", "this is no regular expression (unclosed group)"; "no expression")]
 #[test_case("  shop:\n", "  shop:\n    health: { http: { path: /, headers: { Content-Length: '3' } } }\n", "`Content-Length` cannot be a check's header"; "a header that frames")]
+#[test_case("name: a, ", "name: a, follows: shop/b, ", "there is no server `shop/b` to follow (say POOL/SERVER, and not one that follows another itself)"; "follows nobody")]
+#[test_case("name: a, ", "name: a, follows: shop/a, ", "there is no server `shop/a` to follow (say POOL/SERVER, and not one that follows another itself)"; "follows itself")]
 #[test_case("10.0.0.1:80", "0.0.0.0:80", "nothing can be reached at 0.0.0.0:80"; "no destination")]
 #[test_case("path: /status", "path: status", "`status` is no path (a path starts with `/`, has no empty, `.` or `..` segment, and `*` or `**` only as its whole last segment)"; "no path")]
 #[test_case("host: shop", "host: Shop", "`Shop.example.com` is no host (a host is a name in lower case without port, `*.` and such a name, or `*`)"; "upper case")]

@@ -1,5 +1,6 @@
 //! Pools and the pick.
 
+use super::health::Health;
 use super::mode::Mode;
 use super::picked::Picked;
 use super::queue::{Limits, Place, Queue};
@@ -61,9 +62,22 @@ pub struct Member {
     pub is_backup: bool,
     /// How many requests it may work on.
     requests_max: u32,
+    /// Whose health counts as its own.
+    followed: Option<Arc<ServerState>>,
 }
 
 impl Member {
+    /// The health that counts.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        self.followed.as_ref().map_or(&self.state.health, |followed| &followed.health)
+    }
+
+    /// Whether it is checked itself.
+    pub(super) const fn is_checked(&self) -> bool {
+        self.followed.is_none()
+    }
+
     /// Its share: 0 to 256.
     #[must_use]
     pub fn weight(&self) -> u32 {
@@ -80,7 +94,11 @@ impl Member {
     }
 
     fn standby(&self, now: Duration) -> Standby {
-        Standby { weight: self.effective_weight(), is_backup: self.is_backup, is_up: self.state.is_well(now) }
+        Standby {
+            weight: self.effective_weight(),
+            is_backup: self.is_backup,
+            is_up: self.state.is_well(self.health(), now),
+        }
     }
 }
 
@@ -157,6 +175,9 @@ impl Pools {
         self.by_name.values().for_each(|pool| pool.admit());
         for server in self.iter().flat_map(|pool| &pool.servers) {
             let state = &server.state;
+            if !server.is_checked() {
+                state.metrics.up.set(i64::from(server.health().is_up()));
+            }
             if state.metrics.ejected.get() > 0 && !state.outlier.is_ejected(state.now()) {
                 state.metrics.ejected.set(0);
                 log::info!("pool {} server {} is no longer ejected", state.pool, state.name);
@@ -192,12 +213,13 @@ impl Pool {
 
     fn build(config: &config::Pool, tls: Option<OriginTls>, servers: &Servers, metrics: &Metrics) -> Self {
         let member = |server: &config::Server| {
-            let state = servers.server(&config.name, server, metrics);
+            let state = servers.server((&config.name, &server.name, server.address), metrics);
+            let followed = server.follows.as_ref().map(|it| servers.server((&it.pool, &it.name, it.address), metrics));
             if config.health.is_none() {
                 state.assume_up();
             }
             let requests_max = config.limits.requests_per_server;
-            Member { state, configured_weight: server.weight, is_backup: server.is_backup, requests_max }
+            Member { state, configured_weight: server.weight, is_backup: server.is_backup, requests_max, followed }
         };
         let state = servers.pool(&config.name, metrics);
         let limits = Limits {

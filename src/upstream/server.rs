@@ -3,7 +3,6 @@
 use super::health::Health;
 use super::mode::{Mode, Said};
 use crate::balance::{Balancer, Seed, Standing};
-use crate::config;
 use crate::metrics::{self, Metrics};
 use crate::name::{PoolName, ServerName};
 use crate::resilience::{Breaker, Budget, Outlier};
@@ -49,19 +48,19 @@ impl ServerState {
         if said == Mode::Ready { self.told.mode() } else { said }
     }
 
-    /// Whether it takes requests as far as its checks, its agent and its answers tell.
-    pub(super) fn is_well(&self, now: Duration) -> bool {
-        self.health.is_up() && !self.told.is_down() && !self.outlier.is_ejected(now)
+    /// Whether it takes requests as far as checks, its agent and its answers tell.
+    pub(super) fn is_well(&self, health: &Health, now: Duration) -> bool {
+        health.is_up() && !self.told.is_down() && !self.outlier.is_ejected(now)
     }
 
     /// The word for how it is.
-    pub fn health_word(&self) -> &'static str {
+    pub fn health_word(&self, health: &Health) -> &'static str {
         if self.told.is_down() {
             "down (agent)"
         } else if self.is_ejected() {
             "ejected"
         } else {
-            self.health.word()
+            health.word()
         }
     }
 
@@ -155,20 +154,24 @@ impl Default for Servers {
 
 impl Servers {
     /// The state of a server, as it was left, or of a new one.
-    pub(super) fn server(&self, pool: &PoolName, server: &config::Server, metrics: &Metrics) -> Arc<ServerState> {
+    pub(super) fn server(
+        &self,
+        (pool, name, address): (&PoolName, &ServerName, SocketAddr),
+        metrics: &Metrics,
+    ) -> Arc<ServerState> {
         let state = || ServerState {
             pool: pool.clone(),
-            name: server.name.clone(),
-            address: server.address,
+            name: name.clone(),
+            address,
             health: Health::unknown(),
-            standing: Standing::new(Seed::of(server.name.as_str())),
+            standing: Standing::new(Seed::of(name.as_str())),
             outlier: Outlier::default(),
-            metrics: metrics.server(pool, &server.name),
+            metrics: metrics.server(pool, name),
             said: Said::default(),
             told: Said::default(),
             began: self.began,
         };
-        let key = (pool.clone(), server.name.clone(), server.address);
+        let key = (pool.clone(), name.clone(), address);
         Arc::clone(self.memory.lock().servers.entry(key).or_insert_with(|| Arc::new(state())))
     }
 

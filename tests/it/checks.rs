@@ -2,7 +2,7 @@
 
 use crate::support::checks::{answering, checked_origin, checked_world, checks, is_up};
 use crate::support::pools::{Pools, plain};
-use crate::support::{World, settled};
+use crate::support::{NOW, Site, World, settled};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use parking_lot::Mutex;
@@ -241,4 +241,28 @@ async fn an_agent_that_is_silent_changes_nothing() {
         "    agent: {{ port: {nobody}, interval: 10ms, timeout: 20ms }}\n    servers: [{{ name: z, address: '@a' }}]\n"
     );
     assert_eq!(Pools::new().await.world(&pool, 1).await.ask(&plain()).await.status, 200);
+}
+
+/// Another pool's server is checked, and the health counts for both.
+#[test_case("@a", 200; "who follows one that is well")]
+#[test_case("@nobody", 503; "who follows one that is not")]
+#[tokio::test]
+async fn a_server_follows_anothers_health(followed: &str, status: u16) {
+    let pool = format!(
+        "    servers: [{{ name: z, address: '@b', follows: other/x }}]\n    health: {{ tcp: {{}}, interval: 1h }}\n  other:\n    \
+         servers: [{{ name: x, address: '{followed}' }}]\n    health: {{ tcp: {{}}, interval: 10ms, fall: 1 }}\n"
+    );
+    let pools = Pools::new().await;
+    let world = World::before_checks(Site::new(NOW).await, |usual| pools.text(&usual, &pool));
+    let count = |pool: &str, server: &str, result: &str| {
+        let metrics = world.metrics();
+        let name = format!("belay_health_checks_total{{pool=\"{pool}\",result=\"{result}\",server=\"{server}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&name)?.parse::<u64>().ok()).unwrap()
+    };
+    settled("a check", || count("other", "x", "pass") + count("other", "x", "fail") > 0).await;
+    assert_eq!(world.ask(&plain()).await.status, status);
+    world.live.tick();
+    let up = u8::from(status == 200);
+    assert!(world.metrics().contains(&format!("belay_server_up{{pool=\"shop\",server=\"z\"}} {up}")));
+    assert_eq!(count("shop", "z", "pass") + count("shop", "z", "fail"), 0, "it is not checked itself");
 }

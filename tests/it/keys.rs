@@ -88,6 +88,7 @@ const EFFECTS: &[(&str, &str)] = &[
     ("pools.*.servers[].name", "a_route_leads_to_its_pool"),
     ("pools.*.servers[].address", "a_route_leads_to_its_pool"),
     ("pools.*.servers[].weight", "servers_are_asked_as_their_weights_say"),
+    ("pools.*.servers[].follows", "a_server_follows_anothers_health"),
     ("pools.*.servers[].backup", "backups_help_when_they_must"),
     ("pools.*.http", "trailers_pass_that_may"),
     ("pools.*.tls", "an_origin_is_who_its_certificate_says"),

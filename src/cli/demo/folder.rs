@@ -225,6 +225,7 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         name: name.into(),
         address: address.to_string(),
         weight: 100,
+        follows: None,
         backup: false,
     };
     let servers = servers.map(server);

@@ -29,7 +29,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
         let place = top.key(name);
         let balance = balance::check(check, pool, &place, &facts);
         let name = check.key_name(PoolName::parse, name, &place);
-        let servers = servers(check, pool, &place.key("servers"));
+        let servers = servers(check, document, pool, &place.key("servers"));
         let timeouts = timeouts(check, &pool.timeouts, &place.key("timeouts"));
         let health =
             pool.health.as_ref().map(|health| health::check(check, health, pool.http == 2, &place.key("health")));
@@ -63,18 +63,40 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
     checked
 }
 
-fn servers(check: &mut Check<'_>, pool: &Pool, place: &Place) -> Vec<model::Server> {
+fn servers(check: &mut Check<'_>, document: &Document, pool: &Pool, place: &Place) -> Vec<model::Server> {
     let mut checked = Vec::new();
     for (index, server) in pool.servers.iter().enumerate() {
         let place = place.index(index);
         let name = check.name(ServerName::parse, &server.name, &place.key("name"));
         let address = dialled(check, &server.address, &place.key("address"));
         let (weight, is_backup) = (server.weight, server.backup);
-        checked.extend(name.zip(address).map(|(name, address)| model::Server { name, address, weight, is_backup }));
+        let follows = match &server.follows {
+            Some(text) => check.take(followed(document, text).ok_or_else(|| no_server(text, &place.key("follows")))),
+            None => None,
+        };
+        let server = |(name, address)| model::Server { name, address, weight, is_backup, follows };
+        checked.extend(name.zip(address).map(server));
     }
     let names = pool.servers.iter().enumerate().map(|(index, server)| (&server.name, place.index(index).key("name")));
     twice(names, "name").into_iter().for_each(|fault| check.fault(fault));
     checked
+}
+
+/// The server that is meant; none if there is none, or if it follows another itself.
+fn followed(document: &Document, text: &str) -> Option<model::Followed> {
+    let (pool, name) = text.split_once('/')?;
+    let servers = &document.pools.get(pool)?.servers;
+    let server = servers.iter().find(|server| server.name == name && server.follows.is_none())?;
+    Some(model::Followed {
+        pool: PoolName::parse(pool).ok()?,
+        name: ServerName::parse(name).ok()?,
+        address: server.address.parse().ok()?,
+    })
+}
+
+fn no_server(text: &str, place: &Place) -> Fault {
+    let fault = Fault::new(place, format!("there is no server `{text}` to follow"));
+    fault.hint("say POOL/SERVER, and not one that follows another itself")
 }
 
 fn origin_tls(check: &mut Check<'_>, tls: &OriginTls, place: &Place) -> Option<model::OriginTls> {

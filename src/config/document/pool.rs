@@ -172,6 +172,9 @@ pub struct Server {
     #[serde(default = "usual_weight")]
     #[schemars(range(min = 0, max = 256))]
     pub weight: u32,
+    /// A server of another pool, `POOL/SERVER`, whose health counts as this one's; this one is not checked then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<String>,
     /// Whether it only takes part while too few others are healthy (`backups_below`).
     #[serde(default)]
     pub backup: bool,

@@ -81,11 +81,10 @@ impl Probes {
 
 /// What is done for a pool, server by server.
 fn jobs(pool: &Pool) -> impl Iterator<Item = (&Arc<ServerState>, &Arc<Way>, Job)> {
-    let kinds = [pool.health.clone().map(Job::Check), pool.agent.clone().map(Job::Agent)];
-    kinds
-        .into_iter()
-        .flatten()
-        .flat_map(move |job| pool.servers.iter().map(move |server| (&server.state, &pool.way, job.clone())))
+    let checked = pool.servers.iter().filter(|server| server.is_checked());
+    let checks = pool.health.iter().flat_map(move |check| checked.clone().map(|it| (it, Job::Check(check.clone()))));
+    let agents = pool.agent.iter().flat_map(|agent| pool.servers.iter().map(|it| (it, Job::Agent(agent.clone()))));
+    checks.chain(agents).map(|(server, job)| (&server.state, &pool.way, job))
 }
 
 /// What connects.
