@@ -198,7 +198,7 @@ impl Server {
 }
 
 /// A pool's handles.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pool {
     /// Requests that wait for a server with room.
     pub queued: IntGauge,

@@ -41,9 +41,10 @@ pub(super) fn pick<'a>(
         let most = share.div_ceil(weights.saturating_mul(100).max(1)).max(ALWAYS_FINE);
         u64::from(candidate.standing.active()) < most
     };
-    // There always is room somewhere: not everybody is over the average.
-    let best = |candidate: &Candidate<'_>| draw(key, candidate);
-    candidates.filter(has_room).min_by(|one, other| best(one).total_cmp(&best(other))).map(|found| found.index)
+    let best = |one: &Candidate<'_>, other: &Candidate<'_>| draw(key, one).total_cmp(&draw(key, other));
+    // Not everybody is over the average, unless others begin meanwhile.
+    let found = candidates.clone().filter(has_room).min_by(best).or_else(|| candidates.min_by(best));
+    found.map(|found| found.index)
 }
 
 /// An exponentially distributed number, the smaller the heavier: the least of all is each one's as often as its weight

@@ -152,7 +152,9 @@ impl Balancer {
             (Algorithm::RoundRobin, _) | (Algorithm::Hash { .. }, None) => self.turns.next(candidates),
             (Algorithm::LeastConnections, _) => {
                 let least = candidates.clone().map(|candidate| candidate.load()).min()?;
-                self.turns.next(candidates.filter(|candidate| candidate.load() <= least))
+                // Others begin and end meanwhile: if nobody is as free any more, somebody else will do.
+                let freest = candidates.clone().filter(|candidate| candidate.load() <= least);
+                self.turns.next(freest).or_else(|| self.turns.next(candidates))
             }
             (Algorithm::PowerOfTwo, _) => better(&|candidate| candidate.load() as f64),
             (Algorithm::LeastLatency, _) => {
@@ -180,12 +182,15 @@ fn two_of<'a>(
 fn drawn<'a>(mut candidates: impl Iterator<Item = Candidate<'a>> + Clone, ticket: u64) -> Option<Candidate<'a>> {
     let total: u64 = candidates.clone().map(|candidate| u64::from(candidate.weight)).sum();
     let mut place = ticket.saturating_mul(total) >> 32;
-    candidates.find(|candidate| {
+    // Weights and room change meanwhile, so that the place may be past the end.
+    let first = candidates.clone().next();
+    let found = candidates.find(|candidate| {
         let weight = u64::from(candidate.weight);
         let is_here = place < weight;
         place = place.saturating_sub(weight);
         is_here
-    })
+    });
+    found.or(first)
 }
 
 #[cfg(test)]

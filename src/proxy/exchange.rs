@@ -31,6 +31,8 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 /// What says that a request may be sent twice (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// How often a request is repeated because a kept connection was stale.
+const REPETITIONS_MAX: u8 = 3;
 /// The longest path that is taken into a record, in bytes.
 const PATH_MAX: usize = 2048;
 /// And into that of who has proved nothing.
@@ -62,6 +64,8 @@ pub struct Exchange {
     tried: Vec<usize>,
     /// The server is asked once more: only the connection to it was stale.
     repeats: bool,
+    /// How often that was so.
+    repetitions: u8,
     body: Body,
     status: Option<u16>,
     sent: usize,
@@ -115,6 +119,7 @@ impl Exchange {
             picked: None,
             tried: Vec::new(),
             repeats: false,
+            repetitions: 0,
             status: None,
             sent: 0,
             original_host: None,
@@ -244,27 +249,35 @@ impl Exchange {
     /// A [`Refusal`]; none if the client goes away while it waits for a server with room.
     pub(super) async fn pick(&mut self, session: &mut Session) -> Result<HttpPeer, Option<Refusal>> {
         let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
-        // The server of an attempt before this one is let go first, and the body comes again from its start.
-        let before = self.picked.take().filter(|_| std::mem::take(&mut self.repeats));
         self.body.starts_again();
+        let (before, repeats) = (self.picked.take(), std::mem::take(&mut self.repeats));
         let token = self.token.as_deref();
         let key = |by: &HashKey| hash_key::of(by, session, self.client(), token);
         let mut picked = match before {
-            Some(before) => before,
-            None => match self.snapshot.pools.pick(permit, &self.tried, key)? {
+            Some(same) if repeats => same,
+            Some(before) => {
+                let key = before.hash_key().and_then(key);
+                before.another(&self.tried, key)?
+            }
+            None => match self.snapshot.pools.pick(permit, key)? {
                 Choice::Picked(picked) => picked,
                 Choice::Queued(place) => queued(place, session).await?,
             },
         };
-        let is_long = head::asks_for_tunnel(session) || picked.speaks_h2() && head::calls_grpc(session);
+        // Over HTTP/2 the library's patience for the response begins with the request's head, not with its body's end.
+        let waits_for_body = !session.as_downstream_mut().is_body_done();
+        let is_long =
+            head::asks_for_tunnel(session) || picked.speaks_h2() && (waits_for_body || head::calls_grpc(session));
         let peer = picked.peer(is_long);
         self.picked = Some(picked);
         Ok(peer)
     }
 
-    /// The next attempt is for the same server.
-    pub(super) const fn repeats(&mut self) {
-        self.repeats = true;
+    /// Whether the next attempt may be for the same server: so many kept connections may be stale.
+    pub(super) const fn repeats(&mut self) -> bool {
+        self.repeats = self.repetitions < REPETITIONS_MAX;
+        self.repetitions = self.repetitions.saturating_add(1);
+        self.repeats
     }
 
     /// The server has answered, whatever becomes of its answer.
@@ -321,11 +334,10 @@ impl Exchange {
         &mut self.body
     }
 
-    /// The response has begun.
+    /// A response has begun, the server's or our own.
     pub(super) fn responds(&mut self, status: u16) {
         self.status = Some(status);
         self.link.stop_counting();
-        self.server_answered(status);
     }
 
     /// A piece of the response's body goes.
@@ -387,9 +399,6 @@ impl Exchange {
     pub(super) fn end(&mut self, session: &Session, complete: bool) {
         let status = session.response_written().map(|response| response.status.as_u16());
         let bytes = (session.body_bytes_read(), session.body_bytes_sent());
-        if let Some(picked) = self.picked.as_ref().filter(|_| complete && self.status.is_some()) {
-            picked.ended_well();
-        }
         self.record_outcome(status, bytes, complete || self.answer == AnswerKind::Own);
     }
 

@@ -15,21 +15,45 @@ pub(super) fn connecting(session: &Session, mut error: Box<Error>, exchange: &mu
 }
 
 /// Something has failed while the request or the response was on its way.
-pub(super) fn proxying(session: &Session, mut error: Box<Error>, exchange: &mut Exchange, reused: bool) -> Box<Error> {
+pub(super) fn proxying(
+    session: &mut Session,
+    mut error: Box<Error>,
+    exchange: &mut Exchange,
+    reused: bool,
+) -> Box<Error> {
+    if matches!(error.etype(), ErrorType::HTTPStatus(_)) {
+        // Our own, and decided.
+        return error;
+    }
+    let (is_stale, is_unprocessed) = match error.retry {
+        RetryType::ReusedOnly => (reused, false),
+        // The library would send the request once more, whatever of its body is left and however often.
+        RetryType::Decided(retry) => (false, retry),
+    };
+    error.set_retry(false);
+    if *error.esource() != ErrorSource::Upstream {
+        return error;
+    }
     // A kept connection that the server has closed meanwhile says nothing about the server: the request goes once more
     // on a new one, if doing it twice does no harm and its body is still there.
     let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-    let is_stale = reused && harmless && matches!(error.retry, RetryType::ReusedOnly);
-    error.retry.decide_reuse(is_stale);
-    if is_stale {
-        exchange.repeats();
-    }
-    if error.retry() || *error.esource() != ErrorSource::Upstream {
+    if is_stale && harmless && exchange.repeats() {
+        error.set_retry(true);
         return error;
     }
-    exchange.server_failed();
     let is_timeout = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-    let failure = if is_timeout { Failure::Timeout } else { Failure::NoResponse };
+    if is_timeout && !session.as_downstream_mut().is_body_done() {
+        // The server waits for the client.
+        return error;
+    }
+    let failure = match (is_unprocessed, is_timeout) {
+        (true, _) => Failure::Connect,
+        (false, true) => Failure::Timeout,
+        (false, false) => Failure::NoResponse,
+    };
+    if !is_unprocessed {
+        exchange.server_failed();
+    }
     error.set_retry(exchange.tries_another(session, failure));
     error
 }

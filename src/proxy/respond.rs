@@ -177,6 +177,7 @@ pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> p
         return Err(outbound::error(refusal));
     }
     if !response.status.is_informational() {
+        exchange.server_answered(response.status.as_u16());
         exchange.responds(response.status.as_u16());
     }
     if head::is_grpc(&response.headers) {

@@ -61,15 +61,27 @@ impl Breaker {
         }
     }
 
-    /// A request was answered well; whether the pool is open to all again by that.
+    /// A request was begun to be answered well; whether the pool is open to all again by that.
     pub fn succeeded(&self, entry: Entry, now: Duration) -> bool {
         self.answers.add(now);
-        entry == Entry::Trial && self.next_trial.swap(0, Ordering::Relaxed) > 0
+        let closes = entry == Entry::Trial && self.next_trial.swap(0, Ordering::Relaxed) > 0;
+        if closes {
+            self.forget();
+        }
+        closes
     }
 
-    /// A request has failed; whether the pool is left alone from now on.
-    pub fn failed(&self, rules: &Rules, now: Duration) -> bool {
-        self.answers.add(now);
+    /// What was before says nothing of what is after it.
+    fn forget(&self) {
+        self.answers.clear();
+        self.failures.clear();
+    }
+
+    /// A request has failed, perhaps after it was begun to be answered well; whether the pool is left alone from now on.
+    pub fn failed(&self, rules: &Rules, has_begun: bool, now: Duration) -> bool {
+        if !has_begun {
+            self.answers.add(now);
+        }
         self.failures.add(now);
         let answers = self.answers.sum(now);
         let is_rate =
@@ -77,9 +89,7 @@ impl Breaker {
         let next = millis(now.saturating_add(rules.pause)).max(1);
         let opens = is_rate && self.next_trial.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if opens {
-            // What was before says nothing of what is after it.
-            self.answers.clear();
-            self.failures.clear();
+            self.forget();
         }
         opens
     }
@@ -95,8 +105,8 @@ mod tests {
     fn open() -> Breaker {
         let breaker = Breaker::default();
         (0..5).for_each(|_| assert!(!breaker.succeeded(Entry::Free, NOW)));
-        assert!((0..4).all(|_| !breaker.failed(&RULES, NOW)), "nine requests are few");
-        assert!(breaker.failed(&RULES, NOW), "five of ten");
+        assert!((0..4).all(|_| !breaker.failed(&RULES, false, NOW)), "nine requests are few");
+        assert!(breaker.failed(&RULES, false, NOW), "five of ten");
         breaker
     }
 
@@ -106,7 +116,7 @@ mod tests {
         assert_eq!(breaker.entry(&RULES, NOW + seconds(4)), Entry::Closed);
         let trial = NOW + seconds(5);
         assert_eq!([breaker.entry(&RULES, trial), breaker.entry(&RULES, trial)], [Entry::Trial, Entry::Closed]);
-        breaker.failed(&RULES, trial);
+        breaker.failed(&RULES, false, trial);
         assert_eq!(breaker.entry(&RULES, trial + seconds(4)), Entry::Closed, "the trial has failed");
         assert_eq!(breaker.entry(&RULES, trial + seconds(5)), Entry::Trial);
         assert!(breaker.succeeded(Entry::Trial, trial + seconds(5)));
@@ -121,12 +131,22 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_before_is_forgotten_when_it_closes() {
+        let (breaker, trial) = (open(), NOW + Duration::from_secs(5));
+        assert!((0..10).all(|_| !breaker.failed(&RULES, false, NOW)), "it is open already");
+        assert_eq!(breaker.entry(&RULES, trial), Entry::Trial);
+        assert!(breaker.succeeded(Entry::Trial, trial));
+        assert!((0..9).all(|_| !breaker.succeeded(Entry::Free, trial)));
+        assert!(!breaker.failed(&RULES, false, trial), "one of ten");
+    }
+
+    #[test]
     fn few_failures_are_fine() {
         let breaker = Breaker::default();
         for _ in 0..100 {
             breaker.succeeded(Entry::Free, NOW);
             breaker.succeeded(Entry::Free, NOW);
-            assert!(!breaker.failed(&RULES, NOW));
+            assert!(!breaker.failed(&RULES, false, NOW));
         }
     }
 }

@@ -66,17 +66,24 @@ pub struct Outlier {
 }
 
 impl Outlier {
-    /// It has answered well.
-    pub fn succeeded(&self, now: Duration) {
+    /// It has begun to answer well. How many failures in a row end with that, should the answer fail after all.
+    pub fn succeeded(&self, now: Duration) -> u32 {
         self.answers.add(now);
-        self.in_a_row.store(0, Ordering::Relaxed);
+        self.in_a_row.swap(0, Ordering::Relaxed)
     }
 
-    /// It has failed; why it should be ejected, if it should.
-    pub fn failed(&self, rules: &Rules, now: Duration) -> Option<Cause> {
-        self.answers.add(now);
+    /// It has failed, and what it had begun to do well, if anything; why it should be ejected, if it should.
+    pub fn failed(&self, rules: &Rules, begun: Option<u32>, now: Duration) -> Option<Cause> {
+        if self.is_ejected(now) {
+            // It was on its way already.
+            return None;
+        }
+        if begun.is_none() {
+            self.answers.add(now);
+        }
         self.failures.add(now);
-        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let more = begun.unwrap_or(0).saturating_add(1);
+        let in_a_row = self.in_a_row.fetch_add(more, Ordering::Relaxed).saturating_add(more);
         if rules.consecutive_failures > 0 && in_a_row >= rules.consecutive_failures {
             return Some(Cause::ConsecutiveFailures);
         }
@@ -146,16 +153,35 @@ mod tests {
                 outlier.succeeded(NOW);
                 return None;
             }
-            outlier.failed(&RULES, NOW).map(|cause| (index + 1, cause))
+            outlier.failed(&RULES, None, NOW).map(|cause| (index + 1, cause))
         });
         assert_eq!(found, expected);
+    }
+
+    /// Bodies that break off: each answer begins well.
+    #[test]
+    fn an_answer_that_fails_after_all_was_none() {
+        let outlier = Outlier::default();
+        let fails = |_: &u32| {
+            let begun = outlier.succeeded(NOW);
+            outlier.failed(&RULES, Some(begun), NOW).is_none()
+        };
+        assert_eq!((1..20).take_while(fails).count(), 4);
+    }
+
+    #[test]
+    fn what_was_on_its_way_does_not_count() {
+        let outlier = Outlier::default();
+        let time = outlier.eject(&RULES, NOW);
+        assert!((0..20).all(|_| outlier.failed(&RULES, None, NOW).is_none()));
+        assert!(outlier.failed(&RULES, None, NOW + time).is_none(), "it begins anew");
     }
 
     #[test]
     fn rules_may_be_off() {
         let rules = Rules { consecutive_failures: 0, error_rate: 0, slower_than: 0, ..RULES };
         let outlier = Outlier::default();
-        assert!((0..100).all(|_| outlier.failed(&rules, NOW).is_none()));
+        assert!((0..100).all(|_| outlier.failed(&rules, None, NOW).is_none()));
         assert!(!outlier.is_to_be_compared(&rules, NOW));
     }
 
@@ -175,7 +201,7 @@ mod tests {
     #[test]
     fn it_is_compared_once_a_second() {
         let outlier = Outlier::default();
-        (0..9).for_each(|_| outlier.succeeded(NOW));
+        assert!((0..9).all(|_| outlier.succeeded(NOW) == 0));
         assert!(!outlier.is_to_be_compared(&RULES, NOW), "nine answers are few");
         outlier.succeeded(NOW);
         assert!(outlier.is_to_be_compared(&RULES, NOW));

@@ -12,7 +12,7 @@ use std::{
 const PENALTY: Duration = Duration::from_secs(1);
 /// From one turn to the next, until there was calm.
 const STEP: Duration = Duration::from_millis(200);
-/// For how long there must be no flood, and nobody in the queue, until all is forgiven.
+/// For how long there must be no flood until all is forgiven, however many connections come.
 const CALM: Duration = Duration::from_secs(10);
 /// The longest time that a connection may have to wait.
 const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -21,18 +21,25 @@ const HOLDERS_MAX: usize = 10_000;
 
 /// Who has sent floods, and when the next of his connections may be served.
 #[derive(Debug, Default)]
-pub struct Tarpit(Mutex<HashMap<Holder, Instant>>);
+pub struct Tarpit(Mutex<HashMap<Holder, Flooder>>);
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+struct Flooder {
+    flooded: Instant,
+    next: Instant,
+}
 
 impl Tarpit {
     /// He has sent a flood.
     pub fn flooded(&self, holder: &Holder, now: Instant) {
         let mut turns = self.0.lock();
         if turns.len() >= HOLDERS_MAX {
-            turns.retain(|_, turn| !is_forgiven(*turn, now));
+            turns.retain(|_, flooder| !flooder.is_forgiven(now));
         }
         if turns.len() < HOLDERS_MAX || turns.contains_key(holder) {
-            let turn = turns.entry(holder.clone()).or_insert(now);
-            *turn = (*turn).max(now + PENALTY);
+            let flooder = turns.entry(holder.clone()).or_insert(Flooder { flooded: now, next: now });
+            *flooder = Flooder { flooded: now, next: flooder.next.max(now + PENALTY) };
         }
     }
 
@@ -40,22 +47,24 @@ impl Tarpit {
     #[must_use]
     pub fn turn(&self, holder: &Holder, now: Instant) -> Option<Instant> {
         let mut turns = self.0.lock();
-        let Some(next) = turns.get_mut(holder) else { return Some(now) };
-        if is_forgiven(*next, now) {
+        let Some(flooder) = turns.get_mut(holder) else { return Some(now) };
+        if flooder.is_forgiven(now) {
             turns.remove(holder);
             return Some(now);
         }
-        let turn = (*next).max(now);
+        let turn = flooder.next.max(now);
         if turn.duration_since(now) > WAIT_MAX {
             return None;
         }
-        *next = turn + STEP;
+        flooder.next = turn + STEP;
         Some(turn)
     }
 }
 
-fn is_forgiven(turn: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(turn) > CALM
+impl Flooder {
+    fn is_forgiven(self, now: Instant) -> bool {
+        now.saturating_duration_since(self.flooded) > CALM
+    }
 }
 
 #[cfg(test)]
@@ -95,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn calm_is_rewarded() {
+    fn calm_is_rewarded_however_many_come() {
         let (tarpit, now, who) = (Tarpit::default(), Instant::now(), holder("192.0.2.1"));
         tarpit.flooded(&who, now);
-        let later = now + PENALTY + CALM;
+        let later = now + CALM;
         assert_eq!(tarpit.turn(&who, later), Some(later));
         assert_eq!(tarpit.turn(&who, later), Some(later + STEP), "not yet forgiven");
-        let calm = later + STEP * 2 + CALM + Duration::from_millis(1);
-        assert_eq!(tarpit.turn(&who, calm), Some(calm));
+        let calm = later + Duration::from_millis(1);
+        assert_eq!([tarpit.turn(&who, calm), tarpit.turn(&who, calm)], [Some(calm); 2]);
         assert!(tarpit.0.lock().is_empty());
     }
 

@@ -2,7 +2,8 @@
 
 use super::pool::Pool;
 use super::server::ServerState;
-use crate::config::{Retry, RetryMethods};
+use crate::config::{HashKey, Retry, RetryMethods};
+use crate::refusal::Refusal;
 use crate::resilience::{Cause, Entry};
 use http::{HeaderName, Method};
 use pingora::upstreams::peer::HttpPeer;
@@ -20,12 +21,16 @@ pub struct Picked {
     entry: Entry,
     asked: Instant,
     has_failed: bool,
+    /// The response has begun well, and ended so many failures in a row.
+    begun: Option<u32>,
+    /// It holds room of the pool.
+    has_room: bool,
 }
 
 /// How an attempt has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// There was no connection.
+    /// There was no connection, or the server says that it has not processed the request (RFC 9113 § 8.7).
     Connect,
     /// The connection was closed, or broken, instead of a response.
     NoResponse,
@@ -50,7 +55,7 @@ impl Picked {
     /// The server, whose room is taken already.
     pub(super) fn new(pool: Arc<Pool>, server: Arc<ServerState>, (index, entry): (usize, Entry)) -> Self {
         server.metrics.active.inc();
-        Self { server, pool, index, entry, asked: Instant::now(), has_failed: false }
+        Self { server, pool, index, entry, asked: Instant::now(), has_failed: false, begun: None, has_room: true }
     }
 
     /// The server.
@@ -102,6 +107,8 @@ impl Picked {
         self.server.standing.latency.observe(self.asked.elapsed(), now);
         if status >= 500 {
             self.failed();
+        } else {
+            self.begins_well(now);
         }
         let Some(rules) = self.pool.outliers.filter(|rules| self.server.outlier.is_to_be_compared(rules, now)) else {
             return;
@@ -111,36 +118,49 @@ impl Picked {
         }
     }
 
-    /// The server has failed. However often that is said, it counts once.
+    fn begins_well(&mut self, now: Duration) {
+        self.begun = Some(self.server.outlier.succeeded(now));
+        let state = &self.pool.state;
+        if state.breaker.succeeded(self.entry, now) {
+            state.metrics.circuit_open.set(0);
+            log::info!("pool {} is asked again: a trial went well", state.name);
+        }
+    }
+
+    /// The server has failed, perhaps after it has begun to answer. However often that is said, it counts once.
     pub fn failed(&mut self) {
         if std::mem::replace(&mut self.has_failed, true) {
             return;
         }
         let now = self.server.now();
         if let Some(rules) = &self.pool.outliers
-            && let Some(cause) = self.server.outlier.failed(rules, now)
+            && let Some(cause) = self.server.outlier.failed(rules, self.begun, now)
         {
             self.pool.eject(&self.server, rules, cause);
         }
         let state = &self.pool.state;
-        if self.pool.breaker.is_some_and(|rules| state.breaker.failed(&rules, now)) {
+        if self.pool.breaker.is_some_and(|rules| state.breaker.failed(&rules, self.begun.is_some(), now)) {
             state.metrics.circuit_open.set(1);
             state.metrics.circuit_openings.inc();
             log::warn!("pool {} is left alone for a while: too many of its requests fail", state.name);
         }
     }
 
-    /// The response has come to its end.
-    pub fn ended_well(&self) {
-        if self.has_failed {
-            return;
-        }
-        let (now, state) = (self.server.now(), &self.pool.state);
-        self.server.outlier.succeeded(now);
-        if state.breaker.succeeded(self.entry, now) {
-            state.metrics.circuit_open.set(0);
-            log::info!("pool {} is asked again: a trial went well", state.name);
-        }
+    /// Another server of the pool instead of this one, in the same room of the pool; none if none has room.
+    ///
+    /// # Errors
+    /// [`Refusal::NoServer`].
+    pub fn another(mut self, tried: &[usize], key: Option<u64>) -> Result<Self, Refusal> {
+        let pool = Arc::clone(&self.pool);
+        let (index, server) = pool.reserve_now(key, tried).ok_or(Refusal::NoServer)?;
+        self.has_room = false;
+        Ok(Self::new(pool, server, (index, Entry::Free)))
+    }
+
+    /// What its pool recognises requests by.
+    #[must_use]
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        self.pool.hash_key()
     }
 
     /// Takes another attempt, if the config has one after that failure, there is somebody else to ask, and not too many
@@ -173,7 +193,9 @@ fn may_be_sent_twice(method: &Method, methods: RetryMethods) -> bool {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.server.standing.end();
-        self.pool.state.leave_room();
+        if self.has_room {
+            self.pool.state.leave_room();
+        }
         self.server.metrics.active.dec();
         self.pool.admit();
     }

@@ -3,7 +3,7 @@
 use super::health::Health;
 use super::mode::Mode;
 use super::picked::Picked;
-use super::queue::{Limits, Place, Queue};
+use super::queue::{Limits, Place};
 use super::server::{PoolState, ServerState, Servers};
 use super::tls::OriginTls;
 use super::way::Way;
@@ -39,7 +39,7 @@ pub struct Pool {
     balance: Balance,
     /// How many requests all servers may work on.
     requests_max: u32,
-    queue: Arc<Queue>,
+    queue: Limits,
 }
 
 /// What a request gets.
@@ -64,6 +64,8 @@ pub struct Member {
     requests_max: u32,
     /// Whose health counts as its own.
     followed: Option<Arc<ServerState>>,
+    /// Nobody looks how it is, so it counts as healthy.
+    is_trusted: bool,
 }
 
 impl Member {
@@ -97,7 +99,7 @@ impl Member {
         Standby {
             weight: self.effective_weight(),
             is_backup: self.is_backup,
-            is_up: self.state.is_well(self.health(), now),
+            is_up: (self.is_trusted || self.health().is_up()) && self.state.seems_well(now),
         }
     }
 }
@@ -119,14 +121,13 @@ impl Pools {
         self.by_name.values().map(Arc::as_ref)
     }
 
-    /// The next healthy server with room of the permit's pool that was not `tried` yet. Where that depends on what the
-    /// request is recognised by, `key` is asked for it. If none has room, a request that comes for the first time waits
-    /// for one.
+    /// The next healthy server with room of the permit's pool. Where that depends on what the request is recognised by,
+    /// `key` is asked for it. If none has room, the request waits for one.
     ///
     /// ```
     /// use belay::upstream::Pools;
     /// fn with_a_permit(pools: &Pools, permit: &belay::policy::Permit) {
-    ///     let _ = pools.pick(permit, &[], |_| None);
+    ///     let _ = pools.pick(permit, |_| None);
     /// }
     /// ```
     ///
@@ -135,28 +136,20 @@ impl Pools {
     /// ```compile_fail
     /// use belay::upstream::Pools;
     /// fn without_a_permit(pools: &Pools, name: &belay::name::PoolName) {
-    ///     let _ = pools.pick(name, &[], |_| None);
+    ///     let _ = pools.pick(name, |_| None);
     /// }
     /// ```
     ///
     /// # Errors
     /// [`Refusal::NoServer`] if none is healthy, [`Refusal::CircuitOpen`] if the pool is left alone, and
     /// [`Refusal::QueueFull`] if too many wait.
-    pub fn pick(
-        &self,
-        permit: &Permit,
-        tried: &[usize],
-        key: impl FnOnce(&HashKey) -> Option<u64>,
-    ) -> Result<Choice, Refusal> {
+    pub fn pick(&self, permit: &Permit, key: impl FnOnce(&HashKey) -> Option<u64>) -> Result<Choice, Refusal> {
         let pool = self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?;
         let now = pool.state.now();
-        let entry = if tried.is_empty() { pool.enter(now)? } else { Entry::Free };
+        let entry = pool.enter(now)?;
         let key = pool.balance.key.as_ref().and_then(key);
-        if !tried.is_empty() {
-            return pool.take(tried, key, entry).map(Choice::Picked).ok_or(Refusal::NoServer);
-        }
         // Who comes now is not served before those who wait.
-        let free = if pool.queue.is_empty() { pool.take(tried, key, entry) } else { None };
+        let free = if pool.state.queue.is_empty() { pool.take(key, entry) } else { None };
         if let Some(picked) = free {
             return Ok(Choice::Picked(picked));
         }
@@ -164,7 +157,9 @@ impl Pools {
             return Err(Refusal::NoServer);
         }
         let who = permit.principal().workload().map(|workload| workload.name.clone());
-        let place = pool.queue.join(&who, key, entry).ok_or(Refusal::QueueFull)?;
+        let waits = Arc::clone(pool);
+        let take = Box::new(move || waits.take(key, entry));
+        let place = pool.state.queue.join(&who, take, pool.queue).ok_or(Refusal::QueueFull)?;
         // Room may have come meanwhile, when nobody was in the queue yet.
         pool.admit();
         Ok(Choice::Queued(place))
@@ -202,24 +197,29 @@ impl Pool {
     /// Requests that wait for a server with room.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.queue.len()
+        self.state.queue.len()
     }
 
     /// Whether it gets no requests but trials, because too many have failed.
     #[must_use]
     pub fn is_left_alone(&self) -> bool {
-        self.state.breaker.is_open()
+        self.breaker.is_some() && self.state.breaker.is_open()
     }
 
     fn build(config: &config::Pool, tls: Option<OriginTls>, servers: &Servers, metrics: &Metrics) -> Self {
         let member = |server: &config::Server| {
             let state = servers.server((&config.name, &server.name, server.address), metrics);
             let followed = server.follows.as_ref().map(|it| servers.server((&it.pool, &it.name, it.address), metrics));
-            if config.health.is_none() {
-                state.assume_up();
-            }
             let requests_max = config.limits.requests_per_server;
-            Member { state, configured_weight: server.weight, is_backup: server.is_backup, requests_max, followed }
+            let is_trusted = config.health.is_none() && followed.is_none();
+            Member {
+                state,
+                configured_weight: server.weight,
+                is_backup: server.is_backup,
+                requests_max,
+                followed,
+                is_trusted,
+            }
         };
         let state = servers.pool(&config.name, metrics);
         let limits = Limits {
@@ -228,7 +228,7 @@ impl Pool {
             timeout: config.limits.queue_timeout,
         };
         Self {
-            queue: Arc::new(Queue::new(limits, state.metrics.queued.clone())),
+            queue: limits,
             requests_max: config.limits.requests,
             health: config.health.clone(),
             agent: config.agent.clone(),
@@ -254,16 +254,25 @@ impl Pool {
     }
 
     /// A server with room, and the room.
-    fn take(self: &Arc<Self>, tried: &[usize], key: Option<u64>, entry: Entry) -> Option<Picked> {
+    fn take(self: &Arc<Self>, key: Option<u64>, entry: Entry) -> Option<Picked> {
         if !self.state.take_room(self.requests_max) {
             return None;
         }
-        let ask = Ask { key, now: self.state.now(), dice: fastrand::u64(..) };
-        let server = self.reserve(&ask, tried);
+        let server = self.reserve_now(key, &[]);
         if server.is_none() {
             self.state.leave_room();
         }
         server.map(|(index, server)| Picked::new(Arc::clone(self), server, (index, entry)))
+    }
+
+    /// A server with room that was not tried, and its room; not the pool's.
+    pub(super) fn reserve_now(&self, key: Option<u64>, tried: &[usize]) -> Option<(usize, Arc<ServerState>)> {
+        self.reserve(&Ask { key, now: self.state.now(), dice: fastrand::u64(..) }, tried)
+    }
+
+    /// What requests are recognised by.
+    pub(super) const fn hash_key(&self) -> Option<&HashKey> {
+        self.balance.key.as_ref()
     }
 
     fn reserve(&self, ask: &Ask, tried: &[usize]) -> Option<(usize, Arc<ServerState>)> {
@@ -280,7 +289,7 @@ impl Pool {
 
     /// Gives those who wait what there is.
     pub(super) fn admit(self: &Arc<Self>) {
-        while let Some((waiter, picked)) = self.queue.next(|waiter| self.take(&[], waiter.key, waiter.entry)) {
+        while let Some((waiter, picked)) = self.state.queue.next() {
             waiter.serve(picked);
         }
     }
@@ -311,9 +320,11 @@ impl Pool {
     /// Ejects a server, if not too many are ejected.
     pub(super) fn eject(&self, server: &ServerState, rules: &OutlierRules, cause: Cause) {
         let now = server.now();
+        let _one_at_a_time = self.state.ejecting.lock();
         let ejected = self.servers.iter().filter(|other| other.state.outlier.is_ejected(now)).count();
         let share = self.servers.len().saturating_mul(usize::try_from(rules.ejected_max).unwrap_or(100)) / 100;
-        if server.outlier.is_ejected(now) || ejected >= share.max(1) || self.servers.len() < 2 {
+        let is_last = !self.members(now).any(|(_, other)| other.state.name != server.name);
+        if is_last || server.outlier.is_ejected(now) || ejected >= share.max(1) {
             return;
         }
         let time = server.outlier.eject(rules, now);

@@ -3,10 +3,10 @@
 
 use super::picked::Picked;
 use crate::name::WorkloadName;
-use crate::resilience::Entry;
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,7 +29,6 @@ pub(super) struct Limits {
 /// The queue of a pool.
 #[derive(Debug)]
 pub(super) struct Queue {
-    limits: Limits,
     metric: prometheus::IntGauge,
     lines: Mutex<Lines>,
     /// How many wait, so that requests find out without a lock that nobody does.
@@ -44,13 +43,20 @@ struct Lines {
     next_number: u64,
 }
 
+/// Takes a server for one who waits, from the pool of the generation that he came in.
+pub(super) type Take = Box<dyn Fn() -> Option<Picked> + Send>;
+
 /// One who waits.
-#[derive(Debug)]
 pub(super) struct Waiter {
     number: u64,
-    pub(super) key: Option<u64>,
-    pub(super) entry: Entry,
+    take: Take,
     picked: oneshot::Sender<Picked>,
+}
+
+impl fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Waiter({})", self.number)
+    }
 }
 
 impl Waiter {
@@ -67,31 +73,32 @@ pub struct Place {
     number: u64,
     queue: Arc<Queue>,
     picked: oneshot::Receiver<Picked>,
+    timeout: Duration,
 }
 
 impl Queue {
-    pub(super) fn new(limits: Limits, metric: prometheus::IntGauge) -> Self {
-        Self { limits, metric, lines: Mutex::default(), count: AtomicUsize::new(0) }
+    pub(super) fn new(metric: prometheus::IntGauge) -> Self {
+        Self { metric, lines: Mutex::default(), count: AtomicUsize::new(0) }
     }
 
     /// Takes a place at the end of one's line; none if too many wait.
-    pub(super) fn join(self: &Arc<Self>, who: &Who, key: Option<u64>, entry: Entry) -> Option<Place> {
+    pub(super) fn join(self: &Arc<Self>, who: &Who, take: Take, limits: Limits) -> Option<Place> {
         let mut lines = self.lines.lock();
         let own = lines.by_who.get(who).map_or(0, VecDeque::len);
-        if self.len() >= self.limits.length || own >= self.limits.per_workload {
+        if self.len() >= limits.length || own >= limits.per_workload {
             return None;
         }
         let number = lines.next_number;
         lines.next_number += 1;
         self.count.fetch_add(1, Ordering::Relaxed);
         let (sender, picked) = oneshot::channel();
-        lines.by_who.entry(who.clone()).or_default().push_back(Waiter { number, key, entry, picked: sender });
+        lines.by_who.entry(who.clone()).or_default().push_back(Waiter { number, take, picked: sender });
         if own == 0 {
             lines.turns.push_back(who.clone());
         }
         drop(lines);
         self.metric.inc();
-        Some(Place { who: who.clone(), number, queue: Arc::clone(self), picked })
+        Some(Place { who: who.clone(), number, queue: Arc::clone(self), picked, timeout: limits.timeout })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -102,8 +109,12 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Takes whose turn it is, if something is found for him.
-    pub(super) fn next<T>(&self, find: impl FnOnce(&Waiter) -> Option<T>) -> Option<(Waiter, T)> {
+    /// Takes whose turn it is, if a server is found for him.
+    pub(super) fn next(&self) -> Option<(Waiter, Picked)> {
+        self.next_for(|waiter| (waiter.take)())
+    }
+
+    fn next_for<T>(&self, find: impl FnOnce(&Waiter) -> Option<T>) -> Option<(Waiter, T)> {
         let mut lines = self.lines.lock();
         let who = lines.turns.pop_front()?;
         let waiter = lines.by_who.get_mut(&who)?.pop_front()?;
@@ -155,8 +166,7 @@ impl Lines {
 impl Place {
     /// Waits for a server; none if it takes too long.
     pub async fn wait(mut self) -> Option<Picked> {
-        let timeout = self.queue.limits.timeout;
-        tokio::time::timeout(timeout, &mut self.picked).await.ok()?.ok()
+        tokio::time::timeout(self.timeout, &mut self.picked).await.ok()?.ok()
     }
 }
 
@@ -173,28 +183,29 @@ mod tests {
     const LIMITS: Limits = Limits { length: 10, per_workload: 6, timeout: Duration::from_secs(1) };
 
     fn queue() -> Arc<Queue> {
-        Arc::new(Queue::new(LIMITS, prometheus::IntGauge::new("waiting", "Those who wait.").unwrap()))
+        Arc::new(Queue::new(prometheus::IntGauge::new("waiting", "Those who wait.").unwrap()))
     }
 
     fn who(name: &str) -> Who {
         Some(WorkloadName::parse(name).unwrap())
     }
 
-    fn join(queue: &Arc<Queue>, who: &Who, key: u64) -> Option<Place> {
-        queue.join(who, Some(key), Entry::Free)
+    fn join(queue: &Arc<Queue>, who: &Who) -> Option<Place> {
+        queue.join(who, Box::new(|| None), LIMITS)
     }
 
-    fn keys(queue: &Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.next(|_| Some(()))).filter_map(|(waiter, ())| waiter.key).collect()
+    /// In which order they came who are served.
+    fn served(queue: &Queue) -> Vec<u64> {
+        std::iter::from_fn(|| queue.next_for(|_| Some(()))).map(|(waiter, ())| waiter.number).collect()
     }
 
     #[test]
     fn who_waits_much_waits_for_himself() {
         let queue = queue();
         let (much, little) = (who("much"), who("little"));
-        let places: Vec<_> = (0..4).map(|key| join(&queue, &much, key).unwrap()).collect();
-        let others = [join(&queue, &little, 10).unwrap(), join(&queue, &None, 20).unwrap()];
-        assert_eq!(keys(&queue), [0, 10, 20, 1, 2, 3]);
+        let places: Vec<_> = (0..4).map(|_| join(&queue, &much).unwrap()).collect();
+        let others = [join(&queue, &little).unwrap(), join(&queue, &None).unwrap()];
+        assert_eq!(served(&queue), [0, 4, 5, 1, 2, 3]);
         assert!(queue.is_empty() && queue.lines.lock().by_who.is_empty());
         drop((places, others));
         assert_eq!(queue.metric.get(), 0);
@@ -203,13 +214,13 @@ mod tests {
     #[test]
     fn it_is_bounded_for_each_and_for_all() {
         let queue = queue();
-        let mut places: Vec<_> = (0..6).map(|key| join(&queue, &who("much"), key).unwrap()).collect();
-        assert!(join(&queue, &who("much"), 6).is_none());
-        places.extend((0..4).map(|key| join(&queue, &who("little"), key).unwrap()));
-        assert!(join(&queue, &who("third"), 0).is_none());
+        let mut places: Vec<_> = (0..6).map(|_| join(&queue, &who("much")).unwrap()).collect();
+        assert!(join(&queue, &who("much")).is_none());
+        places.extend((0..4).map(|_| join(&queue, &who("little")).unwrap()));
+        assert!(join(&queue, &who("third")).is_none());
         drop(places.pop());
-        assert!(join(&queue, &who("third"), 0).is_some());
-        assert_eq!(keys(&queue).len(), 9);
+        assert!(join(&queue, &who("third")).is_some());
+        assert_eq!(served(&queue).len(), 9);
         drop(places);
     }
 
@@ -217,11 +228,11 @@ mod tests {
     fn who_leaves_is_not_waited_for() {
         let queue = queue();
         let (much, little) = (who("much"), who("little"));
-        let mut places: Vec<_> = (0..3).map(|key| join(&queue, &much, key).unwrap()).collect();
-        let last = join(&queue, &little, 10).unwrap();
+        let mut places: Vec<_> = (0..3).map(|_| join(&queue, &much).unwrap()).collect();
+        let last = join(&queue, &little).unwrap();
         places.remove(1);
         assert_eq!(queue.metric.get(), 3);
-        assert_eq!(keys(&queue), [0, 10, 2]);
+        assert_eq!(served(&queue), [0, 3, 2]);
         drop(last);
         drop(places);
         assert!(queue.lines.lock().turns.is_empty());
@@ -230,15 +241,15 @@ mod tests {
     #[test]
     fn who_finds_no_server_stays() {
         let queue = queue();
-        let _place = join(&queue, &None, 1).unwrap();
-        assert!(queue.next(|_| None::<()>).is_none());
-        assert_eq!(keys(&queue), [1]);
+        let _place = join(&queue, &None).unwrap();
+        assert!(queue.next().is_none());
+        assert_eq!(served(&queue), [0]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends() {
         let queue = queue();
-        assert!(join(&queue, &None, 1).unwrap().wait().await.is_none());
+        assert!(join(&queue, &None).unwrap().wait().await.is_none());
         assert!(queue.is_empty());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::health::Health;
 use super::mode::{Mode, Said};
+use super::queue::Queue;
 use crate::balance::{Balancer, Seed, Standing};
 use crate::metrics::{self, Metrics};
 use crate::name::{PoolName, ServerName};
@@ -48,9 +49,9 @@ impl ServerState {
         if said == Mode::Ready { self.told.mode() } else { said }
     }
 
-    /// Whether it takes requests as far as checks, its agent and its answers tell.
-    pub(super) fn is_well(&self, health: &Health, now: Duration) -> bool {
-        health.is_up() && !self.told.is_down() && !self.outlier.is_ejected(now)
+    /// Whether it takes requests as far as its agent and its answers tell.
+    pub(super) fn seems_well(&self, now: Duration) -> bool {
+        !self.told.is_down() && !self.outlier.is_ejected(now)
     }
 
     /// The word for how it is.
@@ -110,6 +111,10 @@ pub(super) struct PoolState {
     pub(super) budget: Budget,
     pub(super) breaker: Breaker,
     pub(super) metrics: metrics::Pool,
+    /// Who waits for a server with room.
+    pub(super) queue: Arc<Queue>,
+    /// Held while a server is ejected, so that two at once do not exceed what may be.
+    pub(super) ejecting: Mutex<()>,
     /// Requests that its servers work on.
     active: AtomicU32,
     began: Instant,
@@ -177,12 +182,15 @@ impl Servers {
 
     /// The state of a pool, as it was left, or of a new one.
     pub(super) fn pool(&self, name: &PoolName, metrics: &Metrics) -> Arc<PoolState> {
+        let handles = metrics.pool(name);
         let state = || PoolState {
             name: name.clone(),
+            queue: Arc::new(Queue::new(handles.queued.clone())),
             balancer: Balancer::default(),
             budget: Budget::default(),
             breaker: Breaker::default(),
-            metrics: metrics.pool(name),
+            metrics: handles.clone(),
+            ejecting: Mutex::new(()),
             active: AtomicU32::new(0),
             began: self.began,
         };

@@ -25,4 +25,5 @@ mod queueing;
 mod readme;
 mod reload;
 mod support;
+mod uploads;
 mod worker;

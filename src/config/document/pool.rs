@@ -190,7 +190,8 @@ pub struct Timeouts {
     pub between_bytes: DurationText,
     /// That an unused connection is kept: 1s to 1h.
     pub idle: DurationText,
-    /// Instead of `between_bytes` for tunnels (WebSocket) and gRPC, which may be quiet for long: 1s to 24h.
+    /// Instead of `between_bytes` for tunnels (WebSocket) and gRPC, which may be quiet for long, and for responses to
+    /// requests with a body over HTTP/2: 1s to 24h.
     pub tunnel: DurationText,
 }
 

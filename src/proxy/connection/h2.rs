@@ -47,7 +47,7 @@ async fn serve_streams(
     let Ok(Ok(mut connection)) = time::timeout(limits.head_timeout, shaking).await else { return Ok(()) };
     // Each stream holds one.
     let open = Arc::new(());
-    let (mut malformed, mut is_draining, mut idle) = (0, false, limits.head_timeout);
+    let (mut malformed, mut is_draining, mut idle) = (0_usize, false, limits.head_timeout);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -71,7 +71,7 @@ async fn serve_streams(
         };
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
-                idle = limits.idle_timeout;
+                (idle, malformed) = (limits.idle_timeout, malformed.saturating_sub(1));
                 let (session, link) = lightened(session, limits);
                 if link.had_too_large_a_head() {
                     backlog.pause_for(1);

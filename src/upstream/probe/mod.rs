@@ -53,20 +53,29 @@ impl Probes {
         let mut running = self.running.lock();
         let mut kept = Vec::new();
         for (server, way, job) in pools.iter().flat_map(jobs) {
-            let same = |probe: &Running| Arc::ptr_eq(&probe.server, server) && probe.job == job && probe.way == *way;
+            // An agent is asked in its own way.
+            let is_agent = matches!(job, Job::Agent(_));
+            let same = |probe: &Running| {
+                Arc::ptr_eq(&probe.server, server) && probe.job == job && (is_agent || probe.way == *way)
+            };
             match running.iter().position(same) {
                 Some(index) => kept.push(running.swap_remove(index)),
                 None => kept.push(self.start(server, way, job)),
             }
         }
         let ended = std::mem::replace(&mut *running, kept);
+        let has_agent = |probe: &Running, server: &Arc<ServerState>| {
+            matches!(probe.job, Job::Agent(_)) && Arc::ptr_eq(&probe.server, server)
+        };
         for probe in ended {
             probe.task.abort();
-            if matches!(probe.job, Job::Agent(_)) {
+            if matches!(probe.job, Job::Agent(_)) && !running.iter().any(|kept| has_agent(kept, &probe.server)) {
                 // Who is not asked any more has no say any more.
                 probe.server.told.forget();
             }
         }
+        let unchecked = pools.iter().filter(|pool| pool.health.is_none()).flat_map(|pool| &pool.servers);
+        unchecked.for_each(|server| server.state.assume_up());
     }
 
     fn start(&self, server: &Arc<ServerState>, way: &Arc<Way>, job: Job) -> Running {
@@ -111,6 +120,8 @@ impl Target<'_> {
     fn peer(&self) -> HttpPeer {
         let mut peer = self.way.to(self.server.address, false);
         let options = &mut peer.options;
+        // A connection of its own for each check: one that leads nowhere any more must not fail all that follow.
+        options.max_h2_streams = 1;
         options.connection_timeout = Some(self.timeout);
         options.total_connection_timeout = Some(self.timeout);
         options.read_timeout = Some(self.timeout);
