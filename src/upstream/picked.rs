@@ -146,10 +146,10 @@ impl Picked {
         }
     }
 
-    /// Another server of the pool instead of this one, in the same room of the pool; none if none has room.
+    /// Another server of the pool instead of this one, in the same room of the pool.
     ///
     /// # Errors
-    /// [`Refusal::NoServer`].
+    /// [`Refusal::NoServer`] if none has room.
     pub fn another(mut self, tried: &[usize], key: Option<u64>) -> Result<Self, Refusal> {
         let pool = Arc::clone(&self.pool);
         let (index, server) = pool.reserve_now(key, tried).ok_or(Refusal::NoServer)?;

@@ -109,8 +109,12 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Takes whose turn it is, if a server is found for him.
+    /// Takes whose turn it is, if a server is found for him. Each request asks at its end, so nothing is locked while
+    /// nobody waits.
     pub(super) fn next(&self) -> Option<(Waiter, Picked)> {
+        if self.is_empty() {
+            return None;
+        }
         self.next_for(|waiter| (waiter.take)())
     }
 
