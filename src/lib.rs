@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod drain;
+pub mod event_loop;
 pub mod filter;
 pub mod generation;
 pub mod hangup;

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 /// Lowest layer first. A module may name modules of lower rows only; modules in one row do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "drain", "secret", "name", "network", "refusal", "hangup", "generation"],
+    &["clock", "drain", "event_loop", "secret", "name", "network", "refusal", "hangup", "generation"],
     &["principal", "verdict", "request", "slots", "room"],
     &["identity", "route", "balance", "resilience", "metrics"],
     &["policy", "audit"],
@@ -25,7 +25,7 @@ type Allowed = fn(&str) -> bool;
 const RESERVED: &[(&str, Allowed)] = &[
     ("pingora::", may_name_pingora),
     ("pingora_", may_name_pingora),
-    ("tokio::", |module| module == "drain" || rank(module).is_none_or(|rank| rank > 4)),
+    ("tokio::", |module| ["drain", "event_loop"].contains(&module) || rank(module).is_none_or(|rank| rank > 4)),
     ("serde_yaml", |module| module == "config"),
     ("serde_saphyr", |module| module == "config"),
     ("env::var", |module| module == "cli"),

@@ -15,6 +15,7 @@ pub use connection::Front;
 pub use exchange::Exchange;
 
 use crate::config::ClientAddress;
+use crate::event_loop;
 use crate::identity::{self, Denied, Evidence, Verified};
 use crate::name::ListenerName;
 use crate::policy::{self, Case, Permit};
@@ -191,6 +192,9 @@ impl ProxyHttp for Gate {
         exchange.came_from(tls, digest.and_then(|digest| digest.socket_digest.as_deref()));
         let patience = exchange.snapshot().entrances.get(&self.listener).map(|entrance| entrance.limits.write_timeout);
         session.as_downstream_mut().set_write_timeout(patience);
+        if head::tokens(session)[0].is_some() {
+            event_loop::turn(exchange.link().token_check()).await;
+        }
         let judged = match self.judge(session, exchange) {
             Ok(()) => body::check(session, exchange).await,
             Err(refusal) => Err(refusal),

@@ -3,6 +3,7 @@
 use super::bind::{Bound, Socket};
 use crate::audit::HungUp;
 use crate::drain::Watch;
+use crate::event_loop::{self, Work};
 use crate::hangup::Hangup;
 use crate::identity;
 use crate::name::ListenerName;
@@ -162,6 +163,7 @@ impl Edge {
             slots.push(self.slot(holder, limits.connections_per_address, Hangup::TooManyOfAddress)?);
         }
         let Some(tls) = &entrance.tls else { return self.arrival(Box::new(stream), slots) };
+        event_loop::turn(Work::Long).await;
         let stream = tls.accept(stream).await?;
         if let Some(workload) = self.workload(&stream, snapshot, entrance) {
             let holder = Holder::Workload(self.listener.clone(), workload);

@@ -15,8 +15,6 @@ class Attack:
     what: str
     # A known hole of the kind, if there is one.
     cve: str = ""
-    # A flood takes all the CPU that it gets, so that its own weight on the machine must be told from Belay's.
-    is_flood: bool = True
     # Some attacks need time to show what they do, whatever was asked for.
     seconds_least: float = 0
     # All connections must be closed this many seconds after they were opened.
@@ -75,7 +73,6 @@ ATTACKS = [
         floods.header_bomb,
         "100 streams a connection, each with a header list just under the limit, a byte a field, held open",
         cve="CVE-2026-49975",
-        is_flood=False,
     ),
     Attack(
         "too-large-heads",
@@ -86,7 +83,6 @@ ATTACKS = [
         "slow-heads",
         drips.slow_heads,
         "slowloris: 300 connections with one byte of a head a second",
-        is_flood=False,
         seconds_least=SECONDS_FOR_SLOW_HEADS,
         closed_within=HEAD_CLOSED_WITHIN,
     ),
@@ -94,7 +90,6 @@ ATTACKS = [
         "slow-heads-http2",
         drips.slow_heads_http2,
         "the same in HTTP/2, 100 connections with a HEADERS frame that arrives byte by byte",
-        is_flood=False,
         seconds_least=SECONDS_FOR_SLOW_HEADS,
         closed_within=HEAD_CLOSED_WITHIN,
     ),
@@ -102,7 +97,6 @@ ATTACKS = [
         "slow-bodies",
         drips.slow_bodies,
         "150 uploads of a megabyte with one byte a second: 50 over HTTP/1.1, 100 over HTTP/2",
-        is_flood=False,
     ),
     Attack("bad-tokens", strangers.bad_tokens, "a good certificate with garbage and wrongly signed tokens"),
     Attack(
@@ -114,7 +108,6 @@ ATTACKS = [
         "many-connections",
         strangers.many_connections,
         "as many connections as can be had from one address, kept and not used",
-        is_flood=False,
     ),
 ]
 

@@ -15,7 +15,7 @@ COLUMNS = [
     ("origin", 6, lambda row: f"{row.origin_peak:,}"),
     ("RSS MB", 11, lambda row: f"{row.memory_before / MEGABYTE:.0f} → {row.memory_peak / MEGABYTE:.0f}"),
     ("KB/conn", 7, lambda row: f"{row.growth_per_connection / KILOBYTE:,.0f}"),
-    ("p99 ms", 15, lambda row: milliseconds(row.p99_alone, row.p99_control, row.p99_attacked)),
+    ("p99 ms", 18, lambda row: milliseconds(row.p99_alone, row.p99_control, row.p99_attacked)),
     ("ratio", 6, lambda row: f"{row.slowdown:.1f}{'' if row.slowdown <= SLOWDOWN_GOAL else '!'}"),
     ("failed", 6, lambda row: f"{sum(row.bystander_faults.values())}"),
     ("audit/s", 16, lambda row: f"{row.audit_lines_per_second:,.0f} = {row.audit_bytes_per_second / KILOBYTE:,.0f} KB"),
@@ -27,13 +27,13 @@ COLUMNS = [
 LEGEND = """\
 conns, requests: what arrived, by Belay's own metrics (requests without the bystander's). origin: most requests that
 the attackers' origin worked on at once. KB/conn: growth of memory for each of the attackers' connections at once.
-p99 ms: the bystander's, alone / while the sink is attacked / while Belay is attacked. ratio: the last by the one before
-(at least 5 ms); ! is over the goal of 1.2. failed: requests of the bystander. audit: lines and bytes of the attackers'
+p99 ms: the bystander's, alone / while the sink is attacked / while Belay is attacked. ratio: the last by the one before;
+! is over the goal of 1.2. failed: requests of the bystander. audit: lines and bytes of the attackers'
 records for each second, and lines for each blow. closed: the attackers' connections, and the median of their lives."""
 
 
 def milliseconds(*seconds):
-    return " / ".join(f"{each * 1000:.0f}" for each in seconds)
+    return " / ".join(f"{each * 1000:.1f}" for each in seconds)
 
 
 def closing(row):

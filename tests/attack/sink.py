@@ -17,11 +17,13 @@ PATIENCE_SECONDS = 30
 READ_AT_ONCE = 65536
 
 
-def serve(listening, certificate, key, niceness):
+def serve(listening, certificate, key, clients_ca, niceness):
     """Serves for ever, in a process of its own."""
     os.nice(niceness)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    context.load_verify_locations(clients_ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["h2", "http/1.1"])
     while True:
         raw, _ = listening.accept()

@@ -197,7 +197,8 @@ def running(serve, *arguments):
 
 
 def running_sink(keys):
-    return running(sink.serve, keys.path("certs/lb.pem"), keys.path("keys/lb.tls.pem"), NICENESS)
+    certificate, key = keys.path("certs/lb.pem"), keys.path("keys/lb.tls.pem")
+    return running(sink.serve, certificate, key, keys.path("certs/workers-ca.pem"), NICENESS)
 
 
 @contextmanager

@@ -16,6 +16,11 @@ const FREE: u32 = 100;
 pub(super) struct Brake(AtomicU32);
 
 impl Brake {
+    /// Whether the last request was refused so.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
     /// A request was answered; whether a pause has to follow.
     pub(super) fn answered(&self, was_unproven: bool) -> bool {
         if !was_unproven {
@@ -37,8 +42,8 @@ mod tests {
     fn only_a_row_of_refusals_brakes() {
         let brake = Brake::default();
         assert!((0..FREE).all(|_| !brake.answered(true)));
-        assert!(brake.answered(true) && brake.answered(true));
-        assert!(!brake.answered(false));
+        assert!(brake.answered(true) && brake.answered(true) && brake.is_on());
+        assert!(!brake.answered(false) && !brake.is_on());
         assert!(!brake.answered(true), "one good request, and all begins anew");
     }
 }

@@ -4,6 +4,7 @@
 //! Legitimate ones come with a body, with the answer to one, or now and then.
 
 use super::brake::{Brake, PAUSE};
+use crate::event_loop::{Turn, Work};
 use async_trait::async_trait;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
@@ -35,7 +36,10 @@ const RESET_COSTS: u32 = 10;
 const BACKLOG_MAX: usize = 4;
 /// The longest pause for several requests that were dear and in vain: heads that are refused for their size, which can
 /// take a hundred times as long to read as usual ones, and what the brake says.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long a connection counts as dear after a pause, and how many bytes of it are read at once then.
+const DEAR_FOR: Duration = Duration::from_secs(1);
+const LITTLE: usize = 2048;
 /// The longest time from a header block's first byte to its last.
 const BLOCK_MAX: Duration = Duration::from_secs(5);
 
@@ -62,6 +66,10 @@ pub(super) struct Frames {
     meter: Meter,
     backlog: Backlog,
     pause: Pin<Box<Sleep>>,
+    was_paused: bool,
+    turn: Turn,
+    /// When the header block must be whole that has begun.
+    block_ends: Option<Pin<Box<Sleep>>>,
 }
 
 /// Requests that were read and not taken by anybody yet. The library would read as many as it may at once, and hold all
@@ -98,6 +106,11 @@ impl Backlog {
         self.pause_for(usize::from(self.brake.answered(was_unproven)));
     }
 
+    /// The connection's.
+    pub(super) fn brake(&self) -> Arc<Brake> {
+        Arc::clone(&self.brake)
+    }
+
     /// Whether the connection was ended for a flood.
     pub(super) fn was_flooded(&self) -> bool {
         self.flooded.load(Ordering::Relaxed)
@@ -111,7 +124,15 @@ impl Backlog {
 impl Frames {
     pub(super) fn new(inner: Stream, backlog: Backlog) -> Self {
         let now = Instant::now();
-        Self { inner, meter: Meter::new(now), backlog, pause: Box::pin(sleep_until(now)) }
+        Self {
+            inner,
+            meter: Meter::new(now),
+            backlog,
+            pause: Box::pin(sleep_until(now)),
+            was_paused: false,
+            turn: Turn::default(),
+            block_ends: None,
+        }
     }
 }
 
@@ -124,8 +145,41 @@ impl Frames {
             let pause = PAUSE.saturating_mul(u32::try_from(requests).unwrap_or(u32::MAX));
             let until = self.pause.deadline().max(now).checked_add(pause).unwrap_or(now);
             self.pause.as_mut().reset(until.min(now + PAUSE_MAX));
+            self.was_paused = true;
         }
         self.pause.as_mut().poll(cx)
+    }
+
+    /// Whether a header block has begun too long ago. Wakes the task when that is so.
+    fn is_block_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(block) = self.meter.block else {
+            self.block_ends = None;
+            return false;
+        };
+        let ends = self.block_ends.get_or_insert_with(|| Box::pin(sleep_until(block.since + BLOCK_MAX)));
+        ends.as_mut().poll(cx).is_ready()
+    }
+
+    fn flooded(&self) -> io::Error {
+        self.backlog.flooded.store(true, Ordering::Relaxed);
+        io::Error::other("a flood of HTTP/2 frames without content")
+    }
+
+    /// Whether it was paused not long ago, so that what comes next may be dear, too.
+    fn is_dear(&self) -> bool {
+        // The first deadline is that of no pause.
+        self.was_paused && self.pause.deadline().elapsed() < DEAR_FOR
+    }
+
+    /// Reads only so much that few dear heads can be in it, and one such connection after another.
+    fn poll_read_little(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.turn.poll(Work::Long, cx));
+        let mut little = [0; LITTLE];
+        let most = little.len().min(buffer.remaining());
+        let mut piece = ReadBuf::new(little.get_mut(..most).unwrap_or_default());
+        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece))?;
+        buffer.put_slice(piece.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -233,10 +287,7 @@ impl Meter {
                 self.heads = self.heads.saturating_add(usize::from(block.is_request));
             }
         }
-        match self.block {
-            Some(block) if now.duration_since(block.since) > BLOCK_MAX => Err(Flood),
-            Some(_) | None => Ok(()),
-        }
+        Ok(())
     }
 
     fn count(&mut self, frame: Frame, now: Instant) -> Result<(), Flood> {
@@ -301,14 +352,17 @@ impl AsyncRead for Frames {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        let came = buffer.filled().get(before..).unwrap_or_default();
-        let flooded = self.meter.take(came, Instant::now());
-        if flooded.is_err() {
-            self.backlog.flooded.store(true, Ordering::Relaxed);
+        if self.is_block_late(cx) {
+            return Poll::Ready(Err(self.flooded()));
         }
-        let taken = flooded.map_err(|Flood| io::Error::other("a flood of HTTP/2 frames without content"));
+        let before = buffer.filled().len();
+        if self.is_dear() {
+            ready!(self.poll_read_little(cx, buffer))?;
+        } else {
+            ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        }
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        let taken = self.meter.take(came, Instant::now()).map_err(|Flood| self.flooded());
         let heads = std::mem::take(&mut self.meter.heads);
         self.backlog.waiting.fetch_add(heads, Ordering::Relaxed);
         Poll::Ready(taken)
@@ -337,6 +391,7 @@ super::pass_on!(Frames);
 mod tests {
     use super::*;
     use test_case::test_case;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     const PING: u8 = 6;
 
@@ -440,20 +495,27 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_header_block_ends_in_time() {
-        let start = Instant::now();
-        let mut meter = meter(start);
-        meter.take(&frame(HEADERS, 0, 5), start).unwrap();
-        assert_eq!(meter.take(&frame(CONTINUATION, 0, 5), start + BLOCK_MAX), Ok(()));
-        let late = start + BLOCK_MAX + Duration::from_millis(1);
-        assert_eq!(meter.take(&frame(CONTINUATION, END_HEADERS, 5), late), Ok(()), "it has ended");
-        meter.take(&frame(HEADERS, 0, 5), start).unwrap();
-        assert_eq!(meter.take(&[0], late), Err(Flood));
-        let mut meter = self::meter(start);
+    /// How long the stream of somebody lives who says no more than this.
+    async fn lives(said: &[u8]) -> Option<Duration> {
+        let (mut client, ours) = tokio::net::UnixStream::pair().unwrap();
+        let backlog = Backlog::default();
+        let stream: Stream = Box::new(pingora::protocols::l4::stream::Stream::from(ours));
+        let mut frames = Frames::new(stream, backlog.clone());
+        client.write_all(&[0; PREFACE]).await.unwrap();
+        client.write_all(said).await.unwrap();
+        let (started, mut buffer) = (Instant::now(), [0; 64]);
+        let dies = async { while frames.read(&mut buffer).await.is_ok() {} };
+        let died = tokio::time::timeout(Duration::from_secs(3600), dies).await.is_ok();
+        assert_eq!(died, backlog.was_flooded());
+        died.then(|| started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_block_ends_in_time_even_if_nothing_comes() {
         let whole = frame(HEADERS, END_HEADERS, 5);
-        meter.take(&whole[..12], start).unwrap();
-        assert_eq!(meter.take(&whole[12..13], late), Err(Flood), "byte by byte");
+        assert_eq!(lives(&whole[..12]).await, Some(BLOCK_MAX), "a frame that is cut");
+        assert_eq!(lives(&frame(HEADERS, 0, 5)).await, Some(BLOCK_MAX), "a block that goes on");
+        assert_eq!(lives(&whole).await, None, "one that is whole");
     }
 
     #[test]

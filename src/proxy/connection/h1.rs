@@ -20,7 +20,7 @@ const KEPT: u64 = 60;
 /// Serves a connection to its end.
 pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
     let mut message = Box::new(Message::new(stream));
-    let (mut is_first, brake) = (true, Brake::default());
+    let (mut is_first, brake) = (true, Arc::<Brake>::default());
     loop {
         let Some(limits) = front.limits() else { return };
         let head = match next_head(&mut message, &limits, is_first, &mut drain).await {
@@ -29,7 +29,7 @@ pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
             Err(None) => return,
         };
         is_first = false;
-        let link = Arc::new(Link::new(limits.body_rate_min));
+        let link = Arc::new(Link::new(limits.body_rate_min, Arc::clone(&brake)));
         link.may_send(!head.expects);
         let source = message.source();
         message.serve(head.framing, Arc::clone(&link));

@@ -1,5 +1,6 @@
 //! HTTP/2: many streams at once, each a request.
 
+use super::brake::Brake;
 use super::frames::{Backlog, Frames};
 use super::link::Link;
 use super::{Front, Source};
@@ -72,7 +73,7 @@ async fn serve_streams(
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
                 (idle, malformed) = (limits.idle_timeout, malformed.saturating_sub(1));
-                let (session, link) = lightened(session, limits);
+                let (session, link) = lightened(session, limits, backlog.brake());
                 if link.had_too_large_a_head() {
                     backlog.pause_for(1);
                 }
@@ -114,8 +115,8 @@ async fn taking<T>(backlog: &Backlog, accepting: impl Future<Output = T>) -> T {
 
 /// A request without its head, if that has too many fields: it will be refused, and a hundred such heads that wait for
 /// their refusals would fill the memory.
-fn lightened(mut session: HttpSession, limits: &Limits) -> (HttpSession, Arc<Link>) {
-    let link = Arc::new(Link::new(limits.body_rate_min));
+fn lightened(mut session: HttpSession, limits: &Limits, brake: Arc<Brake>) -> (HttpSession, Arc<Link>) {
+    let link = Arc::new(Link::new(limits.body_rate_min, brake));
     let head = session.req_header();
     let length =
         |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len().saturating_add(value.len()).saturating_add(4);

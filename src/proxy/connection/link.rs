@@ -1,5 +1,7 @@
 //! What a connection and the request on it tell each other, past Pingora.
 
+use super::brake::Brake;
+use crate::event_loop::Work;
 use parking_lot::Mutex;
 use std::{
     sync::{
@@ -30,6 +32,8 @@ pub(in crate::proxy) struct Link {
     judged: AtomicBool,
     unproven: AtomicBool,
     too_slow: AtomicBool,
+    /// The connection's.
+    brake: Arc<Brake>,
     /// The least bytes of the body a second.
     rate_min: u64,
     pace: Mutex<Pace>,
@@ -48,18 +52,19 @@ struct Pace {
 
 impl Default for Link {
     fn default() -> Self {
-        Self::new(1)
+        Self::new(1, Arc::default())
     }
 }
 
 impl Link {
-    pub(super) const fn new(rate_min: u64) -> Self {
+    pub(super) const fn new(rate_min: u64, brake: Arc<Brake>) -> Self {
         Self {
             tunnel: AtomicBool::new(false),
             head_too_large: AtomicBool::new(false),
             judged: AtomicBool::new(false),
             unproven: AtomicBool::new(false),
             too_slow: AtomicBool::new(false),
+            brake,
             rate_min,
             pace: Mutex::new(Pace { patience: GRACE, patience_max: PATIENCE_MAX, waiting_since: None, counts: true }),
         }
@@ -93,6 +98,11 @@ impl Link {
     /// Whether the head had too many fields.
     pub(in crate::proxy) fn had_too_large_a_head(&self) -> bool {
         self.head_too_large.load(Ordering::Relaxed)
+    }
+
+    /// What it takes to check its token.
+    pub(in crate::proxy) fn token_check(&self) -> Work {
+        if self.brake.is_on() { Work::DoubtfulSignature } else { Work::Signature }
     }
 
     /// Our own code has the request, and records what becomes of it.
@@ -181,7 +191,7 @@ mod tests {
     use super::*;
 
     fn link() -> Link {
-        Link::new(1024)
+        Link::new(1024, Arc::default())
     }
 
     async fn is_cut_within(link: &Link, time: Duration) -> bool {

@@ -1,0 +1,152 @@
+//! Fair shares of an event loop: dear work of many tasks is spread over the loop's rounds.
+//!
+//! The runtime runs up to 61 tasks that are ready before it looks for sockets that have become so. If each of them
+//! checks a signature, everybody else waits for milliseconds. So in each round only a few of them may go on; the others
+//! come back in the next, behind those whose sockets have become ready meanwhile.
+
+use std::{
+    cell::Cell,
+    future::{Future, poll_fn},
+    pin::pin,
+    task::{Context, Poll},
+};
+
+/// What a round has to give: about a quarter of a millisecond.
+const SHARES: u32 = 4;
+
+/// Work that takes much longer than a task usually does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// A signature is checked: some 70 µs.
+    Signature,
+    /// The same for somebody whose last one was wrong: one in each round, and others may go first.
+    DoubtfulSignature,
+    /// A TLS handshake, or a head of thousands of fields.
+    Long,
+}
+
+impl Work {
+    const fn shares(self) -> u32 {
+        match self {
+            Self::Signature | Self::DoubtfulSignature => 1,
+            Self::Long => SHARES,
+        }
+    }
+
+    /// Whether it may begin in a round of which so much is spent.
+    const fn fits(self, spent: u32) -> bool {
+        match self {
+            Self::Signature => spent < SHARES,
+            Self::DoubtfulSignature | Self::Long => spent == 0,
+        }
+    }
+}
+
+/// A thread's present round. A thread has one event loop.
+#[derive(Debug, Default)]
+struct Round {
+    number: Cell<u64>,
+    spent: Cell<u32>,
+}
+
+thread_local! {
+    static ROUND: Round = Round::default();
+}
+
+/// One task's wait for a round with room.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The round that had none left.
+    missed: Option<u64>,
+}
+
+impl Turn {
+    /// Ready when the work may begin, which it has to at once.
+    pub fn poll(&mut self, work: Work, cx: &mut Context<'_>) -> Poll<()> {
+        let began = ROUND.with(|round| {
+            if self.missed.take() == Some(round.number.get()) {
+                // The first who comes back begins the next.
+                round.number.set(round.number.get().wrapping_add(1));
+                round.spent.set(0);
+            }
+            let spent = round.spent.get();
+            let fits = work.fits(spent);
+            if fits {
+                round.spent.set(spent.saturating_add(work.shares()));
+            } else {
+                self.missed = Some(round.number.get());
+            }
+            fits
+        });
+        if began {
+            return Poll::Ready(());
+        }
+        // Wakes this task once the loop has looked for sockets.
+        pin!(tokio::task::yield_now()).poll(cx)
+    }
+}
+
+/// Waits until the work may begin.
+pub async fn turn(work: Work) {
+    let mut turn = Turn::default();
+    poll_fn(|cx| turn.poll(work, cx)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use test_case::test_case;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    async fn begin(work: Option<Work>) {
+        if let Some(work) = work {
+            turn(work).await;
+        }
+    }
+
+    /// How many of a crowd, all ready at the same time, work before somebody whose socket has become ready is heard.
+    #[tokio::main(flavor = "current_thread")]
+    async fn workers_before_a_bystander(work: Option<Work>) -> usize {
+        const CROWD: usize = 500;
+        let worked = Arc::new(AtomicUsize::new(0));
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let seen = Arc::clone(&worked);
+        let bystander = tokio::spawn(async move {
+            far.read_u8().await.unwrap();
+            seen.load(Ordering::Relaxed)
+        });
+        tokio::task::yield_now().await;
+        let work_once = |worked: Arc<AtomicUsize>| async move {
+            begin(work).await;
+            worked.fetch_add(1, Ordering::Relaxed);
+        };
+        let crowd: Vec<_> = (0..CROWD).map(|_| tokio::spawn(work_once(Arc::clone(&worked)))).collect();
+        near.write_u8(1).await.unwrap();
+        let before = bystander.await.unwrap();
+        for worker in crowd {
+            worker.await.unwrap();
+        }
+        assert_eq!(worked.load(Ordering::Relaxed), CROWD, "and all have their turn");
+        before
+    }
+
+    #[test_case(Work::Signature, 2 * SHARES as usize; "signatures")]
+    #[test_case(Work::DoubtfulSignature, 2; "doubtful signatures")]
+    #[test_case(Work::Long, 2; "long work")]
+    fn others_are_heard_between(work: Work, most: usize) {
+        let before = workers_before_a_bystander(Some(work));
+        assert!(before <= most, "{before} worked before");
+    }
+
+    /// This is what the module is for.
+    #[test]
+    fn the_runtime_alone_makes_others_wait() {
+        let before = workers_before_a_bystander(None);
+        assert!(before > 10 * SHARES as usize, "only {before}");
+    }
+}
