@@ -1,8 +1,8 @@
 //! Reads keys and certificates from files, and says which file and line is broken.
 
-use crate::config::Finding;
+use crate::config::{Finding, Server, read_servers};
 use crate::generation::Digest;
-use crate::identity::{BadKey, VerifyingKey};
+use crate::identity::{BadKey, VerifyingKey, read_secret};
 use crate::secret::Secret;
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
@@ -180,6 +180,27 @@ impl Files {
         let text = std::str::from_utf8(text.expose()).map_err(|_no_text| BadKey::Secret);
         let key = text.and_then(VerifyingKey::from_secret);
         key.map_err(|error| Finding::of_file(path, error.to_string(), None))
+    }
+
+    /// Reads a secret that signs what only we read.
+    ///
+    /// # Errors
+    /// If the file cannot be read or holds none that is good enough.
+    pub fn own_secret(&mut self, path: &Path) -> Result<Secret, Finding> {
+        let text = self.text(path)?;
+        let text = std::str::from_utf8(text.expose()).map_err(|_no_text| BadKey::Secret);
+        text.and_then(read_secret).map_err(|error| Finding::of_file(path, error.to_string(), None))
+    }
+
+    /// Reads a file of servers.
+    ///
+    /// # Errors
+    /// If it cannot be read, and what is wrong with it.
+    pub fn servers(&mut self, path: &Path) -> Result<Vec<Server>, Vec<Finding>> {
+        let content = self.text(path).map_err(|finding| vec![finding])?;
+        let text = std::str::from_utf8(content.expose());
+        let text = text.map_err(|_no_text| vec![Finding::of_file(path, "is no text in UTF-8", None)])?;
+        read_servers(path, text)
     }
 
     fn text(&mut self, path: &Path) -> Result<Secret, Finding> {

@@ -63,6 +63,10 @@ metrics! {
     server_up: IntGaugeVec, "belay_server_up", ["pool", "server"], "1 while the server's health checks pass.";
     server_requests: IntCounterVec, "belay_server_requests_total", ["pool", "server"], "Requests sent to a server.";
     server_active: IntGaugeVec, "belay_server_active_requests", ["pool", "server"], "Requests that a server is working on.";
+    server_connections: IntGaugeVec, "belay_server_connections", ["pool", "server"], "Connections to the server that are open.";
+    server_certificate: IntGaugeVec, "belay_server_certificate_not_after_timestamp_seconds", ["pool", "server"], "When the server's certificate expires, as it was seen last.";
+    lookups: IntCounterVec, "belay_dns_lookups_total", ["name", "result"], "Questions to DNS for a server's name: answer or failure.";
+    found: IntGaugeVec, "belay_dns_servers", ["name"], "Servers that the last good answer told of.";
     server_ejected: IntGaugeVec, "belay_server_ejected", ["pool", "server"], "1 while the server is ejected for its answers.";
     ejections: IntCounterVec, "belay_server_ejections_total", ["pool", "server", "cause"], "Ejections of a server.";
     retries: IntCounterVec, "belay_retries_total", ["pool", "result"], "Requests that were tried again, or were not because the budget was used up.";
@@ -183,12 +187,22 @@ pub struct Server {
     pub checks_passed: IntCounter,
     /// Checks that failed.
     pub checks_failed: IntCounter,
+    /// Connections to it.
+    pub connections: IntGauge,
     /// 1 while it is ejected.
     pub ejected: IntGauge,
     ejections: [IntCounter; 3],
+    /// Not every server has a certificate.
+    certificate: (IntGaugeVec, [String; 2]),
 }
 
 impl Server {
+    /// Says when its certificate expires.
+    pub fn certificate_ends(&self, ends: UnixSeconds) {
+        let (gauges, names) = &self.certificate;
+        gauges.with_label_values(&names.each_ref().map(String::as_str)).set(ends);
+    }
+
     /// Counts an ejection by the index of its cause.
     pub fn ejected_for(&self, cause: usize) {
         if let Some(counter) = self.ejections.get(cause) {
@@ -210,6 +224,17 @@ pub struct Pool {
     pub circuit_open: IntGauge,
     /// How often it was left alone.
     pub circuit_openings: IntCounter,
+}
+
+/// The handles of one question to DNS.
+#[derive(Debug)]
+pub struct Lookups {
+    /// Answers.
+    pub answers: IntCounter,
+    /// Failures.
+    pub failures: IntCounter,
+    /// Servers of the last good answer.
+    pub servers: IntGauge,
 }
 
 /// The audit writer's handles.
@@ -257,10 +282,43 @@ impl Metrics {
             up: self.server_up.with_label_values(&names),
             requests: self.server_requests.with_label_values(&names),
             active: self.server_active.with_label_values(&names),
+            connections: self.server_connections.with_label_values(&names),
             checks_passed: self.probes.with_label_values(&[names[0], names[1], "pass"]),
             checks_failed: self.probes.with_label_values(&[names[0], names[1], "fail"]),
             ejected: self.server_ejected.with_label_values(&names),
             ejections: EJECTION_CAUSES.map(|cause| self.ejections.with_label_values(&[names[0], names[1], cause])),
+            certificate: (self.server_certificate.clone(), names.map(str::to_owned)),
+        }
+    }
+
+    /// Forgets a server that is no more.
+    pub fn forget_server(&self, pool: &PoolName, server: &ServerName) {
+        let names = [pool.as_str(), server.as_str()];
+        let gauges = [
+            &self.server_up,
+            &self.server_active,
+            &self.server_connections,
+            &self.server_ejected,
+            &self.server_certificate,
+        ];
+        // What was never counted is not there to be forgotten.
+        gauges.iter().for_each(|gauge| drop(gauge.remove_label_values(&names)));
+        drop(self.server_requests.remove_label_values(&names));
+        for result in ["pass", "fail"] {
+            drop(self.probes.remove_label_values(&[names[0], names[1], result]));
+        }
+        for cause in EJECTION_CAUSES {
+            drop(self.ejections.remove_label_values(&[names[0], names[1], cause]));
+        }
+    }
+
+    /// Resolves the handles of what DNS is asked.
+    #[must_use]
+    pub fn lookups(&self, name: &str) -> Lookups {
+        Lookups {
+            answers: self.lookups.with_label_values(&[name, "answer"]),
+            failures: self.lookups.with_label_values(&[name, "failure"]),
+            servers: self.found.with_label_values(&[name]),
         }
     }
 

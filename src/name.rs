@@ -73,6 +73,14 @@ names! {
     RoleName
 }
 
+impl ServerName {
+    /// The name with a number after it; none if that is too long.
+    #[must_use]
+    pub fn numbered(&self, number: usize) -> Option<Self> {
+        Self::parse(&format!("{self}-{number}")).ok()
+    }
+}
+
 /// The id of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Kid(Arc<str>);

@@ -175,6 +175,8 @@ refusals! {
         "No server is available.", "All servers of the pool work on `max_requests`, and too many requests wait (`queue`).";
     QueueTimeout = 503 "upstream" "queue_timeout", None,
         "No server is available.", "No server of the pool had room within `queue.timeout`.";
+    ConnectionsFull = 503 "upstream" "connections_full", None,
+        "No server is available.", "The servers of the pool have `max_connections` already, and none of these is for this client.";
     ConnectFailed = 502 "upstream" "connect_failed", None,
         "The origin cannot be reached.", "The server refused the connection or its TLS failed.";
     ConnectTimeout = 504 "upstream" "connect_timeout", None,

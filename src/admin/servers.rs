@@ -1,6 +1,7 @@
 //! The state of servers: told, and changed.
 
 use crate::name::{PoolName, ServerName};
+use crate::network::Address;
 use crate::runtime::Live;
 use crate::upstream::{Member, Mode, Pool};
 use http::StatusCode;
@@ -22,12 +23,14 @@ struct PoolStatus<'a> {
     /// The pool is left alone, because too many of its requests have failed.
     circuit_open: bool,
     servers: Vec<ServerStatus<'a>>,
+    /// Names of servers that DNS has told nothing of yet.
+    unknown: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct ServerStatus<'a> {
     name: &'a ServerName,
-    address: std::net::SocketAddr,
+    address: &'a Address,
     state: Mode,
     /// `up`, `down`, `unknown` before the first check, `ejected` for its answers, or `down (agent)`.
     health: &'static str,
@@ -37,6 +40,8 @@ struct ServerStatus<'a> {
     backup: bool,
     /// Requests that it works on.
     active: u32,
+    /// Connections to it.
+    connections: u32,
     /// To the heads of its responses, on average; none before the first.
     latency_seconds: Option<f64>,
 }
@@ -44,7 +49,8 @@ struct ServerStatus<'a> {
 /// All pools by name, as JSON.
 pub(super) fn status(live: &Live) -> Vec<u8> {
     let snapshot = live.snapshot();
-    let mut pools: Vec<_> = snapshot.pools.iter().map(pool_status).collect();
+    let pools: Vec<_> = snapshot.pools.iter().collect();
+    let mut pools: Vec<_> = pools.iter().map(|pool| pool_status(pool)).collect();
     pools.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
     let status = Status { generation: snapshot.generation.number(), pools };
     let mut text = serde_json::to_vec(&status).unwrap_or_default();
@@ -58,6 +64,7 @@ fn pool_status(pool: &Pool) -> PoolStatus<'_> {
         queued: pool.queued(),
         circuit_open: pool.is_left_alone(),
         servers: pool.servers.iter().map(server_status).collect(),
+        unknown: pool.unknown(),
     }
 }
 
@@ -65,13 +72,14 @@ fn server_status(member: &Member) -> ServerStatus<'_> {
     let state = &member.state;
     ServerStatus {
         name: &state.name,
-        address: state.address,
+        address: &state.address,
         state: state.mode(),
         health: state.health_word(member.health()),
         weight: member.weight(),
         configured_weight: member.configured_weight,
         backup: member.is_backup,
         active: state.standing.active(),
+        connections: state.connections(),
         latency_seconds: state.standing.latency.average().as_ref().map(Duration::as_secs_f64),
     }
 }
@@ -83,8 +91,8 @@ pub(super) fn change(live: &Live, words: &str) -> (StatusCode, String) {
         return (StatusCode::NOT_FOUND, "say POOL/SERVER/ACT\n".into());
     };
     let snapshot = live.snapshot();
-    let Some(member) = snapshot.pools.iter().filter(|it| it.name().as_str() == *pool).find_map(|it| it.member(server))
-    else {
+    let found = snapshot.pools.iter().find(|it| it.name().as_str() == *pool);
+    let Some(member) = found.as_ref().and_then(|it| it.member(server)) else {
         return (StatusCode::NOT_FOUND, format!("there is no server {pool}/{server}\n"));
     };
     let Some(act) = Act::parse(act) else {

@@ -1,10 +1,11 @@
 //! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
 
-use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary};
+use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary, Times};
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Asserted, Kid, Profile, Thumbprint};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName, WorkloadName};
+use crate::network::Address;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
 use crate::verdict::RuleId;
@@ -75,7 +76,35 @@ struct Line<'a> {
     url: Option<Url<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<Tls>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<Server<'a>>,
     belay: Belay<'a>,
+}
+
+/// <https://www.elastic.co/guide/en/ecs/current/ecs-server.html>
+#[derive(Serialize)]
+struct Server<'a> {
+    address: &'a Address,
+}
+
+/// Nanoseconds.
+#[derive(Serialize)]
+struct Spans {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_byte: Option<u64>,
+}
+
+impl Spans {
+    fn of(times: &Times) -> Option<Self> {
+        let nanos = |time: Option<Duration>| time.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let spans =
+            || Self { queue: nanos(times.queue), connect: nanos(times.connect), first_byte: nanos(times.first_byte) };
+        (*times != Times::default()).then(spans)
+    }
 }
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-event.html>
@@ -211,6 +240,8 @@ struct Belay<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     attempts: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    times: Option<Spans>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     complete: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
@@ -244,6 +275,7 @@ impl<'a> Line<'a> {
             http: Some(Http { version: subject.map(|subject| subject.protocol), request, response: None }),
             url: subject.map(|subject| Url { domain: &subject.host, path: &subject.path }),
             tls: record.source.tls_version.map(|version| Tls { version, version_protocol: "tls" }),
+            server: None,
             belay: Belay {
                 listener: Some(&record.source.listener),
                 route: record.route.as_ref(),
@@ -267,7 +299,7 @@ impl<'a> Line<'a> {
         let request =
             HttpRequest { id: Some(&record.request_id), method: None, body: Some(Body { bytes: record.received }) };
         let response = HttpResponse { status_code: record.status, body: Body { bytes: record.sent } };
-        let server = record.server.as_ref();
+        let asked = record.asked.as_ref();
         let event = Event::new("outcome", ["web", "end"], record.refusal.map(code));
         Self {
             timestamp: record.time,
@@ -277,13 +309,15 @@ impl<'a> Line<'a> {
             http: Some(Http { version: None, request, response: Some(response) }),
             url: None,
             tls: None,
+            server: asked.map(|asked| Server { address: &asked.address }),
             belay: Belay {
                 listener: Some(&record.listener),
                 route: record.route.as_ref(),
                 workload: record.workload.as_ref(),
-                pool: server.map(|(pool, _)| pool),
-                server: server.map(|(_, server)| server),
+                pool: asked.map(|asked| &asked.pool),
+                server: asked.map(|asked| &asked.server),
                 attempts: Some(record.attempts).filter(|attempts| *attempts > 0),
+                times: asked.and_then(|asked| Spans::of(&asked.times)),
                 complete: Some(record.complete),
                 ..Belay::judged(record.judged)
             },
@@ -310,7 +344,17 @@ impl<'a> Line<'a> {
     }
 
     fn plain(timestamp: Timestamp, event: Event<'a>) -> Self {
-        Self { timestamp, event, source: None, client: None, http: None, url: None, tls: None, belay: Belay::default() }
+        Self {
+            timestamp,
+            event,
+            source: None,
+            client: None,
+            http: None,
+            url: None,
+            tls: None,
+            server: None,
+            belay: Belay::default(),
+        }
     }
 
     fn of_act(record: &'a Act) -> Self {

@@ -8,4 +8,4 @@ mod line;
 mod record;
 
 pub use line::Sealer;
-pub use record::{Act, Decision, HungUp, Judged, Outcome, Record, Source, Subject, Summary};
+pub use record::{Act, Asked, Decision, HungUp, Judged, Outcome, Record, Source, Subject, Summary, Times};

@@ -5,6 +5,7 @@ use crate::generation::{Digest, Generation};
 use crate::hangup::Hangup;
 use crate::identity::{Kid, Profile, Sighting, Thumbprint};
 use crate::name::{ListenerName, PoolName, RouteName, ServerName, WorkloadName};
+use crate::network::Address;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
 use crate::verdict::RuleId;
@@ -95,7 +96,7 @@ pub struct Outcome {
     /// The workload, if it was proved.
     pub workload: Option<WorkloadName>,
     /// The server that answered, or was asked last.
-    pub server: Option<(PoolName, ServerName)>,
+    pub asked: Option<Asked>,
     /// How many servers were asked.
     pub attempts: usize,
     /// The status that was sent; none if the client had gone.
@@ -112,6 +113,30 @@ pub struct Outcome {
     pub took: Duration,
     /// The config that judged.
     pub judged: Judged,
+}
+
+/// A server that was asked.
+#[derive(Debug)]
+pub struct Asked {
+    /// Its pool.
+    pub pool: PoolName,
+    /// Its name.
+    pub server: ServerName,
+    /// Where it is.
+    pub address: Address,
+    /// How long it took.
+    pub times: Times,
+}
+
+/// How long the steps of an attempt took. In a record they are nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// In the queue for a server with room; none if there was no need to wait.
+    pub queue: Option<Duration>,
+    /// Until there was a connection; none if one was used again.
+    pub connect: Option<Duration>,
+    /// From the request's end (its head's, without a body) to the response's head.
+    pub first_byte: Option<Duration>,
 }
 
 /// An administrative act.

@@ -66,6 +66,9 @@ fn show(status: &Value, terminal: &Terminal) -> String {
             Some(queued) if queued > 1 => notes.push(format!("{name}: {queued} requests wait for a server with room")),
             Some(_) | None => {}
         }
+        for unknown in pool["unknown"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            notes.push(format!("{name}: DNS tells no servers for {unknown}"));
+        }
         if pool["circuit_open"] == true {
             notes.push(format!("{name}: left alone, because too many of its requests have failed"));
         }
@@ -106,7 +109,7 @@ mod tests {
         };
         let servers = [server("a", "ready", "up", 100), server("spare", "draining", "down", 10)];
         let status = json!({ "generation": 1, "pools": [
-            { "name": "orders", "queued": 2, "circuit_open": true, "servers": servers },
+            { "name": "orders", "queued": 2, "circuit_open": true, "unknown": ["web.internal"], "servers": servers },
         ] });
         insta::assert_snapshot!(show(&status, &Terminal::plain()));
     }

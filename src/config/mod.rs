@@ -19,9 +19,10 @@ mod value;
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
-    AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Followed, HashKey,
-    HealthCheck, HttpCheck, KeySource, KeyState, Limits, Listener, LogFormat, LogLevel, Pool, PoolLimits, ProcessLog,
-    Retry, RetryMethods, Route, Server, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
+    AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Dns, Followed, HashKey,
+    HealthCheck, HttpCheck, Introduction, KeySource, KeyState, Limits, Listener, Location, LogFormat, LogLevel, Pool,
+    PoolLimits, ProcessLog, Question, Retry, RetryMethods, Route, SameSite, Server, Sticky, TcpCheck, Timeouts, Tls,
+    TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;
@@ -75,6 +76,25 @@ pub fn read(file: &Path, text: &str, filters: &[&dyn FilterKind]) -> Checked {
     Checked { config: config.filter(|_| !failed), findings }
 }
 
+/// Reads servers that stand in a file of their own.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_servers(file: &Path, text: &str) -> Result<Vec<Server>, Vec<Finding>> {
+    let root = Node::read(text).map_err(|error| vec![not_yaml(file, text, &error)])?;
+    let (mut faults, mut servers) = (Vec::new(), Vec::new());
+    structure::compare(&root, &schema::servers(), &mut faults);
+    if faults.is_empty() {
+        match root.to::<Vec<document::Server>>() {
+            Ok(read) => servers = check::servers(&read, &check::Context { text, file, filters: &[] }, &mut faults),
+            Err(error) => faults.push(Fault::new(&Place::root(), error.to_string())),
+        }
+    }
+    let source = fault::Source { file, text, root: Some(&root) };
+    let findings: Vec<_> = faults.into_iter().map(|fault| Finding::locate(fault, &source)).collect();
+    if findings.is_empty() { Ok(servers) } else { Err(findings) }
+}
+
 fn understand(
     (text, root): (&str, &Node),
     file: &Path,
@@ -100,7 +120,7 @@ fn not_yaml(file: &Path, text: &str, error: &serde_saphyr::Error) -> Finding {
         (number(location.line()), number(location.column()))
     });
     let message = error.without_snippet().to_string();
-    Finding::at(file, place, text, format!("this is not the YAML that a config is: {message}"))
+    Finding::at(file, place, text, format!("this is not the YAML that is expected: {message}"))
 }
 
 /// Writes a document as YAML.

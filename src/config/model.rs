@@ -1,6 +1,8 @@
 //! The config in domain types: no invalid state, names resolved, paths joined.
 
-pub use super::document::{ClientAddress, KeyState, LogFormat, LogLevel, ProcessLog, RetryMethods};
+pub use super::document::{
+    ClientAddress, Introduction, KeyState, LogFormat, LogLevel, ProcessLog, RetryMethods, SameSite,
+};
 
 use super::filter::FilterSpec;
 use crate::balance::{Algorithm, Tiers};
@@ -8,7 +10,7 @@ use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::identity::{Edge, Kid, Profile, Replay};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
-use crate::network::Networks;
+use crate::network::{Address, Networks};
 use crate::policy::Access;
 use crate::principal;
 use crate::resilience::{BreakerRules, OutlierRules};
@@ -43,6 +45,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Pools.
     pub pools: Vec<Pool>,
+    /// How names of servers are looked up.
+    pub dns: Dns,
     /// The audit log.
     pub audit_file: PathBuf,
     /// The address for metrics and health.
@@ -53,6 +57,15 @@ pub struct Config {
     pub log: ProcessLog,
     /// The folder for what outlives a restart.
     pub history_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// Where Belay itself listens: no server can be there.
+    #[must_use]
+    pub fn own_addresses(&self) -> Arc<[SocketAddr]> {
+        let bound = self.listeners.iter().flat_map(|listener| &listener.bind).filter_map(Bind::tcp);
+        bound.chain(self.admin_http).collect()
+    }
 }
 
 /// A listener.
@@ -240,8 +253,14 @@ pub struct Pool {
     pub name: PoolName,
     /// How it chooses.
     pub balance: Balance,
-    /// At least one.
+    /// At least one, if there is no file.
     pub servers: Vec<Server>,
+    /// A file with more.
+    pub servers_file: Option<PathBuf>,
+    /// How who comes again finds his server.
+    pub sticky: Option<Sticky>,
+    /// How connections begin.
+    pub introduction: Option<Introduction>,
     /// Whether they speak HTTP/2.
     pub speaks_h2: bool,
     /// TLS to them; none means in the clear.
@@ -271,6 +290,8 @@ pub struct PoolLimits {
     pub requests_per_server: u32,
     /// Requests that all work on.
     pub requests: u32,
+    /// Connections of each server.
+    pub connections: u32,
     /// Requests that wait.
     pub queue_length: usize,
     /// Requests of one workload that wait.
@@ -314,14 +335,86 @@ pub struct OriginTls {
 pub struct Server {
     /// Its name.
     pub name: ServerName,
-    /// Its address.
-    pub address: SocketAddr,
+    /// Where it is.
+    pub location: Location,
     /// Its share: 0 to 256.
     pub weight: u32,
     /// Whether it only takes part when too few others do.
     pub is_backup: bool,
+    /// How many requests it may work on, if not as many as the pool says.
+    pub requests_max: Option<u32>,
     /// Whose health counts as its own.
     pub follows: Option<Followed>,
+}
+
+impl Server {
+    /// Whether that is the name of one of its servers.
+    #[must_use]
+    pub fn is_called(&self, name: &ServerName) -> bool {
+        let is_number = |rest: &str| rest.strip_prefix('-').is_some_and(|number| number.parse::<u32>().is_ok());
+        match &self.location {
+            Location::Found { max: Some(_), .. } => {
+                name.as_str().strip_prefix(self.name.as_str()).is_some_and(is_number)
+            }
+            Location::Found { max: None, .. } | Location::Fixed(_) => *name == self.name,
+        }
+    }
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// There.
+    Fixed(Address),
+    /// Where DNS says.
+    Found {
+        /// What DNS is asked.
+        question: Question,
+        /// So many servers at most, with numbers; none for one without.
+        max: Option<usize>,
+    },
+}
+
+/// What DNS is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// The addresses of a host, at that port.
+    Host(Box<str>, u16),
+    /// The servers of a service (RFC 2782).
+    Service(Box<str>),
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host, _) => f.write_str(host),
+            Self::Service(name) => f.write_str(name),
+        }
+    }
+}
+
+/// How names are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// The resolvers; none for the system's.
+    pub resolvers: Box<[SocketAddr]>,
+    /// For an answer.
+    pub timeout: Duration,
+    /// How long an answer counts.
+    pub ttl: RangeInclusive<Duration>,
+}
+
+/// How who comes again finds his server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sticky {
+    /// The cookie's name.
+    pub cookie: Box<str>,
+    /// The files of its keys, and when these were made, in the order of the config.
+    pub keys: Vec<(PathBuf, Option<UnixSeconds>)>,
+    /// How long a cookie counts.
+    pub lifetime: Duration,
+    /// With which requests it goes along.
+    pub same_site: SameSite,
 }
 
 /// A server whose health counts for others.
@@ -332,7 +425,7 @@ pub struct Followed {
     /// Its name.
     pub name: ServerName,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: Address,
 }
 
 /// How a pool chooses its servers.
@@ -361,6 +454,8 @@ pub enum HashKey {
     Cookie(Box<str>),
     /// A parameter of the query.
     Query(Box<str>),
+    /// Who calls.
+    Workload,
     /// A fact that the token asserts.
     Claim(Box<str>),
 }
@@ -374,6 +469,8 @@ pub struct Timeouts {
     pub between_bytes: Duration,
     /// For an unused connection.
     pub idle: Duration,
+    /// For a connection that may be used again.
+    pub lifetime: Duration,
     /// Between two pieces of what may be quiet for long.
     pub tunnel: Duration,
 }
@@ -474,6 +571,8 @@ pub struct HealthCheck {
     pub fast_interval: Duration,
     /// The same while the server is unhealthy.
     pub down_interval: Duration,
+    /// A certificate that ends within that time fails.
+    pub certificate_ends_in: Duration,
     /// Whether a server is healthy before its first check.
     pub starts_healthy: bool,
     /// For a whole check.

@@ -1,6 +1,6 @@
 //! The schema of a config: made from the types and the filters, and used for the check, the reference and editors.
 
-use super::document::Document;
+use super::document::{Document, Server};
 use super::filter::FilterKind;
 use schemars::{Schema, generate::SchemaSettings, transform::Transform};
 use serde_json::{Map, Value, json};
@@ -23,6 +23,14 @@ pub fn schema(filters: &[&dyn FilterKind]) -> Schema {
         definitions.insert("Filter".into(), filter);
     }
     schema.insert("title".into(), "Belay's config".into());
+    schema
+}
+
+/// The same of a file of servers.
+pub(super) fn servers() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with_transform(WithoutNull);
+    let mut schema = settings.into_generator().into_root_schema_for::<Vec<Server>>();
+    schema.insert("maxItems".into(), json!(1000));
     schema
 }
 

@@ -17,7 +17,6 @@ const NOT_YET: &[&str] = &[
     "include",
     "keep",
     "limit",
-    "max_connections",
     "on_failure",
     "people",
     "plugin",

@@ -1,6 +1,9 @@
 //! Where connections come from: networks, and who counts as one client.
 
+mod address;
 pub mod proxy_protocol;
+
+pub use address::{Address, can_be_dialled, leads_to};
 
 use ipnet::{IpNet, Ipv6Net};
 use std::{fmt, net::IpAddr};

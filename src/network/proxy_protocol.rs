@@ -103,6 +103,53 @@ fn binary_address<const N: usize, T: From<[u8; N]> + Into<IpAddr>>(content: &[u8
     Ok(SocketAddr::new(T::from(*address).into(), u16::from_be_bytes([high, low])))
 }
 
+/// A header of version 1 (§ 2.1): from whom and to where, or that nothing is known.
+#[must_use]
+pub fn write_text(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let Some((from, to)) = addresses.map(alike) else { return b"PROXY UNKNOWN\r\n".to_vec() };
+    let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
+    format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port()).into_bytes()
+}
+
+/// A header of version 2 (§ 2.2): from whom and to where, or that we speak for ourselves.
+#[must_use]
+pub fn write_binary(addresses: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let mut header = SIGNATURE.to_vec();
+    match addresses.map(alike) {
+        None => header.extend([0x20, 0, 0, 0]),
+        Some((SocketAddr::V4(from), SocketAddr::V4(to))) => {
+            header.extend([0x21, 0x11, 0, 12]);
+            header.extend([from.ip().octets(), to.ip().octets()].concat());
+            header.extend([from.port().to_be_bytes(), to.port().to_be_bytes()].concat());
+        }
+        Some((from, to)) => {
+            header.extend([0x21, 0x21, 0, 36]);
+            header.extend([v6(from.ip()).octets(), v6(to.ip()).octets()].concat());
+            header.extend([from.port().to_be_bytes(), to.port().to_be_bytes()].concat());
+        }
+    }
+    header
+}
+
+/// Both in the same family: plain IPv4 if both are, else IPv6.
+fn alike((from, to): (SocketAddr, SocketAddr)) -> (SocketAddr, SocketAddr) {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    match (plain(from), plain(to)) {
+        (from, to) if from.is_ipv4() == to.is_ipv4() => (from, to),
+        (from, to) => {
+            let mapped = |address: SocketAddr| SocketAddr::new(v6(address.ip()).into(), address.port());
+            (mapped(from), mapped(to))
+        }
+    }
+}
+
+const fn v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +228,28 @@ mod tests {
         #[test]
         fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             read(&bytes).ok();
+        }
+    }
+
+    #[test_case(Some(("192.0.2.1:5", "10.0.0.1:443")), "PROXY TCP4 192.0.2.1 10.0.0.1 5 443\r\n"; "v4")]
+    #[test_case(Some(("[::ffff:192.0.2.1]:5", "10.0.0.1:443")), "PROXY TCP4 192.0.2.1 10.0.0.1 5 443\r\n"; "v4 in disguise")]
+    #[test_case(Some(("[2001:db8::1]:5", "[::1]:443")), "PROXY TCP6 2001:db8::1 ::1 5 443\r\n"; "v6")]
+    #[test_case(Some(("[2001:db8::1]:5", "10.0.0.1:443")), "PROXY TCP6 2001:db8::1 ::ffff:10.0.0.1 5 443\r\n"; "both")]
+    #[test_case(None, "PROXY UNKNOWN\r\n"; "nobody")]
+    fn writes_text(addresses: Option<(&str, &str)>, expected: &str) {
+        let addresses = addresses.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap()));
+        assert_eq!(String::from_utf8(write_text(addresses)).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(from: SocketAddr, to: SocketAddr, knows: bool) {
+            let addresses = knows.then_some((from, to));
+            let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+            for written in [write_text(addresses), write_binary(addresses)] {
+                let Ok(Header::Whole { client }) = read(&written) else { panic!("not whole: {written:?}") };
+                prop_assert_eq!(client.map(canonical), addresses.map(|(from, _)| canonical(from)));
+            }
         }
     }
 }

@@ -3,15 +3,22 @@
 use super::exchange::Exchange;
 use super::respond;
 use crate::refusal::Refusal;
-use crate::upstream::Failure;
+use crate::upstream::{FULL, Failure};
 use pingora::{Error, ErrorSource, ErrorType, RetryType};
 use pingora_proxy::{FailToProxy, Session};
 
 /// There is no connection to the server.
 pub(super) fn connecting(session: &Session, mut error: Box<Error>, exchange: &mut Exchange) -> Box<Error> {
-    exchange.server_failed();
+    if !is_full(&error) {
+        exchange.server_failed();
+    }
     error.set_retry(exchange.tries_another(session, Failure::Connect));
     error
+}
+
+/// There are as many connections to the server as may be, which is our own doing.
+fn is_full(error: &Error) -> bool {
+    *error.root_etype() == FULL
 }
 
 /// Something has failed while the request or the response was on its way.
@@ -93,6 +100,7 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
 /// The refusal that a failure stands for; none if the client has gone.
 fn refusal_of(error: &Error) -> Option<Refusal> {
     match (error.esource(), error.etype()) {
+        (_, _) if is_full(error) => Some(Refusal::ConnectionsFull),
         (_, ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout) => Some(Refusal::ConnectTimeout),
         (_, ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError) => {
             Some(Refusal::ConnectFailed)

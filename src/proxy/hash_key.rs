@@ -1,26 +1,32 @@
 //! What a request is recognised by, for `balance: hash`.
 
+use super::cookie;
 use crate::balance::number;
 use crate::config::HashKey;
 use crate::identity::Sighting;
-use http::header::COOKIE;
+use crate::name::WorkloadName;
 use pingora_proxy::Session;
 use std::net::IpAddr;
 
+/// What is known of who asks.
+pub(super) struct Known<'a> {
+    pub(super) client: Option<IpAddr>,
+    pub(super) workload: Option<&'a WorkloadName>,
+    pub(super) token: Option<&'a Sighting>,
+}
+
 /// The number that stands for it; none if the request has nothing of the kind.
-pub(super) fn of(by: &HashKey, session: &Session, client: Option<IpAddr>, token: Option<&Sighting>) -> Option<u64> {
+pub(super) fn of(by: &HashKey, session: &Session, known: &Known<'_>) -> Option<u64> {
     let head = session.req_header();
     match by {
-        HashKey::Address => client.map(|client| number(client.to_canonical().to_string().as_bytes())),
+        HashKey::Address => known.client.map(|client| number(client.to_canonical().to_string().as_bytes())),
         HashKey::Path => Some(number(head.uri.path().as_bytes())),
         HashKey::Header(name) => head.headers.get(name).map(|value| number(value.as_bytes())),
-        HashKey::Cookie(name) => {
-            let cookies = head.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-            named(cookies.flat_map(|cookies| cookies.split(';')).map(str::trim), name)
-        }
+        HashKey::Cookie(name) => cookie::value(&head.headers, name).map(|value| number(value.as_bytes())),
+        HashKey::Workload => known.workload.map(|workload| number(workload.as_str().as_bytes())),
         HashKey::Query(name) => named(head.uri.query()?.split('&'), name),
         HashKey::Claim(name) => {
-            let value = token?.asserted.get(name)?;
+            let value = known.token?.asserted.get(name)?;
             Some(value.as_str().map_or_else(|| number(value.to_string().as_bytes()), |text| number(text.as_bytes())))
         }
     }

@@ -4,6 +4,7 @@
 
 mod body;
 mod connection;
+mod cookie;
 mod exchange;
 mod failure;
 mod hash_key;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use connection::Link;
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -218,6 +220,21 @@ impl ProxyHttp for Gate {
             }
             Err(None) => Err(Error::new_down(ErrorType::ConnectionClosed)),
         }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        exchange: &mut Exchange,
+    ) -> pingora::Result<()> {
+        if !reused {
+            exchange.connected();
+        }
+        Ok(())
     }
 
     async fn upstream_request_filter(

@@ -1,5 +1,6 @@
 //! What the origin is told: who asks, by which route, under which id. Set last, so that nobody else can.
 
+use super::cookie;
 use super::exchange::Exchange;
 use super::head;
 use crate::filter::Headers;
@@ -47,6 +48,9 @@ pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange:
     request.insert_header(headers::REQUEST_ID, permit.request_id().as_str())?;
     if let Some(traceparent) = exchange.traceparent() {
         request.insert_header(headers::TRACEPARENT, traceparent)?;
+    }
+    if let Some(name) = exchange.own_cookie() {
+        cookie::take_out(request, name)?;
     }
     if let Some(host) = exchange.original_host() {
         request.insert_header(HOST, host)?;

@@ -6,7 +6,7 @@ use super::outbound;
 use crate::refusal::Refusal;
 use crate::request::headers::REQUEST_ID;
 use bytes::Bytes;
-use http::header::WWW_AUTHENTICATE;
+use http::header::{CACHE_CONTROL, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
@@ -189,6 +189,11 @@ pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> p
         for other in challenges.into_iter().filter(|value| !is_like_ours(value)) {
             response.append_header(WWW_AUTHENTICATE, other)?;
         }
+    }
+    if let Some(cookie) = exchange.cookie().filter(|_| !response.status.is_informational()) {
+        response.append_header(SET_COOKIE, cookie)?;
+        // A cache that kept it would send everybody to this client's server.
+        response.append_header(CACHE_CONTROL, "private")?;
     }
     response.insert_header(REQUEST_ID, exchange.request_id().as_str())
 }

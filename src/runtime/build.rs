@@ -4,18 +4,20 @@ use super::aging::Aging;
 use super::sights::Sights;
 use super::snapshot::{Entrance, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
-use crate::config::{self, CertificateFiles, Config, Finding, KeySource, KeyState, TokenKeyFile};
+use crate::config::{self, CertificateFiles, Config, Finding, KeySource, KeyState, Location, TokenKeyFile};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, BadAuthority, Counts, Rules, TokenKey, Trust};
 use crate::keys::Files;
 use crate::metrics::Metrics;
+use crate::network::{Address, leads_to};
 use crate::policy::Door;
 use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
-use crate::upstream::{BadOriginTls, OriginTls, Pools, Servers};
+use crate::upstream::{BadOriginTls, OriginTls, Plan, Pools, Servers, Sticky};
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -49,7 +51,8 @@ pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Re
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
-    let pools: Vec<_> = config.pools.iter().map(|pool| (pool, build.origin_tls(pool))).collect();
+    let own = config.own_addresses();
+    let pools: Vec<_> = config.pools.iter().map(|pool| build.pool(pool, config, &own)).collect();
     build.has_folder(&config.audit_file, config.audit_file.parent());
     build.is_its_own(&config.audit_file, &config.file);
     config.history_dir.iter().for_each(|folder| build.has_folder(folder, Some(folder)));
@@ -74,7 +77,7 @@ pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Re
         clock_offset: config.edge.as_ref().map(|edge| metrics.clock_offset(&edge.issuer)),
         routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
         nowhere: metrics.route(None),
-        pools: Pools::build(pools, servers, metrics),
+        pools: Pools::build(pools.into_iter().flatten().collect(), servers, metrics),
         files: build.files.seen().into(),
     })
 }
@@ -289,6 +292,61 @@ impl Build<'_> {
             pool: route.pool.clone(),
         };
         Some(Arc::new(Route { door, filters, metrics: metrics.route(Some(&route.name)) }))
+    }
+
+    /// What a pool is built from, its servers' file and keys read.
+    fn pool(&mut self, pool: &config::Pool, config: &Config, own: &Arc<[SocketAddr]>) -> Option<Plan> {
+        let tls = self.origin_tls(pool);
+        let sticky = pool.sticky.as_ref().map(|sticky| self.sticky(pool, sticky, config));
+        let mut pool = pool.clone();
+        if let Some(path) = pool.servers_file.clone() {
+            let more = self.servers(&pool, &path, own);
+            pool.servers.extend(more);
+        }
+        let sticky = match sticky {
+            Some(sticky) => Some(sticky?),
+            None => None,
+        };
+        Some(Plan { config: pool, tls, sticky, own: Arc::clone(own) })
+    }
+
+    /// The servers of a pool's file.
+    fn servers(&mut self, pool: &config::Pool, path: &Path, own: &[SocketAddr]) -> Vec<config::Server> {
+        let servers = self.files.servers(path).unwrap_or_else(|findings| {
+            self.findings.extend(findings);
+            Vec::new()
+        });
+        for server in &servers {
+            if pool.servers.iter().any(|known| known.name == server.name || known.is_called(&server.name)) {
+                let message = format!("`{}` is a server of the pool {} in the config, too", server.name, pool.name);
+                self.findings.push(Finding::of_file(path, message, Some("give one of them another name".into())));
+            }
+            let is_own = |address: &Address| matches!(address, Address::Socket(at) if own.iter().any(|ours| leads_to(*at, *ours)));
+            if matches!(&server.location, Location::Fixed(address) if is_own(address)) {
+                let message = format!("the address of `{}` is Belay's own", server.name);
+                self.findings.push(Finding::of_file(path, message, None));
+            }
+        }
+        servers
+    }
+
+    /// The keys of a pool's cookies.
+    fn sticky(&mut self, pool: &config::Pool, sticky: &config::Sticky, config: &Config) -> Option<Sticky> {
+        let mut secrets = Vec::new();
+        for (path, created) in &sticky.keys {
+            let read = self.files.own_secret(path);
+            let secret = self.take(read)?;
+            let fingerprint = Digest::of(&[("sticky", secret.expose())]);
+            let unseen = |fault| Finding::of_file(path, format!("its first sight cannot be remembered: {fault}"), None);
+            let first = self.take(self.beside.sights.first(fingerprint, self.beside.now).map_err(unseen))?;
+            let age_max = UnixSeconds::try_from(config.key_age_max.as_secs()).unwrap_or(UnixSeconds::MAX);
+            let ends = created.unwrap_or(first).min(first).saturating_add(age_max);
+            let (pool, days) = (&pool.name, age_max / DAY);
+            let what = format!("a key of the pool {pool}'s cookies should be replaced at the age of {days} days");
+            self.aging.push(Aging { what, warn_from: ends.saturating_sub(15 * DAY), ends });
+            secrets.push(secret);
+        }
+        Some(Sticky::new(pool, sticky, &secrets))
     }
 
     /// The TLS of a pool; none if it has none, or if it is broken, which is noted then.

@@ -104,6 +104,12 @@ impl Live {
         change
     }
 
+    /// Takes the servers that were found since; whether there are others.
+    pub fn rediscover(&self) -> bool {
+        let _no_other_change = self.making.lock();
+        self.snapshot.load().pools.rediscover(&self.state.servers, &self.state.metrics)
+    }
+
     /// Notes an attempt at a change that ended before there was a config.
     pub fn refused(&self, findings: &[Finding]) {
         self.report(&Err(findings.to_vec()));
@@ -115,6 +121,7 @@ impl Live {
         let (snapshot, now) = (self.snapshot.load(), self.state.clock.now());
         self.state.journal.summarise(now, snapshot.judged());
         snapshot.pools.tick();
+        self.state.servers.forget_the_gone(&self.state.metrics);
         let hour = now.unix_seconds() / 3600;
         if self.state.warned.swap(hour, Ordering::Relaxed) != hour {
             warn_of(&snapshot, now);

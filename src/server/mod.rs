@@ -10,7 +10,7 @@ use crate::drain;
 use crate::name::ListenerName;
 use crate::proxy::Front;
 use crate::runtime::Live;
-use crate::upstream::Probes;
+use crate::upstream::{Lookups, Probes};
 use async_trait::async_trait;
 use bind::Bound;
 pub use bind::{Inherited, InheritedSockets};
@@ -22,6 +22,10 @@ use pingora::services::Service;
 use signals::{Received, Stopped};
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
+use tokio::time;
+
+/// How long the first answers of DNS are waited for.
+const NAMES_WITHIN: Duration = Duration::from_secs(2);
 
 /// An address is taken, not ours, or forbidden.
 #[derive(Debug, thiserror::Error)]
@@ -160,10 +164,29 @@ impl Service for Process {
     }
 }
 
+/// Gives DNS a moment to tell where servers are, before the first request asks for one.
+async fn wait_for_names(live: &Live, lookups: &Lookups) {
+    let mut answers = lookups.answers();
+    let all_known = async {
+        while live.snapshot().pools.iter().any(|pool| !pool.unknown().is_empty()) {
+            if answers.changed().await.is_err() {
+                return;
+            }
+            live.rediscover();
+        }
+    };
+    if time::timeout(NAMES_WITHIN, all_known).await.is_err() {
+        log::warn!("not all servers are found yet; requests for them are refused until then");
+    }
+}
+
 async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     // From here on no generation is missed.
     let generations = live.generations();
     let probes = Probes::new(tokio::runtime::Handle::current());
+    let lookups = Lookups::new(tokio::runtime::Handle::current());
+    watch::lead(&live, &lookups);
+    wait_for_names(&live, &lookups).await;
     probes.follow(&live.snapshot().pools);
     for accepting in parts.accepting {
         tokio::spawn(accepting.run(parts.drain.clone()));
@@ -173,7 +196,7 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     for admin in parts.admin {
         tokio::spawn(admin.run(no_drain.clone()));
     }
-    let following = tokio::spawn(watch::follow(Arc::clone(&live), probes, generations, parts.drain));
+    let following = tokio::spawn(watch::follow(Arc::clone(&live), (probes, lookups), generations, parts.drain));
     (parts.ready)();
     signals::obey(received, live, parts.options, &parts.trigger).await;
     following.abort();

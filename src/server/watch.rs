@@ -5,7 +5,7 @@ use crate::drain::Watch;
 use crate::generation::Generation;
 use crate::keys::Seen;
 use crate::runtime::Live;
-use crate::upstream::Probes;
+use crate::upstream::{Lookups, Probes};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
@@ -16,19 +16,39 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows the files of each generation, and leads the checks of servers after it, until the drain starts.
 /// `generations` tells of every generation after the one that the checks follow already.
-pub(super) async fn follow(live: Arc<Live>, probes: Probes, mut generations: Receiver<Generation>, mut drain: Watch) {
+pub(super) async fn follow(
+    live: Arc<Live>,
+    (probes, lookups): (Probes, Lookups),
+    mut generations: Receiver<Generation>,
+    mut drain: Watch,
+) {
+    let mut answers = lookups.answers();
     // A change that was refused is not tried again before the files change again.
     let mut refused = Vec::new();
     loop {
         tokio::select! {
             () = drain.wait() => return,
             new = generations.changed() => match new {
-                Ok(()) => probes.follow(&live.snapshot().pools),
+                Ok(()) => {
+                    lead(&live, &lookups);
+                    probes.follow(&live.snapshot().pools);
+                }
                 Err(_gone) => return,
             },
+            Ok(()) = answers.changed() => {
+                if live.rediscover() {
+                    probes.follow(&live.snapshot().pools);
+                }
+            }
             () = time::sleep(LOOK_EVERY) => refused = look(Arc::clone(&live), refused).await,
         }
     }
+}
+
+/// Has the lookups ask what the live generation wants to know.
+pub(super) fn lead(live: &Live, lookups: &Lookups) {
+    let (snapshot, state, config) = (live.snapshot(), live.state(), live.config());
+    lookups.follow(&snapshot.pools, &config.dns, &state.servers, &state.metrics);
 }
 
 /// What is done every second: looks at the files, off the event loop, and reads them again if they are neither what the live generation was built

@@ -2,6 +2,8 @@
 //!
 //! [`Pools::pick`] demands a [`Permit`](crate::policy::Permit) and looks nowhere but in the permit's own pool.
 
+mod dial;
+mod discovery;
 mod health;
 mod mode;
 mod picked;
@@ -9,14 +11,19 @@ mod pool;
 mod probe;
 mod queue;
 mod server;
+mod sticky;
 mod tls;
 mod way;
 
+pub use dial::FULL;
+pub use discovery::Lookups;
 pub use health::Health;
 pub use mode::Mode;
 pub use picked::{Failure, Picked};
-pub use pool::{Choice, Member, Pool, Pools};
+pub use pool::{Choice, Member, Plan, Pool, Pools, Wish};
 pub use probe::Probes;
 pub use queue::Place;
 pub use server::{ServerState, Servers};
+pub use sticky::{Sticky, Ticket};
 pub use tls::{BadOriginTls, OriginTls};
+pub use way::Purpose;

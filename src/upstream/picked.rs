@@ -1,8 +1,13 @@
 //! The server that a request goes to, and what it makes of it.
 
-use super::pool::Pool;
+use super::mode::Mode;
+use super::pool::{Pool, Wish};
 use super::server::ServerState;
-use crate::config::{HashKey, Retry, RetryMethods};
+use super::sticky::Ticket;
+use super::way::Purpose;
+use crate::audit::Times;
+use crate::clock::UnixSeconds;
+use crate::config::{Retry, RetryMethods};
 use crate::refusal::Refusal;
 use crate::resilience::{Cause, Entry};
 use http::{HeaderName, Method};
@@ -20,6 +25,7 @@ pub struct Picked {
     index: usize,
     entry: Entry,
     asked: Instant,
+    times: Times,
     has_failed: bool,
     /// The response has begun well, and ended so many failures in a row.
     begun: Option<u32>,
@@ -55,7 +61,17 @@ impl Picked {
     /// The server, whose room is taken already.
     pub(super) fn new(pool: Arc<Pool>, server: Arc<ServerState>, (index, entry): (usize, Entry)) -> Self {
         server.metrics.active.inc();
-        Self { server, pool, index, entry, asked: Instant::now(), has_failed: false, begun: None, has_room: true }
+        Self {
+            server,
+            pool,
+            index,
+            entry,
+            asked: Instant::now(),
+            times: Times::default(),
+            has_failed: false,
+            begun: None,
+            has_room: true,
+        }
     }
 
     /// The server.
@@ -70,12 +86,53 @@ impl Picked {
         self.index
     }
 
-    /// How to reach it, for a request that may be quiet for long, or not.
-    #[must_use]
-    pub fn peer(&mut self, is_long: bool) -> HttpPeer {
+    /// How to reach it.
+    ///
+    /// # Errors
+    /// If its address can be none.
+    pub fn peer(&mut self, purpose: Purpose) -> pingora::Result<HttpPeer> {
         self.server.metrics.requests.inc();
         self.asked = Instant::now();
-        self.pool.way.to(self.server.address, is_long)
+        self.pool.way.to(&self.server, purpose)
+    }
+
+    /// There was no server with room for so long.
+    pub const fn waited(&mut self, time: Duration) {
+        self.times.queue = Some(time);
+    }
+
+    /// There is a connection to it, a new one.
+    pub fn connected(&mut self) {
+        self.times.connect = Some(self.asked.elapsed());
+    }
+
+    /// How long the steps of this attempt took.
+    #[must_use]
+    pub const fn times(&self) -> Times {
+        self.times
+    }
+
+    /// Its pool.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The cookie that the client is to be given so that he comes back here; none if he has a good one, or if another
+    /// server has only stepped in for his own.
+    #[must_use]
+    pub fn cookie(&self, had: Option<Ticket>, now: UnixSeconds) -> Option<String> {
+        let sticky = self.pool.sticky()?;
+        let seat = had.and_then(|ticket| sticky.seat(ticket, &self.pool.servers));
+        let keeps = match (had, seat) {
+            (Some(ticket), Some(seat)) if seat == self.index => {
+                !sticky.grows_old(ticket, now) || self.server.mode() != Mode::Ready
+            }
+            (Some(_), Some(seat)) => self.pool.keeps(seat),
+            (_, _) => false,
+        };
+        let tag = self.pool.servers.get(self.index).and_then(|server| server.tags.first());
+        tag.filter(|_| !keeps).map(|tag| sticky.cookie(*tag, now))
     }
 
     /// Whether it is spoken to in HTTP/2.
@@ -103,14 +160,17 @@ impl Picked {
 
     /// The response has begun.
     pub fn responded(&mut self, status: u16) {
-        let now = self.server.now();
-        self.server.standing.latency.observe(self.asked.elapsed(), now);
+        let (now, took) = (self.server.now(), self.asked.elapsed());
+        self.times.first_byte = Some(took);
+        self.server.standing.latency.observe(took, now);
         if status >= 500 {
             self.failed();
         } else {
             self.begins_well(now);
         }
-        let Some(rules) = self.pool.outliers.filter(|rules| self.server.outlier.is_to_be_compared(rules, now)) else {
+        let Some(rules) =
+            self.pool.plan.config.outliers.filter(|rules| self.server.outlier.is_to_be_compared(rules, now))
+        else {
             return;
         };
         if self.pool.is_slow(self.index, rules.slower_than) {
@@ -133,13 +193,13 @@ impl Picked {
             return;
         }
         let now = self.server.now();
-        if let Some(rules) = &self.pool.outliers
+        if let Some(rules) = &self.pool.plan.config.outliers
             && let Some(cause) = self.server.outlier.failed(rules, self.begun, now)
         {
             self.pool.eject(&self.server, rules, cause);
         }
         let state = &self.pool.state;
-        if self.pool.breaker.is_some_and(|rules| state.breaker.failed(&rules, self.begun.is_some(), now)) {
+        if self.pool.plan.config.breaker.is_some_and(|rules| state.breaker.failed(&rules, self.begun.is_some(), now)) {
             state.metrics.circuit_open.set(1);
             state.metrics.circuit_openings.inc();
             log::warn!("pool {} is left alone for a while: too many of its requests fail", state.name);
@@ -150,24 +210,18 @@ impl Picked {
     ///
     /// # Errors
     /// [`Refusal::NoServer`] if none has room.
-    pub fn another(mut self, tried: &[usize], key: Option<u64>) -> Result<Self, Refusal> {
+    pub fn another(mut self, tried: &[usize], wish: Wish) -> Result<Self, Refusal> {
         let pool = Arc::clone(&self.pool);
-        let (index, server) = pool.reserve_now(key, tried).ok_or(Refusal::NoServer)?;
+        let (index, server) = pool.reserve_now(wish, tried).ok_or(Refusal::NoServer)?;
         self.has_room = false;
         Ok(Self::new(pool, server, (index, Entry::Free)))
-    }
-
-    /// What its pool recognises requests by.
-    #[must_use]
-    pub fn hash_key(&self) -> Option<&HashKey> {
-        self.pool.hash_key()
     }
 
     /// Takes another attempt, if the config has one after that failure, there is somebody else to ask, and not too many
     /// are made already. `is_repeatable` says that the client has marked its request so.
     #[must_use]
     pub fn takes_another(&self, failure: Failure, method: &Method, is_repeatable: bool, tried: &[usize]) -> bool {
-        let retry = &self.pool.retry;
+        let retry = &self.pool.plan.config.retry;
         let attempts = u32::try_from(tried.len()).unwrap_or(u32::MAX).saturating_add(1);
         // What no server has seen is not sent twice.
         let may_repeat = failure == Failure::Connect || is_repeatable || may_be_sent_twice(method, retry.methods);

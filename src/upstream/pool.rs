@@ -1,45 +1,61 @@
 //! Pools and the pick.
 
+use super::discovery::Seated;
 use super::health::Health;
 use super::mode::Mode;
 use super::picked::Picked;
 use super::queue::{Limits, Place};
 use super::server::{PoolState, ServerState, Servers};
+use super::sticky::{Sticky, Tag};
 use super::tls::OriginTls;
 use super::way::Way;
 use crate::balance::{Ask, Candidate, Standby, ramped};
-use crate::config::{self, AgentCheck, Balance, HashKey, HealthCheck, Retry};
+use crate::config::{self, Followed, HashKey, Location};
 use crate::metrics::Metrics;
 use crate::name::PoolName;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
-use crate::resilience::{BreakerRules, Cause, Entry, OutlierRules};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use crate::resilience::{Cause, Entry, OutlierRules};
+use arc_swap::ArcSwap;
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Pools of one generation.
 #[derive(Debug)]
 pub struct Pools {
-    by_name: HashMap<PoolName, Arc<Pool>>,
+    /// A pool is another one whenever other servers are found.
+    by_name: HashMap<PoolName, ArcSwap<Pool>>,
+}
+
+/// What a pool is built from.
+#[derive(Debug)]
+pub struct Plan {
+    /// What the config says, with the servers of its file.
+    pub config: config::Pool,
+    /// TLS to its servers.
+    pub tls: Option<OriginTls>,
+    /// How who comes again finds his server.
+    pub sticky: Option<Sticky>,
+    /// Belay's own addresses: whoever is found there is none of its servers.
+    pub own: Arc<[SocketAddr]>,
 }
 
 /// A pool.
 #[derive(Debug)]
 pub struct Pool {
-    /// Its check.
-    pub health: Option<HealthCheck>,
-    /// Its servers' agents.
-    pub(super) agent: Option<AgentCheck>,
     /// Its servers.
     pub servers: Box<[Member]>,
+    pub(super) plan: Arc<Plan>,
     pub(super) way: Arc<Way>,
     pub(super) state: Arc<PoolState>,
-    pub(super) retry: Retry,
-    pub(super) breaker: Option<BreakerRules>,
-    pub(super) outliers: Option<OutlierRules>,
-    balance: Balance,
-    /// How many requests all servers may work on.
-    requests_max: u32,
-    queue: Limits,
+}
+
+/// Where a request would like to go.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// What it is recognised by, where the pool is balanced by that.
+    pub key: Option<u64>,
+    /// The server that it had before, by its place in the pool.
+    pub seat: Option<usize>,
 }
 
 /// What a request gets.
@@ -60,6 +76,8 @@ pub struct Member {
     pub configured_weight: u32,
     /// Whether it only takes part when too few others do.
     pub is_backup: bool,
+    /// What its cookies hold, by key.
+    pub(super) tags: Box<[Tag]>,
     /// How many requests it may work on.
     requests_max: u32,
     /// Whose health counts as its own.
@@ -95,6 +113,27 @@ impl Member {
         self.state.standing.active() < self.requests_max
     }
 
+    /// Whether it goes on with those whom it has: when it is drained, too.
+    fn keeps_its_own(&self, now: Duration) -> bool {
+        self.state.mode() != Mode::Maintenance && self.standby(now).is_up
+    }
+
+    /// What is compared to tell whether it is the same.
+    fn looks(&self) -> (*const ServerState, u32, bool) {
+        (Arc::as_ptr(&self.state), self.configured_weight, self.is_backup)
+    }
+
+    fn tick(&self) {
+        let state = &self.state;
+        if !self.is_checked() {
+            state.metrics.up.set(i64::from(self.health().is_up()));
+        }
+        if state.metrics.ejected.get() > 0 && !state.outlier.is_ejected(state.now()) {
+            state.metrics.ejected.set(0);
+            log::info!("pool {} server {} is no longer ejected", state.pool, state.name);
+        }
+    }
+
     fn standby(&self, now: Duration) -> Standby {
         Standby {
             weight: self.effective_weight(),
@@ -107,27 +146,49 @@ impl Member {
 impl Pools {
     /// Builds pools, with the state that their servers had. Nobody sees what is new before the swap.
     #[must_use]
-    pub fn build(configs: Vec<(&config::Pool, Option<OriginTls>)>, servers: &Servers, metrics: &Metrics) -> Self {
-        let build = |(config, tls): (&config::Pool, _)| {
-            (config.name.clone(), Arc::new(Pool::build(config, tls, servers, metrics)))
+    pub fn build(plans: Vec<Plan>, servers: &Servers, metrics: &Metrics) -> Self {
+        let build = |plan: Plan| {
+            let name = plan.config.name.clone();
+            (name, ArcSwap::from_pointee(Pool::build(plan, servers, metrics)))
         };
-        let by_name = configs.into_iter().map(build).collect();
-        servers.forget_the_gone();
+        let by_name = plans.into_iter().map(build).collect();
+        servers.forget_the_gone(metrics);
         Self { by_name }
     }
 
     /// All pools.
-    pub fn iter(&self) -> impl Iterator<Item = &Pool> {
-        self.by_name.values().map(Arc::as_ref)
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Pool>> {
+        self.by_name.values().map(ArcSwap::load_full)
     }
 
-    /// The next healthy server with room of the permit's pool. Where that depends on what the request is recognised by,
-    /// `key` is asked for it. If none has room, the request waits for one.
+    /// Takes the servers that were found since; whether there are others.
+    pub fn rediscover(&self, servers: &Servers, metrics: &Metrics) -> bool {
+        let mut changed = false;
+        for pool in self.by_name.values() {
+            let known = pool.load_full();
+            if !known.is_discovered() {
+                continue;
+            }
+            let members = known.plan.members(servers, metrics);
+            if !members.iter().map(Member::looks).eq(known.servers.iter().map(Member::looks)) {
+                pool.store(Arc::new(known.with(members)));
+                changed = true;
+            }
+        }
+        if changed {
+            servers.forget_the_gone(metrics);
+            self.iter().for_each(|pool| pool.admit());
+        }
+        changed
+    }
+
+    /// The next healthy server with room of the permit's pool. `wish` is asked what the request would like there. If no
+    /// server has room, the request waits for one.
     ///
     /// ```
     /// use belay::upstream::Pools;
     /// fn with_a_permit(pools: &Pools, permit: &belay::policy::Permit) {
-    ///     let _ = pools.pick(permit, |_| None);
+    ///     let _ = pools.pick(permit, |_| belay::upstream::Wish::default());
     /// }
     /// ```
     ///
@@ -136,30 +197,30 @@ impl Pools {
     /// ```compile_fail
     /// use belay::upstream::Pools;
     /// fn without_a_permit(pools: &Pools, name: &belay::name::PoolName) {
-    ///     let _ = pools.pick(name, |_| None);
+    ///     let _ = pools.pick(name, |_| belay::upstream::Wish::default());
     /// }
     /// ```
     ///
     /// # Errors
     /// [`Refusal::NoServer`] if none is healthy, [`Refusal::CircuitOpen`] if the pool is left alone, and
     /// [`Refusal::QueueFull`] if too many wait.
-    pub fn pick(&self, permit: &Permit, key: impl FnOnce(&HashKey) -> Option<u64>) -> Result<Choice, Refusal> {
-        let pool = self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?;
+    pub fn pick(&self, permit: &Permit, wish: impl FnOnce(&Pool) -> Wish) -> Result<Choice, Refusal> {
+        let pool = &self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?.load_full();
         let now = pool.state.now();
         let entry = pool.enter(now)?;
-        let key = pool.balance.key.as_ref().and_then(key);
+        let wish = wish(pool);
         // Who comes now is not served before those who wait.
-        let free = if pool.state.queue.is_empty() { pool.take(key, entry) } else { None };
+        let free = if pool.state.queue.is_empty() { pool.take(wish, entry) } else { None };
         if let Some(picked) = free {
             return Ok(Choice::Picked(picked));
         }
-        if pool.members(now).next().is_none() {
+        if !pool.has_somebody(wish, now) {
             return Err(Refusal::NoServer);
         }
         let who = permit.principal().workload().map(|workload| workload.name.clone());
         let waits = Arc::clone(pool);
-        let take = Box::new(move || waits.take(key, entry));
-        let place = pool.state.queue.join(&who, take, pool.queue).ok_or(Refusal::QueueFull)?;
+        let take = Box::new(move || waits.take(wish, entry));
+        let place = pool.state.queue.join(&who, take, pool.queue_limits()).ok_or(Refusal::QueueFull)?;
         // Room may have come meanwhile, when nobody was in the queue yet.
         pool.admit();
         Ok(Choice::Queued(place))
@@ -167,25 +228,22 @@ impl Pools {
 
     /// Looks who has come back, and who has room since; once a second is enough.
     pub fn tick(&self) {
-        self.by_name.values().for_each(|pool| pool.admit());
-        for server in self.iter().flat_map(|pool| &pool.servers) {
-            let state = &server.state;
-            if !server.is_checked() {
-                state.metrics.up.set(i64::from(server.health().is_up()));
-            }
-            if state.metrics.ejected.get() > 0 && !state.outlier.is_ejected(state.now()) {
-                state.metrics.ejected.set(0);
-                log::info!("pool {} server {} is no longer ejected", state.pool, state.name);
-            }
+        for pool in self.iter() {
+            pool.admit();
+            pool.servers.iter().for_each(Member::tick);
         }
     }
 }
-
 impl Pool {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &PoolName {
         &self.state.name
+    }
+
+    fn queue_limits(&self) -> Limits {
+        let limits = &self.plan.config.limits;
+        Limits { length: limits.queue_length, per_workload: limits.queue_per_workload, timeout: limits.queue_timeout }
     }
 
     /// A server by its name.
@@ -203,62 +261,66 @@ impl Pool {
     /// Whether it gets no requests but trials, because too many have failed.
     #[must_use]
     pub fn is_left_alone(&self) -> bool {
-        self.breaker.is_some() && self.state.breaker.is_open()
+        self.plan.config.breaker.is_some() && self.state.breaker.is_open()
     }
 
-    fn build(config: &config::Pool, tls: Option<OriginTls>, servers: &Servers, metrics: &Metrics) -> Self {
-        let member = |server: &config::Server| {
-            let state = servers.server((&config.name, &server.name, server.address), metrics);
-            let followed = server.follows.as_ref().map(|it| servers.server((&it.pool, &it.name, it.address), metrics));
-            let requests_max = config.limits.requests_per_server;
-            let is_trusted = config.health.is_none() && followed.is_none();
-            Member {
-                state,
-                configured_weight: server.weight,
-                is_backup: server.is_backup,
-                requests_max,
-                followed,
-                is_trusted,
-            }
-        };
+    fn build(plan: Plan, servers: &Servers, metrics: &Metrics) -> Self {
+        let config = &plan.config;
+        let way = Arc::new(Way {
+            speaks_h2: config.speaks_h2,
+            tls: plan.tls.clone(),
+            timeouts: config.timeouts,
+            trailers: Arc::clone(&config.trailers),
+            introduction: config.introduction,
+            connections_max: config.limits.connections,
+        });
         let state = servers.pool(&config.name, metrics);
-        let limits = Limits {
-            length: config.limits.queue_length,
-            per_workload: config.limits.queue_per_workload,
-            timeout: config.limits.queue_timeout,
+        Self { servers: plan.members(servers, metrics), plan: Arc::new(plan), way, state }
+    }
+
+    /// The same with other servers.
+    fn with(&self, servers: Box<[Member]>) -> Self {
+        let (plan, way, state) = (Arc::clone(&self.plan), Arc::clone(&self.way), Arc::clone(&self.state));
+        Self { servers, plan, way, state }
+    }
+
+    /// The names for which DNS has told no servers yet.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<String> {
+        let names = self.plan.config.servers.iter().filter(|entry| {
+            let is_of_it = |server: &Member| entry.is_called(&server.state.name);
+            matches!(entry.location, Location::Found { .. }) && !self.servers.iter().any(is_of_it)
+        });
+        let question = |entry: &config::Server| match &entry.location {
+            Location::Found { question, .. } => question.to_string(),
+            Location::Fixed(address) => address.to_string(),
         };
-        Self {
-            queue: limits,
-            requests_max: config.limits.requests,
-            health: config.health.clone(),
-            agent: config.agent.clone(),
-            servers: config.servers.iter().map(member).collect(),
-            way: Arc::new(Way {
-                speaks_h2: config.speaks_h2,
-                tls,
-                timeouts: config.timeouts,
-                trailers: Arc::clone(&config.trailers),
-            }),
-            state,
-            retry: config.retry.clone(),
-            breaker: config.breaker,
-            outliers: config.outliers,
-            balance: config.balance.clone(),
-        }
+        names.map(question).collect()
+    }
+
+    /// Whether some of its servers are found, and not told by the config.
+    fn is_discovered(&self) -> bool {
+        self.plan.config.servers.iter().any(|server| matches!(server.location, Location::Found { .. }))
+    }
+
+    /// How who comes again finds his server.
+    #[must_use]
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.plan.sticky.as_ref()
     }
 
     fn enter(&self, now: Duration) -> Result<Entry, Refusal> {
         self.state.budget.asked(now);
-        let entry = self.breaker.as_ref().map_or(Entry::Free, |rules| self.state.breaker.entry(rules, now));
+        let entry = self.plan.config.breaker.as_ref().map_or(Entry::Free, |rules| self.state.breaker.entry(rules, now));
         if entry == Entry::Closed { Err(Refusal::CircuitOpen) } else { Ok(entry) }
     }
 
     /// A server with room, and the room.
-    fn take(self: &Arc<Self>, key: Option<u64>, entry: Entry) -> Option<Picked> {
-        if !self.state.take_room(self.requests_max) {
+    fn take(self: &Arc<Self>, wish: Wish, entry: Entry) -> Option<Picked> {
+        if !self.state.take_room(self.plan.config.limits.requests) {
             return None;
         }
-        let server = self.reserve_now(key, &[]);
+        let server = self.reserve_now(wish, &[]);
         if server.is_none() {
             self.state.leave_room();
         }
@@ -266,19 +328,39 @@ impl Pool {
     }
 
     /// A server with room that was not tried, and its room; not the pool's.
-    pub(super) fn reserve_now(&self, key: Option<u64>, tried: &[usize]) -> Option<(usize, Arc<ServerState>)> {
-        self.reserve(&Ask { key, now: self.state.now(), dice: fastrand::u64(..) }, tried)
+    pub(super) fn reserve_now(&self, wish: Wish, tried: &[usize]) -> Option<(usize, Arc<ServerState>)> {
+        let now = self.state.now();
+        let own = wish.seat.filter(|seat| !tried.contains(seat)).and_then(|seat| self.reserve_own(seat, now));
+        own.or_else(|| self.reserve(&Ask { key: wish.key, now, dice: fastrand::u64(..) }, tried))
     }
 
-    /// What requests are recognised by.
-    pub(super) const fn hash_key(&self) -> Option<&HashKey> {
-        self.balance.key.as_ref()
+    fn reserve_own(&self, seat: usize, now: Duration) -> Option<(usize, Arc<ServerState>)> {
+        let server = self.servers.get(seat).filter(|server| server.keeps_its_own(now))?;
+        let has_room = server.state.standing.begin_below(server.requests_max);
+        has_room.then(|| (seat, Arc::clone(&server.state)))
+    }
+
+    /// Whether anybody may be asked, with room or without.
+    fn has_somebody(&self, wish: Wish, now: Duration) -> bool {
+        let own = wish.seat.and_then(|seat| self.servers.get(seat));
+        own.is_some_and(|server| server.keeps_its_own(now)) || self.members(now).next().is_some()
+    }
+
+    /// Whether a server would go on with somebody who had it before.
+    pub(super) fn keeps(&self, seat: usize) -> bool {
+        self.servers.get(seat).is_some_and(|server| server.keeps_its_own(self.state.now()))
+    }
+
+    /// What requests are recognised by, if it is balanced by that.
+    #[must_use]
+    pub fn hash_key(&self) -> Option<&HashKey> {
+        self.plan.config.balance.key.as_ref()
     }
 
     fn reserve(&self, ask: &Ask, tried: &[usize]) -> Option<(usize, Arc<ServerState>)> {
         loop {
             let candidates = self.candidates(ask.now, tried);
-            let index = self.state.balancer.pick(self.balance.algorithm, candidates, ask)?;
+            let index = self.state.balancer.pick(self.plan.config.balance.algorithm, candidates, ask)?;
             let server = self.servers.get(index)?;
             // Somebody else may have taken the last room since; then another is picked.
             if server.state.standing.begin_below(server.requests_max) {
@@ -296,7 +378,7 @@ impl Pool {
 
     /// Who takes part.
     fn members(&self, now: Duration) -> impl Iterator<Item = (usize, &Member)> + Clone {
-        let tier = self.balance.tiers.tier(self.servers.iter().map(|server| server.standby(now)));
+        let tier = self.plan.config.balance.tiers.tier(self.servers.iter().map(|server| server.standby(now)));
         let takes_part = move |server: &Member| server.effective_weight() > 0 && tier.has(server.standby(now));
         self.servers.iter().enumerate().filter(move |(_, server)| takes_part(server))
     }
@@ -306,7 +388,8 @@ impl Pool {
         let members = self.members(now).filter(move |(index, server)| server.has_room() && !tried.contains(index));
         members.map(move |(index, server)| {
             let standing = &server.state.standing;
-            let weight = ramped(server.effective_weight(), standing.risen_for(now), self.balance.slow_start);
+            let weight =
+                ramped(server.effective_weight(), standing.risen_for(now), self.plan.config.balance.slow_start);
             Candidate { index, weight, standing }
         })
     }
@@ -343,5 +426,33 @@ impl Pool {
         let middle = others.get(others.len() / 2);
         let own = self.servers.get(index).and_then(average);
         own.zip(middle).is_some_and(|(own, middle)| own.saturating_mul(100) > middle.saturating_mul(percent))
+    }
+}
+
+impl Plan {
+    /// The servers that there are now.
+    fn members(&self, servers: &Servers, metrics: &Metrics) -> Box<[Member]> {
+        let seated = self.config.servers.iter().flat_map(|server| {
+            servers.seated(&self.config.name, server, &self.own).into_iter().map(move |seat| (server, seat))
+        });
+        seated.map(|(server, seat)| self.member(server, &seat, servers, metrics)).collect()
+    }
+
+    fn member(&self, server: &config::Server, seat: &Seated, servers: &Servers, metrics: &Metrics) -> Member {
+        let config = &self.config;
+        let state = servers.server((&config.name, &seat.name, &seat.address), metrics);
+        let followed = |it: &Followed| servers.server((&it.pool, &it.name, &it.address), metrics);
+        let requests_max = server.requests_max.unwrap_or(config.limits.requests_per_server);
+        // Over HTTP/1.1 each request has a connection of its own.
+        let connections_max = if config.speaks_h2 { u32::MAX } else { config.limits.connections };
+        Member {
+            tags: self.sticky.as_ref().map(|sticky| sticky.tags(&state)).unwrap_or_default(),
+            state,
+            configured_weight: server.weight.saturating_mul(seat.share).div_ceil(100),
+            is_backup: server.is_backup || seat.is_backup,
+            requests_max: requests_max.min(connections_max),
+            followed: server.follows.as_ref().map(followed),
+            is_trusted: config.health.is_none() && server.follows.is_none(),
+        }
     }
 }

@@ -1,11 +1,15 @@
 //! What is known of servers and pools, which outlives generations.
 
+use super::dial::Connections;
+use super::discovery::{Answers, Seated, Seats};
 use super::health::Health;
 use super::mode::{Mode, Said};
 use super::queue::Queue;
-use crate::balance::{Balancer, Seed, Standing};
+use crate::balance::{Balancer, Seed, Standing, number};
+use crate::config::{self, Location};
 use crate::metrics::{self, Metrics};
 use crate::name::{PoolName, ServerName};
+use crate::network::{Address, can_be_dialled, leads_to};
 use crate::resilience::{Breaker, Budget, Outlier};
 use parking_lot::Mutex;
 use std::{
@@ -13,7 +17,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,7 +30,7 @@ pub struct ServerState {
     /// Its name.
     pub name: ServerName,
     /// Its address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What its checks say.
     pub health: Health,
     /// What balancing knows of it.
@@ -37,8 +41,13 @@ pub struct ServerState {
     pub metrics: metrics::Server,
     /// What an operator has said.
     said: Said,
+    /// When its certificate expires, as far as it was seen.
+    pub(super) certificate_ends: AtomicI64,
+    /// The connections to it.
+    pub(super) connections: Arc<Connections>,
     /// What its agent has said; the weight is a share of the other's, in percent.
     pub(super) told: Said,
+    id: u64,
     began: Instant,
 }
 
@@ -91,6 +100,16 @@ impl ServerState {
         self.began.elapsed()
     }
 
+    /// How many connections to it are open.
+    pub fn connections(&self) -> u32 {
+        self.connections.count()
+    }
+
+    /// A number of its own.
+    pub(super) const fn id(&self) -> u64 {
+        self.id
+    }
+
     /// It has become healthy.
     pub(super) fn rises(&self) {
         self.standing.rises(self.now());
@@ -136,12 +155,14 @@ impl PoolState {
     }
 }
 
-type Key = (PoolName, ServerName, SocketAddr);
+type Key = (PoolName, ServerName, Address);
 
 /// Where the state of servers and pools lives between generations.
 #[derive(Debug)]
 pub struct Servers {
     memory: Mutex<Memory>,
+    /// What DNS has said.
+    pub(super) answers: Arc<Answers>,
     began: Instant,
 }
 
@@ -149,11 +170,13 @@ pub struct Servers {
 struct Memory {
     servers: HashMap<Key, Arc<ServerState>>,
     pools: HashMap<PoolName, Arc<PoolState>>,
+    /// Who was found for an entry of a pool.
+    seats: HashMap<(PoolName, ServerName), Seats>,
 }
 
 impl Default for Servers {
     fn default() -> Self {
-        Self { memory: Mutex::default(), began: Instant::now() }
+        Self { memory: Mutex::default(), answers: Arc::default(), began: Instant::now() }
     }
 }
 
@@ -161,23 +184,26 @@ impl Servers {
     /// The state of a server, as it was left, or of a new one.
     pub(super) fn server(
         &self,
-        (pool, name, address): (&PoolName, &ServerName, SocketAddr),
+        (pool, name, address): (&PoolName, &ServerName, &Address),
         metrics: &Metrics,
     ) -> Arc<ServerState> {
-        let state = || ServerState {
+        let state = |handles: metrics::Server| ServerState {
             pool: pool.clone(),
             name: name.clone(),
-            address,
+            address: address.clone(),
+            id: number(format!("{pool}/{name}/{address}").as_bytes()),
+            certificate_ends: AtomicI64::new(i64::MAX),
+            connections: Arc::new(Connections::new(handles.connections.clone())),
             health: Health::unknown(),
             standing: Standing::new(Seed::of(name.as_str())),
             outlier: Outlier::default(),
-            metrics: metrics.server(pool, name),
+            metrics: handles,
             said: Said::default(),
             told: Said::default(),
             began: self.began,
         };
-        let key = (pool.clone(), name.clone(), address);
-        Arc::clone(self.memory.lock().servers.entry(key).or_insert_with(|| Arc::new(state())))
+        let key = (pool.clone(), name.clone(), address.clone());
+        Arc::clone(self.memory.lock().servers.entry(key).or_insert_with(|| Arc::new(state(metrics.server(pool, name)))))
     }
 
     /// The state of a pool, as it was left, or of a new one.
@@ -197,10 +223,44 @@ impl Servers {
         Arc::clone(self.memory.lock().pools.entry(name.clone()).or_insert_with(|| Arc::new(state())))
     }
 
-    /// Forgets what no generation and no request knows any more.
-    pub(super) fn forget_the_gone(&self) {
+    /// The servers of an entry of a pool: the one that it names, or those that were found, without our own addresses.
+    pub(super) fn seated(&self, pool: &PoolName, entry: &config::Server, own: &[SocketAddr]) -> Vec<Seated> {
+        let (question, max) = match &entry.location {
+            Location::Fixed(address) => return vec![Seated::alone(entry.name.clone(), address.clone())],
+            Location::Found { question, max } => (question, *max),
+        };
+        let is_theirs = |address| can_be_dialled(address) && !own.iter().any(|ours| leads_to(address, *ours));
+        let found = self.answers.get(question);
+        let found: Vec<_> = found.iter().filter(|found| is_theirs(found.address)).collect();
+        let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
         let mut memory = self.memory.lock();
-        memory.servers.retain(|_, server| Arc::strong_count(server) > 1);
+        let seats = memory.seats.entry((pool.clone(), entry.name.clone())).or_default();
+        seats.seat(&addresses, max.unwrap_or(1));
+        let seated = seats.seated().filter_map(|(number, address)| {
+            let found = found.iter().find(|found| found.address == address)?;
+            let name = if max.is_some() { entry.name.numbered(number)? } else { entry.name.clone() };
+            Some(Seated { name, address: Address::Socket(address), share: found.share, is_backup: found.is_backup })
+        });
+        seated.collect()
+    }
+
+    /// Forgets what no generation and no request knows any more.
+    pub fn forget_the_gone(&self, metrics: &Metrics) {
+        let mut memory = self.memory.lock();
+        let mut gone = Vec::new();
+        memory.servers.retain(|(pool, name, _), server| {
+            let stays = Arc::strong_count(server) > 1;
+            if !stays {
+                gone.push((pool.clone(), name.clone()));
+            }
+            stays
+        });
+        for (pool, name) in gone {
+            // Another server may have taken the name.
+            if !memory.servers.values().any(|server| server.pool == pool && server.name == name) {
+                metrics.forget_server(&pool, &name);
+            }
+        }
         memory.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
     }
 }

@@ -11,9 +11,11 @@ use std::{fmt, sync::Arc};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// The TLS of a pool.
+#[derive(Clone)]
 pub struct OriginTls {
     ca: Arc<[WrappedX509]>,
     client: Option<Arc<CertKey>>,
+    config: Arc<ClientConfig>,
     sni: String,
     profile: Digest,
 }
@@ -58,40 +60,59 @@ impl OriginTls {
         }
         let mut parts: Vec<(&str, Vec<u8>)> = vec![("sni", sni.into())];
         parts.extend(ca.iter().map(|der| ("ca", der.to_vec())));
+        let mut own = None;
         let client = match client {
             Some((chain, key)) => {
                 parts.extend(chain.iter().map(|der| ("client", der.to_vec())));
                 parts.push(("key", key.secret_der().to_vec()));
                 let ders = chain.iter().map(|der| der.to_vec()).collect();
                 let secret = key.secret_der().to_vec();
-                may_show(roots, chain, key)?;
+                own = Some((chain, key));
                 Some(Arc::new(CertKey::new(ders, secret)))
             }
             None => None,
         };
+        let config = Arc::new(configure(roots, own)?);
         let parts: Vec<_> = parts.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
         let profile = Digest::of(&parts);
         let ca = ca.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect();
-        Ok(Self { ca, client, sni: sni.to_owned(), profile })
+        Ok(Self { ca, client, config, sni: sni.to_owned(), profile })
     }
 
-    /// Has a peer use it. Connections are kept apart by all of it: Pingora's own key leaves out the CA, and knows a
-    /// certificate by its serial number only.
+    /// What tells it from others. Connections are kept apart by all of it: Pingora's own key leaves out the CA, and knows
+    /// a certificate by its serial number only.
+    pub(super) const fn profile(&self) -> Digest {
+        self.profile
+    }
+
+    /// The name that servers must have.
+    pub(super) fn sni(&self) -> &str {
+        &self.sni
+    }
+
+    /// What we speak TLS with where the library does not.
+    pub(super) fn client(&self, speaks_h2: bool) -> Arc<ClientConfig> {
+        let protocol: &[u8] = if speaks_h2 { b"h2" } else { b"http/1.1" };
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    }
+
+    /// Has a peer use it.
     pub(super) fn apply(&self, peer: &mut HttpPeer) {
         peer.sni.clone_from(&self.sni);
         peer.options.ca = Some(Arc::clone(&self.ca));
         peer.client_cert_key.clone_from(&self.client);
-        peer.group_key = self.profile.short();
     }
 }
 
-fn may_show(
-    roots: RootCertStore,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-) -> Result<(), BadOriginTls> {
+/// What we speak TLS with where the library does not.
+fn configure(roots: RootCertStore, client: Option<Chain>) -> Result<ClientConfig, BadOriginTls> {
     let unusable = |_: rustls::Error| BadOriginTls::Client;
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?.with_root_certificates(roots);
-    builder.with_client_auth_cert(chain, key).map(drop).map_err(unusable)
+    match client {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(unusable),
+        None => Ok(builder.with_no_client_auth()),
+    }
 }

@@ -1,11 +1,20 @@
 //! How the servers of a pool are reached.
 
+use super::dial::Dial;
+use super::server::ServerState;
 use super::tls::OriginTls;
-use crate::config;
+use crate::config::{self, Introduction};
+use crate::network::proxy_protocol;
+use bytes::Bytes;
 use http::HeaderName;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 /// How the servers of a pool are reached.
 #[derive(Debug, PartialEq)]
@@ -14,19 +23,42 @@ pub(super) struct Way {
     pub(super) tls: Option<OriginTls>,
     pub(super) timeouts: config::Timeouts,
     pub(super) trailers: Arc<[HeaderName]>,
+    /// How each connection begins, if the client is introduced.
+    pub(super) introduction: Option<Introduction>,
+    /// How many connections a server may have.
+    pub(super) connections_max: u32,
+}
+
+/// For whom a connection is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Purpose {
+    /// It may be quiet for as long as a tunnel.
+    pub is_long: bool,
+    /// The client's address, and ours that he came to.
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// Requests at once on one HTTP/2 connection to a server.
 const STREAMS_MAX: usize = 100;
 
 impl Way {
-    /// The way to a server, every timeout set. What `is_long` may be quiet for as long as a tunnel.
-    pub(super) fn to(&self, address: SocketAddr, is_long: bool) -> HttpPeer {
-        let mut peer = HttpPeer::new(address, self.tls.is_some(), String::new());
+    /// The way to a server, every timeout set.
+    ///
+    /// # Errors
+    /// If the address can be none.
+    pub(super) fn to(&self, server: &Arc<ServerState>, purpose: Purpose) -> pingora::Result<HttpPeer> {
+        let mut peer = match &server.address {
+            crate::network::Address::Socket(address) => HttpPeer::new(*address, self.tls.is_some(), String::new()),
+            crate::network::Address::Unix(path) => {
+                HttpPeer::new_uds(&path.to_string_lossy(), self.tls.is_some(), String::new())?
+            }
+        };
         if let Some(tls) = &self.tls {
             tls.apply(&mut peer);
         }
-        let between = if is_long { self.timeouts.tunnel } else { self.timeouts.between_bytes };
+        let introduction = self.introduction.map(|version| introduction(version, purpose.addresses));
+        peer.group_key = self.kind_of_connection(server, introduction.as_deref());
+        let between = if purpose.is_long { self.timeouts.tunnel } else { self.timeouts.between_bytes };
         let options = &mut peer.options;
         options.alpn = if self.speaks_h2 { ALPN::H2 } else { ALPN::H1 };
         options.max_h2_streams = STREAMS_MAX;
@@ -35,6 +67,37 @@ impl Way {
         options.read_timeout = Some(between);
         options.write_timeout = Some(self.timeouts.between_bytes);
         options.idle_timeout = Some(self.timeouts.idle);
-        peer
+        options.custom_l4 = Some(Arc::new(Dial {
+            connections: Arc::clone(&server.connections),
+            connections_max: self.connections_max,
+            timeout: self.timeouts.connect,
+            introduction,
+        }));
+        Ok(peer)
+    }
+
+    /// Only a connection of the same kind is used again: with the same TLS, introduced for the same client, and begun in
+    /// the same span of time, so that none is used for longer than its lifetime.
+    fn kind_of_connection(&self, server: &ServerState, introduction: Option<&[u8]>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.tls.as_ref().map(OriginTls::profile).hash(&mut hasher);
+        introduction.hash(&mut hasher);
+        self.span(server).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The span of time that it is for a server. Each has spans of its own, so that not all connect anew at once.
+    fn span(&self, server: &ServerState) -> u128 {
+        let lifetime = self.timeouts.lifetime.as_nanos().max(1);
+        let offset = Duration::from_nanos(server.id()).as_nanos() % lifetime;
+        server.now().as_nanos().saturating_add(offset) / lifetime
+    }
+}
+
+/// What a connection begins with.
+fn introduction(version: Introduction, addresses: Option<(SocketAddr, SocketAddr)>) -> Bytes {
+    match version {
+        Introduction::V1 => proxy_protocol::write_text(addresses).into(),
+        Introduction::V2 => proxy_protocol::write_binary(addresses).into(),
     }
 }

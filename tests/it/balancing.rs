@@ -93,6 +93,14 @@ async fn the_same_key_leads_to_the_same_server(by: &str, ask: fn(&str) -> Ask) {
 }
 
 #[tokio::test]
+async fn a_workload_is_a_key_too() {
+    let servers = "    servers: [{ name: a, address: '@a' }, { name: b, address: '@b' }, { name: c, address: '@c' }]\n";
+    let pool = format!("    balance: hash\n    hash: {{ by: workload }}\n{servers}");
+    let world = Pools::new().await.world(&pool, 3).await;
+    assert_eq!(answers(&world, 9).await.len(), 1, "one who calls, one server");
+}
+
+#[tokio::test]
 async fn requests_without_the_key_go_in_turn() {
     let servers = "    servers: [{ name: a, address: '@a' }, { name: b, address: '@b' }]\n";
     let hash = format!("    balance: hash\n    hash: {{ by: 'header:x-user' }}\n{servers}");

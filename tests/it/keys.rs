@@ -117,6 +117,28 @@ const EFFECTS: &[(&str, &str)] = &[
     ("pools.*.health.http.headers", "a_check_sends_what_it_is_told"),
     ("pools.*.health.http.body", "a_check_sends_what_it_is_told"),
     ("pools.*.health.http.contains", "a_checks_body_is_looked_at"),
+    ("pools.*.servers_file", "a_file_of_servers_is_followed"),
+    ("pools.*.servers[].srv", "a_service_tells_ports_weights_and_backups"),
+    ("pools.*.servers[].max", "who_stays_keeps_his_name_and_what_is_known_of_him"),
+    ("pools.*.servers[].max_requests", "a_server_may_take_less_than_the_others"),
+    ("pools.*.sticky", "who_comes_again_finds_his_server"),
+    ("pools.*.sticky.cookie", "the_cookie_is_safe_and_no_cache_keeps_it"),
+    ("pools.*.sticky.keys", "one_key_replaces_the_other"),
+    ("pools.*.sticky.keys[].secret", "a_broken_key_is_named"),
+    ("pools.*.sticky.keys[].created", "the_age_of_a_key_is_told"),
+    ("pools.*.sticky.lifetime", "a_cookie_is_renewed_and_grows_old"),
+    ("pools.*.sticky.same_site", "other_sites_may_be_let_in"),
+    ("pools.*.proxy_protocol", "a_connection_begins_with_the_clients_address"),
+    ("pools.*.timeouts.lifetime", "a_connection_has_its_lifetime"),
+    ("pools.*.max_connections", "a_server_has_only_so_many_connections"),
+    ("pools.*.check", "a_check_may_be_shared"),
+    ("checks", "a_check_may_be_shared"),
+    ("dns", "a_name_is_looked_up_again_and_again"),
+    ("dns.resolvers", "a_resolver_that_is_silent_is_passed_over"),
+    ("dns.timeout", "the_last_good_answer_counts"),
+    ("dns.ttl_min", "an_answer_counts_for_its_time"),
+    ("dns.ttl_max", "an_answer_counts_for_its_time"),
+    ("pools.*.health.certificate_ends_in", "a_certificate_that_ends_soon_fails_its_check"),
     ("pools.*.health.http.matches", "a_checks_body_is_looked_at"),
     ("pools.*.health.tcp", "a_tcp_check"),
     ("pools.*.health.tcp.send", "a_tcp_check"),
@@ -202,7 +224,9 @@ fn collect(root: &Value, schema: &Value, path: &str, keys: &mut BTreeSet<String>
         collect(root, &schema["items"], &format!("{path}[]"), keys);
     }
     if schema["additionalProperties"].is_object() {
-        collect(root, &schema["additionalProperties"], &format!("{path}.*"), keys);
+        // What is shared by name is the same as what stands in a pool.
+        let path = if path == "checks" { "pools.*.health".to_owned() } else { format!("{path}.*") };
+        collect(root, &schema["additionalProperties"], &path, keys);
     }
 }
 

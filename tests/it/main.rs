@@ -8,7 +8,9 @@
 mod balancing;
 mod checks;
 mod cli;
+mod connecting;
 mod demo;
+mod discovery;
 mod docs;
 mod door;
 mod effects;
@@ -24,6 +26,7 @@ mod proxying;
 mod queueing;
 mod readme;
 mod reload;
+mod stickiness;
 mod support;
 mod uploads;
 mod worker;

@@ -188,6 +188,27 @@ async fn a_check_speaks_as_its_pool_does() {
     assert_eq!(world.ask(&get()).await.status, 200);
 }
 
+#[test_case("7d", "up"; "it lasts")]
+#[test_case("14d", "down"; "it does not")]
+#[tokio::test]
+async fn a_certificate_that_ends_soon_fails_its_check(lasts: &str, health: &str) {
+    let ca = Ca::new(NOW);
+    let speaks =
+        Speaks { tls: Some(tls(&ca.server_for_days("orders.internal", 10), None, &[])), h2: false, kind: "text/plain" };
+    let pool = format!(
+        "    tls: {{ ca: [origin-ca.pem], sni: orders.internal }}\n    \
+         health: {{ tcp: {{}}, interval: 10ms, fall: 1, certificate_ends_in: {lasts} }}\n"
+    );
+    let world = before(site(&ca).await, &origin(speaks).await, &pool);
+    let seen = "belay_server_certificate_not_after_timestamp_seconds{pool=\"shop\",server=\"a\"} ";
+    settled("its certificate is seen", || world.metrics().contains(seen)).await;
+    let is_so = || {
+        let pools: Vec<_> = world.live.snapshot().pools.iter().collect();
+        pools.iter().all(|pool| pool.servers[0].state.health.word() == health)
+    };
+    settled("the check has judged it", is_so).await;
+}
+
 /// A request over HTTP/2: its status, `x-te` and trailers.
 async fn grpc(world: &World, kind: &str) -> (u16, String, Vec<String>) {
     let stream = world.connect(Some("checkout"), &[b"h2"]).await;

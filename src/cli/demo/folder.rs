@@ -5,8 +5,8 @@ use super::pki::{Ca, Issued};
 use crate::cli::token::{Environment, Identity};
 use crate::config;
 use crate::config::document::{
-    Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Document, DurationText, Edge,
-    Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
+    Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Dns, Document, DurationText,
+    Edge, Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
     ProfileName, Queue, Retry, Role, Route, Server, ShareText, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
@@ -158,6 +158,8 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             route(("status", "/status"), None, Allow::Word("public".into())),
         ],
         pools: named([("shop", pool([("a", a), ("b", b)]))]),
+        checks: BTreeMap::new(),
+        dns: Dns::default(),
         audit: Audit { file: "audit.jsonl".into() },
         admin: Some(Admin { http: Some("127.0.0.1:0".into()), socket: Some("admin.sock".into()) }),
         history: Some(History { dir: "history".into() }),
@@ -223,7 +225,10 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
 fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
     let server = |(name, address): (&str, SocketAddr)| Server {
         name: name.into(),
-        address: address.to_string(),
+        address: Some(address.to_string()),
+        srv: None,
+        max: None,
+        max_requests: None,
         weight: 100,
         follows: None,
         backup: false,
@@ -245,7 +250,9 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         backups_below: ShareText("1%".into()),
         panic_below: ShareText("0%".into()),
         slow_start: time("0s"),
+        check: None,
         agent: None,
+        max_connections: None,
         max_requests: None,
         max_requests_in_all: None,
         queue: Queue::default(),
@@ -253,6 +260,9 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         outliers: None,
         breaker: None,
         servers: servers.into(),
+        servers_file: None,
+        sticky: None,
+        proxy_protocol: None,
         http: 1,
         tls: None,
         trailers: Vec::new(),
@@ -265,6 +275,7 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
             fast_interval: None,
             down_interval: None,
             starts_healthy: false,
+            certificate_ends_in: None,
             timeout: time("2s"),
             rise: 1,
             fall: 3,

@@ -97,7 +97,7 @@ fn announce(demo: &Demo, live: &Live, json: bool) {
     let terminal = Terminal::new();
     let deadline = Instant::now() + HEALTHY_WITHIN;
     let all_healthy =
-        || live.snapshot().pools.iter().flat_map(|pool| &pool.servers).all(|server| server.state.health.is_up());
+        || live.snapshot().pools.iter().all(|pool| pool.servers.iter().all(|server| server.state.health.is_up()));
     while !all_healthy() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
     }

@@ -71,6 +71,7 @@ fn key(text: &str, facts: &Facts<'_>) -> Result<HashKey, (String, &'static str)>
     match kind {
         "address" if text == kind => Ok(HashKey::Address),
         "path" if text == kind => Ok(HashKey::Path),
+        "workload" if text == kind => Ok(HashKey::Workload),
         "header" if !name.is_empty() => {
             let no_header = |_| (format!("`{name}` is no header"), "for example header:x-user");
             name.parse::<HeaderName>().map(HashKey::Header).map_err(no_header)
@@ -82,7 +83,7 @@ fn key(text: &str, facts: &Facts<'_>) -> Result<HashKey, (String, &'static str)>
             Err((format!("no workload may assert `{name}`"), "name it in `may_assert` of a workload"))
         }
         _ => {
-            let hint = "address, path, header:NAME, cookie:NAME, query:NAME or claim:NAME";
+            let hint = "address, path, workload, header:NAME, cookie:NAME, query:NAME or claim:NAME";
             Err((format!("`{text}` is nothing to recognise a request by"), hint))
         }
     }

@@ -1,7 +1,7 @@
 //! `pools.*.health`.
 
 use super::Check;
-use crate::config::document::{Agent, Health, HttpCheck};
+use crate::config::document::{Agent, Document, Health, HttpCheck, Pool};
 use crate::config::fault::Fault;
 use crate::config::model::{self, AgentCheck, CheckKind, Expression, HealthCheck};
 use crate::config::node::Place;
@@ -15,7 +15,29 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 
-pub(super) fn check(check: &mut Check<'_>, health: &Health, speaks_h2: bool, place: &Place) -> Option<HealthCheck> {
+const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The check of a pool: its own, or the one that it names.
+pub(super) fn of_pool(check: &mut Check<'_>, document: &Document, pool: &Pool, place: &Place) -> Option<HealthCheck> {
+    let Some(name) = &pool.check else {
+        return self::check(check, pool.health.as_ref()?, pool, &place.key("health"));
+    };
+    if pool.health.is_some() {
+        check.fault(
+            Fault::new(&place.key("check"), "the pool has a check of its own, too").at_key().hint("take `health` out"),
+        );
+        return None;
+    }
+    let Some(health) = document.checks.get(name) else {
+        let fault = Fault::new(&place.key("check"), format!("there is no check `{name}`"));
+        check.fault(fault.did_you_mean(name, document.checks.keys().map(String::as_str)));
+        return None;
+    };
+    self::check(check, health, pool, &Place::root().key("checks").key(name))
+}
+
+fn check(check: &mut Check<'_>, health: &Health, pool: &Pool, place: &Place) -> Option<HealthCheck> {
     let interval = check.duration(&health.interval.0, &place.key("interval"), INTERVALS);
     let mut other = |key: &str, text: Option<&String>| match text {
         Some(text) => check.duration(text, &place.key(key), INTERVALS),
@@ -24,8 +46,18 @@ pub(super) fn check(check: &mut Check<'_>, health: &Health, speaks_h2: bool, pla
     let fast_interval = other("fast_interval", health.fast_interval.as_ref().map(|text| &text.0));
     let down_interval = other("down_interval", health.down_interval.as_ref().map(|text| &text.0));
     let timeout = check.duration(&health.timeout.0, &place.key("timeout"), MILLISECOND..=MINUTE);
+    let certificate_ends_in = match &health.certificate_ends_in {
+        Some(_) if pool.tls.is_none() => {
+            let fault = Fault::new(&place.key("certificate_ends_in"), "the pool's servers have no TLS").at_key();
+            check.fault(fault.hint("give the pool `tls`"));
+            None
+        }
+        Some(text) => check.duration(&text.0, &place.key("certificate_ends_in"), HOUR..=YEAR),
+        None => Some(Duration::ZERO),
+    };
     Some(HealthCheck {
-        kind: kind(check, health, speaks_h2, place)?,
+        kind: kind(check, health, pool.http == 2, place)?,
+        certificate_ends_in: certificate_ends_in?,
         interval: interval?,
         fast_interval: fast_interval?,
         down_interval: down_interval?,

@@ -7,11 +7,12 @@ mod health;
 mod listeners;
 mod pools;
 mod routes;
+mod servers;
 
-use super::document::Document;
+use super::document::{self, Document};
 use super::fault::Fault;
 use super::filter::FilterKind;
-use super::model::Config;
+use super::model::{Config, Server};
 use super::node::{Node, Place};
 use super::value::{self, BadReference};
 use crate::generation::Digest;
@@ -58,7 +59,8 @@ pub(super) fn check(
     let pools = pools::check(&mut check, document);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads };
     let routes = routes::check(&mut check, &world);
-    pools::not_our_own(&mut check, document, admin_http);
+    servers::not_our_own(&mut check, document, admin_http);
+    let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
     let tokens = tokens?;
     Some(Config {
         text_digest: Digest::of(&[("config", context.text.as_bytes())]),
@@ -72,12 +74,19 @@ pub(super) fn check(
         workloads,
         routes,
         pools,
+        dns: dns?,
         audit_file: check.path(&document.audit.file),
         admin_http,
         admin_socket: document.admin.as_ref().and_then(|admin| admin.socket.as_ref()).map(|path| check.path(path)),
         log: document.log.clone(),
         history_dir: document.history.as_ref().map(|history| check.path(&history.dir)),
     })
+}
+
+/// Checks servers that stand in a file of their own.
+pub(super) fn servers(servers: &[document::Server], context: &Context<'_>, faults: &mut Vec<Fault>) -> Vec<Server> {
+    let mut check = Check { context: *context, faults };
+    servers::check(&mut check, None, servers, &Place::root())
 }
 
 /// Collects faults on the way.
@@ -196,7 +205,7 @@ impl Check<'_> {
     fn address(&mut self, text: &str, place: &Place) -> Option<SocketAddr> {
         let fault = |_not_an_address| {
             let fault = Fault::new(place, format!("`{text}` is no address with a port"));
-            fault.hint("for example 10.0.0.1:8080 or [::1]:8080; names are not looked up yet")
+            fault.hint("for example 10.0.0.1:8080 or [::1]:8080; a name is none here")
         };
         self.take(text.parse().map_err(fault))
     }

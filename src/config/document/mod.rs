@@ -3,6 +3,7 @@
 mod amount;
 mod listener;
 mod pool;
+mod server;
 
 pub use amount::{DurationText, RateText, ShareText, SizeText};
 pub use listener::{
@@ -11,8 +12,9 @@ pub use listener::{
 };
 pub use pool::{
     Agent, Balance, Breaker, ClientCertificate, GrpcCheck, Hash, Health, HttpCheck, OriginTls, Outliers, Pool, Queue,
-    Retry, RetryMethods, RetryOn, RetryWord, Server, TcpCheck, Timeouts,
+    Retry, RetryMethods, RetryOn, RetryWord, TcpCheck, Timeouts,
 };
+pub use server::{Dns, Introduction, SameSite, Server, Sticky, StickyKey};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -49,6 +51,12 @@ pub struct Document {
     /// Servers that do the same job, by name.
     #[schemars(extend("minProperties" = 1))]
     pub pools: BTreeMap<String, Pool>,
+    /// Checks that several pools use, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, Health>,
+    /// How names of servers are looked up.
+    #[serde(default)]
+    pub dns: Dns,
     /// The audit log.
     pub audit: Audit,
     /// What operators read.

@@ -1,6 +1,7 @@
 //! `pools`: servers, how they are chosen, and what is done when they fail.
 
 use super::amount::{DurationText, ShareText};
+use super::server::{Introduction, Server, Sticky};
 use super::time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,8 +32,19 @@ pub struct Pool {
     #[serde(default = "no_time")]
     pub slow_start: DurationText,
     /// The servers.
-    #[schemars(length(min = 1, max = 1000))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
     pub servers: Vec<Server>,
+    /// A file with more servers, in YAML or JSON: a list as in `servers`. It is followed: a change of it counts at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub servers_file: Option<String>,
+    /// Who comes again is sent to the server that he had before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Each connection to a server begins with the client's address, in that version of the PROXY protocol. It is used
+    /// for requests of the same address only. Needs `http: 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Introduction>,
     /// The version of HTTP that they speak: 1, or 2 (with TLS, or without it as h2c by prior knowledge).
     #[serde(default = "http_1")]
     #[schemars(range(min = 1, max = 2))]
@@ -51,6 +63,9 @@ pub struct Pool {
     /// How a server shows that it is well. Without it every server counts as healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// The same by the name of one of `checks`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
     /// Agents beside the servers, which say how these are in HAProxy's text protocol: `up`, `down`, `ready`, `drain`,
     /// `maint`, and a share of the weight such as `75%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -63,6 +78,11 @@ pub struct Pool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_requests_in_all: Option<u32>,
+    /// How many connections each server may have at once: 1 to 1000000. Over HTTP/1.1 no more requests are sent than fit,
+    /// and the others wait; where idle ones of other listeners or clients take the place, another server is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<u32>,
     /// How requests wait while no server has room.
     #[serde(default)]
     pub queue: Queue,
@@ -130,7 +150,8 @@ pub enum Balance {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hash {
-    /// `address` (the client's), `path`, `header:NAME`, `cookie:NAME`, `query:NAME`, or `claim:NAME` (a fact of the token).
+    /// `address` (the client's), `path`, `header:NAME`, `cookie:NAME`, `query:NAME`, `workload` (who calls), or `claim:NAME` (a
+    /// fact of the token).
     /// Requests without it go in turn.
     pub by: String,
     /// The most that a server may work on, compared with its share of all requests at once: 100% to 1000%. What is more
@@ -156,30 +177,6 @@ fn no_time() -> DurationText {
     time("0s")
 }
 
-const fn usual_weight() -> u32 {
-    100
-}
-
-/// A server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Server {
-    /// Its name, in metrics and in the audit log.
-    pub name: String,
-    /// Its address with port, for example `10.0.0.1:8080`.
-    pub address: String,
-    /// Its share of requests, compared with the others': 0 (none) to 256.
-    #[serde(default = "usual_weight")]
-    #[schemars(range(min = 0, max = 256))]
-    pub weight: u32,
-    /// A server of another pool, `POOL/SERVER`, whose health counts as this one's; this one is not checked then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub follows: Option<String>,
-    /// Whether it only takes part while too few others are healthy (`backups_below`).
-    #[serde(default)]
-    pub backup: bool,
-}
-
 /// How long to wait for a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -190,6 +187,8 @@ pub struct Timeouts {
     pub between_bytes: DurationText,
     /// That an unused connection is kept: 1s to 1h.
     pub idle: DurationText,
+    /// After which a connection is not used for new requests any more, however busy it was: 1s to 24h.
+    pub lifetime: DurationText,
     /// Instead of `between_bytes` for tunnels (WebSocket) and gRPC, which may be quiet for long, and for responses to
     /// requests with a body over HTTP/2: 1s to 24h.
     pub tunnel: DurationText,
@@ -197,7 +196,13 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: time("1s"), between_bytes: time("30s"), idle: time("60s"), tunnel: time("1h") }
+        Self {
+            connect: time("1s"),
+            between_bytes: time("30s"),
+            idle: time("60s"),
+            lifetime: time("1h"),
+            tunnel: time("1h"),
+        }
     }
 }
 
@@ -239,6 +244,10 @@ pub struct Health {
     #[schemars(default = "one_second")]
     #[serde(default = "one_second")]
     pub timeout: DurationText,
+    /// Over TLS: the check fails once the server's certificate ends within that time: 1h to 365d. Without it only one that
+    /// has expired fails. `belay_server_certificate_expiry_seconds` tells when it ends in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_ends_in: Option<DurationText>,
     /// Checks in a row that must pass before an unhealthy server is healthy: 1 to 100. The first of a new server counts
     /// alone.
     #[serde(default = "rise")]

@@ -3,6 +3,7 @@
 use super::{Algorithm, TYPE};
 use crate::generation::Digest;
 use crate::name::Kid;
+use crate::secret::Secret;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use base64::{
@@ -129,6 +130,14 @@ impl VerifyingKey {
         let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, self.algorithm.library());
         verified.unwrap_or(false)
     }
+}
+
+/// Reads a shared secret: the base64 of random bytes, in either alphabet.
+///
+/// # Errors
+/// [`BadKey::Secret`].
+pub fn read_secret(text: &str) -> Result<Secret, BadKey> {
+    secret(text).map(Secret::new)
 }
 
 fn secret(text: &str) -> Result<Vec<u8>, BadKey> {

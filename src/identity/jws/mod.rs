@@ -4,7 +4,7 @@
 
 mod key;
 
-pub use key::{BadKey, SigningKey, VerifyingKey};
+pub use key::{BadKey, SigningKey, VerifyingKey, read_secret};
 
 use super::thumbprint::sha256;
 use crate::name::Kid;

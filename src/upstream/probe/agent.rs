@@ -21,7 +21,8 @@ pub(super) async fn ask(
     agent: &AgentCheck,
     connector: &TransportConnector,
 ) -> Result<String, String> {
-    let address = SocketAddr::new(target.server.address.ip(), agent.port);
+    let host = target.server.address.ip().ok_or("a Unix socket has no agent beside it")?;
+    let address = SocketAddr::new(host, agent.port);
     let mut peer = HttpPeer::new(address, false, String::new());
     peer.options.connection_timeout = Some(agent.timeout);
     let mut stream = Box::pin(connector.new_stream(&peer)).await.map_err(said)?;

@@ -26,7 +26,7 @@ pub(super) async fn look(target: &Target<'_>, check: &HttpCheck, connector: &Con
     if !check.body.is_empty() {
         request.insert_header(header::CONTENT_LENGTH, check.body.len()).map_err(said)?;
     }
-    let (mut session, _reused) = Box::pin(connector.get_http_session(&target.peer())).await.map_err(said)?;
+    let (mut session, _reused) = Box::pin(connector.get_http_session(&target.peer()?)).await.map_err(said)?;
     let answer = converse(&mut session, request, check).await;
     session.shutdown().await;
     answer
@@ -72,7 +72,7 @@ pub(super) async fn look_grpc(target: &Target<'_>, service: &str, connector: &Co
     request.insert_header(header::HOST, target.server.address.to_string()).map_err(said)?;
     request.insert_header(header::CONTENT_TYPE, "application/grpc").map_err(said)?;
     request.insert_header(header::TE, HeaderValue::from_static("trailers")).map_err(said)?;
-    let (mut session, _reused) = Box::pin(connector.get_http_session(&target.peer())).await.map_err(said)?;
+    let (mut session, _reused) = Box::pin(connector.get_http_session(&target.peer()?)).await.map_err(said)?;
     let answer = converse_grpc(&mut session, request, service).await;
     session.shutdown().await;
     answer

@@ -1,6 +1,7 @@
 //! Active checks: one task a server, which runs from the generation that brings it to the one that does not.
 
 mod agent;
+mod certificate;
 mod http;
 mod tcp;
 
@@ -8,7 +9,7 @@ use super::health::Streak;
 use super::mode::Mode;
 use super::pool::{Pool, Pools};
 use super::server::ServerState;
-use super::way::Way;
+use super::way::{Purpose, Way};
 use crate::config::{AgentCheck, CheckKind, HealthCheck};
 use parking_lot::Mutex;
 use pingora::connectors::TransportConnector;
@@ -38,6 +39,8 @@ struct Running {
 enum Job {
     Check(HealthCheck),
     Agent(AgentCheck),
+    /// When its certificate expires.
+    Certificate,
 }
 
 impl Probes {
@@ -52,7 +55,8 @@ impl Probes {
     pub fn follow(&self, pools: &Pools) {
         let mut running = self.running.lock();
         let mut kept = Vec::new();
-        for (server, way, job) in pools.iter().flat_map(jobs) {
+        let pools: Vec<_> = pools.iter().collect();
+        for (server, way, job) in pools.iter().flat_map(|pool| jobs(pool)) {
             // An agent is asked in its own way.
             let is_agent = matches!(job, Job::Agent(_));
             let same = |probe: &Running| {
@@ -74,7 +78,7 @@ impl Probes {
                 probe.server.told.forget();
             }
         }
-        let unchecked = pools.iter().filter(|pool| pool.health.is_none()).flat_map(|pool| &pool.servers);
+        let unchecked = pools.iter().filter(|pool| pool.plan.config.health.is_none()).flat_map(|pool| &pool.servers);
         unchecked.for_each(|server| server.state.assume_up());
     }
 
@@ -83,6 +87,7 @@ impl Probes {
         let task = match job.clone() {
             Job::Check(check) => self.runtime.spawn(watch(state, Arc::clone(way), check, connectors)),
             Job::Agent(agent) => self.runtime.spawn(listen(state, Arc::clone(way), agent, connectors)),
+            Job::Certificate => self.runtime.spawn(certificate::follow(state, Arc::clone(way))),
         };
         Running { server: Arc::clone(server), way: Arc::clone(way), job, task: task.abort_handle() }
     }
@@ -91,9 +96,11 @@ impl Probes {
 /// What is done for a pool, server by server.
 fn jobs(pool: &Pool) -> impl Iterator<Item = (&Arc<ServerState>, &Arc<Way>, Job)> {
     let checked = pool.servers.iter().filter(|server| server.is_checked());
-    let checks = pool.health.iter().flat_map(move |check| checked.clone().map(|it| (it, Job::Check(check.clone()))));
-    let agents = pool.agent.iter().flat_map(|agent| pool.servers.iter().map(|it| (it, Job::Agent(agent.clone()))));
-    checks.chain(agents).map(|(server, job)| (&server.state, &pool.way, job))
+    let config = &pool.plan.config;
+    let checks = config.health.iter().flat_map(move |check| checked.clone().map(|it| (it, Job::Check(check.clone()))));
+    let agents = config.agent.iter().flat_map(|agent| pool.servers.iter().map(|it| (it, Job::Agent(agent.clone()))));
+    let certificates = pool.way.tls.iter().flat_map(|_| pool.servers.iter().map(|it| (it, Job::Certificate)));
+    checks.chain(agents).chain(certificates).map(|(server, job)| (&server.state, &pool.way, job))
 }
 
 /// What connects.
@@ -110,15 +117,15 @@ impl fmt::Debug for Connectors {
 
 /// What is looked at.
 struct Target<'a> {
-    server: &'a ServerState,
+    server: &'a Arc<ServerState>,
     way: &'a Way,
     timeout: Duration,
 }
 
 impl Target<'_> {
     /// The way there, no step of which may take longer than the check.
-    fn peer(&self) -> HttpPeer {
-        let mut peer = self.way.to(self.server.address, false);
+    fn peer(&self) -> Result<HttpPeer, String> {
+        let mut peer = self.way.to(self.server, Purpose::default()).map_err(http::said)?;
         let options = &mut peer.options;
         // A connection of its own for each check: one that leads nowhere any more must not fail all that follow.
         options.max_h2_streams = 1;
@@ -126,7 +133,7 @@ impl Target<'_> {
         options.total_connection_timeout = Some(self.timeout);
         options.read_timeout = Some(self.timeout);
         options.write_timeout = Some(self.timeout);
-        peer
+        Ok(peer)
     }
 }
 
@@ -144,6 +151,7 @@ async fn watch(server: Arc<ServerState>, way: Arc<Way>, check: HealthCheck, conn
         } else {
             let result = time::timeout(check.timeout, look(&target, &check.kind, &connectors)).await;
             let failure = result.map_or_else(|_| Some(format!("nothing within {:?}", check.timeout)), Result::err);
+            let failure = failure.or_else(|| certificate::fault(&server, check.certificate_ends_in));
             observe(&server, &mut streak, failure);
         }
         time::sleep(jittered(next_look(&check, &server, &streak))).await;

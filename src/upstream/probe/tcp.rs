@@ -11,7 +11,7 @@ const ANSWER_MAX: usize = 16 * 1024;
 
 /// Connects, over TLS where the pool has it, and compares the answer if one is expected.
 pub(super) async fn look(target: &Target<'_>, check: &TcpCheck, connector: &TransportConnector) -> Result<(), String> {
-    let mut stream = Box::pin(connector.new_stream(&target.peer())).await.map_err(said)?;
+    let mut stream = Box::pin(connector.new_stream(&target.peer()?)).await.map_err(said)?;
     let broken = |error: std::io::Error| error.kind().to_string();
     if !check.send.is_empty() {
         stream.write_all(check.send.as_bytes()).await.map_err(broken)?;

@@ -3,10 +3,12 @@
 mod binary;
 pub mod checks;
 mod client;
+pub mod dns;
 pub mod flood;
 mod parts;
 mod pki;
 pub mod pools;
+pub mod recorder;
 mod running;
 mod site;
 pub mod tunnel;

@@ -54,6 +54,16 @@ impl Ca {
         self.issue(vec![SanType::DnsName(host.try_into().unwrap())], ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// One that ends in so many days, by the real clock.
+    pub fn server_for_days(&self, host: &str, days: i64) -> Identity {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.use_authority_key_identifier_extension = true;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(1)).into();
+        params.not_after += time::Duration::days(days);
+        self.sign(params)
+    }
+
     pub fn workload(&self, id: &str) -> Identity {
         self.issue(vec![SanType::URI(id.try_into().unwrap())], ExtendedKeyUsagePurpose::ClientAuth)
     }

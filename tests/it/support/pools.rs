@@ -71,8 +71,13 @@ impl Pools {
 
     pub fn text(&self, usual: &str, pool: &str) -> String {
         let (before, _) = usual.split_once("pools:\n").unwrap();
-        let pool = self.addresses.iter().fold(pool.to_owned(), |pool, (mark, address)| pool.replace(mark, address));
+        let pool = self.addressed(pool);
         format!("{before}pools:\n  shop:\n{pool}audit: {{ file: audit.jsonl }}\n")
+    }
+
+    /// A text with addresses for their marks.
+    pub fn addressed(&self, text: &str) -> String {
+        self.addresses.iter().fold(text.to_owned(), |text, (mark, address)| text.replace(mark, address))
     }
 
     /// Serves as soon as so many servers are healthy.

@@ -21,10 +21,16 @@ impl Running {
 
     /// The usual config, edited.
     pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
+        let Self { site, belay } = Self::started(edit).await;
+        Self::healthy(site, belay).await
+    }
+
+    /// The same, as it starts.
+    pub async fn started(edit: impl FnOnce(String) -> String) -> Self {
         let site = Site::new(System.now().unix_seconds()).await;
         site.write("belay.yaml", &edit(format!("{}admin: {{ http: '127.0.0.1:0' }}\n", site.config_text())));
         let belay = Belay::start(&["run", "--json", "-c", site.config().to_str().unwrap()]);
-        Self::healthy(site, belay).await
+        Self { site, belay }
     }
 
     /// Waits until the origins are asked.

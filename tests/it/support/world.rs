@@ -9,7 +9,7 @@ use belay::filter;
 use belay::name::ListenerName;
 use belay::proxy::Front;
 use belay::runtime::{self, Live};
-use belay::upstream::Probes;
+use belay::upstream::{Lookups, Probes};
 use pingora::protocols::Stream;
 use serde_json::Value;
 use std::{
@@ -44,6 +44,7 @@ pub struct World {
     pub live: Arc<Live>,
     pub clock: Arc<TestClock>,
     probes: Probes,
+    lookups: Lookups,
     front: Front,
 }
 
@@ -79,16 +80,39 @@ impl World {
         let started = runtime::start(config, Arc::clone(&clock) as Arc<dyn Clock>, Timestamp::from_unix_seconds(0));
         let live = Arc::new(started.unwrap_or_else(|findings| panic!("{}", show(&findings))));
         let probes = Probes::new(tokio::runtime::Handle::current());
-        probes.follow(&live.snapshot().pools);
+        let lookups = Lookups::new(tokio::runtime::Handle::current());
         let front = Front::new(&Arc::default(), ListenerName::parse("edge").unwrap(), Arc::clone(&live));
-        Self { site, live, clock, probes, front }
+        let world = Self { site, live, clock, probes, lookups, front };
+        world.follow();
+        world
+    }
+
+    /// Has the checks and lookups be those of the live generation, as the server does it.
+    fn follow(&self) {
+        let (snapshot, state) = (self.live.snapshot(), self.live.state());
+        self.lookups.follow(&snapshot.pools, &self.live.config().dns, &state.servers, &state.metrics);
+        self.probes.follow(&snapshot.pools);
+    }
+
+    /// Takes what DNS has said since, as the server does it.
+    pub fn take_answers(&self) {
+        if self.live.rediscover() {
+            self.probes.follow(&self.live.snapshot().pools);
+        }
+    }
+
+    /// The servers of the pool `shop`, each with its address.
+    pub fn servers(&self) -> Vec<String> {
+        let pools: Vec<_> = self.live.snapshot().pools.iter().filter(|pool| pool.name().as_str() == "shop").collect();
+        let of = |server: &belay::upstream::Member| format!("{}={}", server.state.name, server.state.address);
+        pools.iter().flat_map(|pool| pool.servers.iter().map(of)).collect()
     }
 
     /// Applies another text of the config.
     pub fn apply(&self, text: &str) -> Result<runtime::Change, Vec<Finding>> {
         self.site.write("belay.yaml", text);
         let change = load(&self.site).and_then(|config| self.live.apply(config));
-        self.probes.follow(&self.live.snapshot().pools);
+        self.follow();
         change
     }
 

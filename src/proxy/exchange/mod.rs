@@ -1,13 +1,12 @@
 //! One request and its response, from the head to the record of its outcome.
 
+mod server;
+
 use super::body::Body;
 use super::connection::Link;
-use super::hash_key;
-use super::head;
 use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
-use crate::config::HashKey;
 use crate::filter::Headers;
 use crate::identity::{Denied, Profile, Sighting, Verified};
 use crate::metrics;
@@ -18,21 +17,16 @@ use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
-use crate::upstream::{Choice, Failure, Picked, Place};
+use crate::upstream::{Picked, Ticket};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use once_cell::sync::OnceCell;
 use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::tls::SslDigest;
-use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
-/// What says that a request may be sent twice (draft-ietf-httpapi-idempotency-key-header).
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// How often a request is repeated because a kept connection was stale.
-const REPETITIONS_MAX: u8 = 3;
 /// The longest path that is taken into a record, in bytes.
 const PATH_MAX: usize = 2048;
 /// And into that of who has proved nothing.
@@ -60,6 +54,8 @@ pub struct Exchange {
     token: Option<Arc<Sighting>>,
     permit: Option<Permit>,
     picked: Option<Picked>,
+    /// Whom the client had before, as his cookie says.
+    ticket: Option<Ticket>,
     /// The servers that were asked before this one.
     tried: Vec<usize>,
     /// The server is asked once more: only the connection to it was stale.
@@ -98,7 +94,7 @@ enum Stage {
 }
 
 impl Exchange {
-    pub(super) fn begin(live: &Arc<Live>, listener: ListenerName, link: Arc<Link>) -> Self {
+    pub(in crate::proxy) fn begin(live: &Arc<Live>, listener: ListenerName, link: Arc<Link>) -> Self {
         Self {
             body: Body::new(Arc::clone(&link)),
             link,
@@ -117,6 +113,7 @@ impl Exchange {
             token: None,
             permit: None,
             picked: None,
+            ticket: None,
             tried: Vec::new(),
             repeats: false,
             repetitions: 0,
@@ -131,7 +128,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn came_from(&mut self, tls: Option<&SslDigest>, socket: Option<&SocketDigest>) {
+    pub(in crate::proxy) fn came_from(&mut self, tls: Option<&SslDigest>, socket: Option<&SocketDigest>) {
         let client = tls.and_then(|tls| tls.extension.get::<Client>());
         let address = socket.and_then(|socket| socket.peer_addr()).and_then(|address| address.as_inet());
         self.source.address = address.map(|address| (address.ip(), address.port()));
@@ -139,7 +136,7 @@ impl Exchange {
         self.source.certificate = client.and_then(|client| client.peer.as_ref()).map(crate::identity::Peer::thumbprint);
     }
 
-    pub(super) fn concerns(&mut self, facts: &Facts, head: &RequestHeader) {
+    pub(in crate::proxy) fn concerns(&mut self, facts: &Facts, head: &RequestHeader) {
         self.authority = facts.authority.clone();
         self.subject = Some(Subject {
             method: facts.method.clone(),
@@ -152,16 +149,16 @@ impl Exchange {
         self.traceparent = noted(TRACEPARENT).filter(|text| is_traceparent(text)).map(Into::into);
     }
 
-    pub(super) fn belongs_to(&mut self, route: &Arc<Route>) {
+    pub(in crate::proxy) fn belongs_to(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
     }
 
-    pub(super) const fn judged_by(&mut self, profile: Profile) {
+    pub(in crate::proxy) const fn judged_by(&mut self, profile: Profile) {
         self.profile = Some(profile);
     }
 
     /// From here on the edge's own request id counts.
-    pub(super) fn knows(&mut self, verified: &Verified) {
+    pub(in crate::proxy) fn knows(&mut self, verified: &Verified) {
         self.verified = true;
         self.workload = verified.principal().workload().map(|workload| workload.name.clone());
         if let Some(token) = verified.token() {
@@ -180,7 +177,7 @@ impl Exchange {
     }
 
     /// Records the denial and says which it is.
-    pub(super) fn deny(&mut self, denied: &Denied) -> Refusal {
+    pub(in crate::proxy) fn deny(&mut self, denied: &Denied) -> Refusal {
         self.workload = self.workload.take().or_else(|| denied.workload.clone());
         let mut decision = self.decision(Err(denied.refusal));
         decision.kid.clone_from(&denied.kid);
@@ -201,7 +198,7 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Refusal::AuditUnavailable`] if it cannot be recorded.
-    pub(super) fn allow(&mut self, permit: Permit) -> Result<(), Refusal> {
+    pub(in crate::proxy) fn allow(&mut self, permit: Permit) -> Result<(), Refusal> {
         // A trace that a stranger names is not ours to go on with.
         let known = permit.principal().workload().is_some();
         self.traceparent = self.traceparent.take().filter(|_| known).or_else(|| Some(new_traceparent()));
@@ -239,120 +236,44 @@ impl Exchange {
     }
 
     /// Notes that the answer is ours, and why.
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
+    pub(in crate::proxy) fn refuse(&mut self, refusal: Refusal) {
         self.refusal = Some(refusal);
-    }
-
-    /// The next server of the permit's pool, and how to reach it for a request that may be quiet for long, or not.
-    ///
-    /// # Errors
-    /// A [`Refusal`]; none if the client goes away while it waits for a server with room.
-    pub(super) async fn pick(&mut self, session: &mut Session) -> Result<HttpPeer, Option<Refusal>> {
-        let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
-        self.body.starts_again();
-        let (before, repeats) = (self.picked.take(), std::mem::take(&mut self.repeats));
-        let token = self.token.as_deref();
-        let key = |by: &HashKey| hash_key::of(by, session, self.client(), token);
-        let mut picked = match before {
-            Some(same) if repeats => same,
-            Some(before) => {
-                let key = before.hash_key().and_then(key);
-                before.another(&self.tried, key)?
-            }
-            None => match self.snapshot.pools.pick(permit, key)? {
-                Choice::Picked(picked) => picked,
-                Choice::Queued(place) => queued(place, session).await?,
-            },
-        };
-        // Over HTTP/2 the library's patience for the response begins with the request's head, not with its body's end.
-        let waits_for_body = !session.as_downstream_mut().is_body_done();
-        let is_long =
-            head::asks_for_tunnel(session) || picked.speaks_h2() && (waits_for_body || head::calls_grpc(session));
-        let peer = picked.peer(is_long);
-        self.picked = Some(picked);
-        Ok(peer)
-    }
-
-    /// Whether the next attempt may be for the same server: so many kept connections may be stale.
-    pub(super) const fn repeats(&mut self) -> bool {
-        self.repeats = self.repetitions < REPETITIONS_MAX;
-        self.repetitions = self.repetitions.saturating_add(1);
-        self.repeats
-    }
-
-    /// The server has answered, whatever becomes of its answer.
-    pub(super) fn server_answered(&mut self, status: u16) {
-        if let Some(picked) = &mut self.picked {
-            picked.responded(status);
-        }
-    }
-
-    /// The server has failed.
-    pub(super) fn server_failed(&mut self) {
-        if let Some(picked) = &mut self.picked {
-            picked.failed();
-        }
-    }
-
-    /// Whether the request goes to another server after that failure of this one.
-    pub(super) fn tries_another(&mut self, session: &Session, failure: Failure) -> bool {
-        let has_begun = self.status.is_some() || session.response_written().is_some();
-        if has_begun || session.as_ref().retry_buffer_truncated() {
-            return false;
-        }
-        let head = session.req_header();
-        let is_repeatable = head.headers.contains_key(IDEMPOTENCY_KEY);
-        let picked = self.picked.as_ref();
-        let Some(picked) = picked.filter(|it| it.takes_another(failure, &head.method, is_repeatable, &self.tried))
-        else {
-            return false;
-        };
-        self.tried.push(picked.index());
-        true
-    }
-
-    /// The server waits for the body. A gRPC call of somebody whom we know may be silent.
-    pub(super) fn awaits_body(&mut self, session: &Session) {
-        let Some(picked) = &self.picked else { return };
-        if !(self.workload.is_some() && picked.speaks_h2() && head::calls_grpc(session)) {
-            self.body.is_awaited(picked.between_bytes());
-        }
     }
 
     /// Takes a piece of the body on its way to the server.
     ///
     /// # Errors
     /// What [`Body::came`] refuses.
-    pub(super) fn body_came(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
+    pub(in crate::proxy) fn body_came(&mut self, piece: &mut Option<Bytes>, is_last: bool) -> Result<(), Refusal> {
         if let Some(picked) = self.picked.as_mut().filter(|_| is_last) {
             picked.sent();
         }
         self.body.came(piece, is_last).inspect_err(|refusal| self.refusal = Some(*refusal))
     }
 
-    pub(super) const fn body(&mut self) -> &mut Body {
+    pub(in crate::proxy) const fn body(&mut self) -> &mut Body {
         &mut self.body
     }
 
     /// A response has begun, the server's or our own.
-    pub(super) fn responds(&mut self, status: u16) {
+    pub(in crate::proxy) fn responds(&mut self, status: u16) {
         self.status = Some(status);
         self.link.stop_counting();
     }
 
     /// A piece of the response's body goes.
-    pub(super) const fn sends(&mut self, bytes: usize) {
+    pub(in crate::proxy) const fn sends(&mut self, bytes: usize) {
         self.sent = self.sent.saturating_add(bytes);
     }
 
     /// A route that asks nobody who he is knows nobody, whatever a token says.
-    pub(super) fn forgets_who_asks(&mut self) {
+    pub(in crate::proxy) fn forgets_who_asks(&mut self) {
         (self.workload, self.token, self.body.digest, self.source.client) = (None, None, None, None);
         (self.verified, self.profile, self.request_id) = (false, None, OnceCell::new());
     }
 
     /// From here on that is the host that was asked for: what the token says.
-    pub(super) fn asks_for(&mut self, authority: &str, host: &str) {
+    pub(in crate::proxy) fn asks_for(&mut self, authority: &str, host: &str) {
         self.authority = authority.into();
         self.original_host = Some(authority.into());
         if let Some(subject) = &mut self.subject {
@@ -361,22 +282,22 @@ impl Exchange {
     }
 
     /// The host that the token says was asked for.
-    pub(super) fn original_host(&self) -> Option<&str> {
+    pub(in crate::proxy) fn original_host(&self) -> Option<&str> {
         self.original_host.as_deref()
     }
 
     /// From here on that is the client's address.
-    pub(super) const fn is_client(&mut self, client: Option<IpAddr>) {
+    pub(in crate::proxy) const fn is_client(&mut self, client: Option<IpAddr>) {
         self.source.client = client;
     }
 
     /// The client's address, as far as it is known.
-    pub(super) fn client(&self) -> Option<IpAddr> {
+    pub(in crate::proxy) fn client(&self) -> Option<IpAddr> {
         self.source.client.or_else(|| self.source.address.map(|(address, _)| address))
     }
 
     /// Takes out of the trailers what is not to pass.
-    pub(super) fn filter_trailers(&self, trailers: &mut HeaderMap) {
+    pub(in crate::proxy) fn filter_trailers(&self, trailers: &mut HeaderMap) {
         const OF_GRPC: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
         let passes = |name: &HeaderName| {
             (self.answer == AnswerKind::Grpc && OF_GRPC.contains(&name.as_str()))
@@ -387,37 +308,37 @@ impl Exchange {
     }
 
     /// The response is gRPC's.
-    pub(super) const fn answers_grpc(&mut self) {
+    pub(in crate::proxy) const fn answers_grpc(&mut self) {
         self.answer = AnswerKind::Grpc;
     }
 
-    pub(super) fn filter_response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
+    pub(in crate::proxy) fn filter_response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
         self.route.as_ref().map_or(Ok(()), |route| route.filters.response(headers))
     }
 
     /// Records the outcome.
-    pub(super) fn end(&mut self, session: &Session, complete: bool) {
+    pub(in crate::proxy) fn end(&mut self, session: &Session, complete: bool) {
         let status = session.response_written().map(|response| response.status.as_u16());
         let bytes = (session.body_bytes_read(), session.body_bytes_sent());
         self.record_outcome(status, bytes, complete || self.answer == AnswerKind::Own);
     }
 
-    pub(super) const fn answered(&mut self) {
+    pub(in crate::proxy) const fn answered(&mut self) {
         self.answer = AnswerKind::Own;
     }
 
     /// Records the outcome of a request that was answered before it could be read.
-    pub(super) fn answered_unread(&mut self, answer: &Answer) {
+    pub(in crate::proxy) fn answered_unread(&mut self, answer: &Answer) {
         self.record_outcome(Some(answer.status), (0, answer.body.len()), true);
     }
 
     /// Records the outcome of a request that the library has answered in its own way.
-    pub(super) fn answered_by_library(&mut self) {
+    pub(in crate::proxy) fn answered_by_library(&mut self) {
         self.record_outcome(Some(400), (0, 0), true);
     }
 
     /// The connection that it came by.
-    pub(super) fn link(&self) -> &Link {
+    pub(in crate::proxy) fn link(&self) -> &Link {
         &self.link
     }
 
@@ -433,15 +354,14 @@ impl Exchange {
         if !self.recorded {
             return;
         }
-        let server = self.picked.as_ref().map(Picked::server);
         self.note(Record::Outcome(Box::new(Outcome {
             time: now,
             request_id: self.request_id().clone(),
             listener: self.source.listener.clone(),
             route: self.route.as_ref().map(|route| route.door.route.clone()),
             workload: self.workload.clone(),
-            server: server.map(|server| (server.pool.clone(), server.name.clone())),
-            attempts: self.tried.len().saturating_add(usize::from(server.is_some())),
+            asked: self.picked.as_ref().map(server::asked),
+            attempts: self.tried.len().saturating_add(usize::from(self.picked.is_some())),
             status,
             refusal: self.refusal,
             complete,
@@ -462,37 +382,37 @@ impl Exchange {
         self.route.as_ref().map_or(&self.snapshot.nowhere, |route| &route.metrics)
     }
 
-    pub(super) const fn snapshot(&self) -> &Arc<Snapshot> {
+    pub(in crate::proxy) const fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
-    pub(super) const fn started(&self) -> Timestamp {
+    pub(in crate::proxy) const fn started(&self) -> Timestamp {
         self.started
     }
 
     /// The edge's id for the request; where it signed none, one of ours, made when it is first asked for.
-    pub(super) fn request_id(&self) -> &Id {
+    pub(in crate::proxy) fn request_id(&self) -> &Id {
         self.request_id.get_or_init(Id::random)
     }
 
-    pub(super) fn authority(&self) -> &str {
+    pub(in crate::proxy) fn authority(&self) -> &str {
         &self.authority
     }
 
-    pub(super) fn traceparent(&self) -> Option<&str> {
+    pub(in crate::proxy) fn traceparent(&self) -> Option<&str> {
         self.traceparent.as_deref()
     }
 
-    pub(super) const fn permit(&self) -> Option<&Permit> {
+    pub(in crate::proxy) const fn permit(&self) -> Option<&Permit> {
         self.permit.as_ref()
     }
 
-    pub(super) const fn refusal(&self) -> Option<Refusal> {
+    pub(in crate::proxy) const fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
 
     /// Whether the peer has proved who he is, at least by his certificate.
-    pub(super) const fn is_proven(&self) -> bool {
+    pub(in crate::proxy) const fn is_proven(&self) -> bool {
         self.workload.is_some()
     }
 }
@@ -505,15 +425,6 @@ impl Drop for Exchange {
             }
             self.record_outcome(self.status, (self.body.received(), self.sent), false);
         }
-    }
-}
-
-/// Waits for a server, as long as the client does. Whose body was not read yet could say more than that he goes.
-async fn queued(place: Place, session: &mut Session) -> Result<Picked, Option<Refusal>> {
-    let is_heard = session.is_http2() || session.as_downstream_mut().is_body_done();
-    tokio::select! {
-        picked = place.wait() => picked.ok_or(Some(Refusal::QueueTimeout)),
-        _ = session.as_downstream_mut().read_body_or_idle(true), if is_heard => Err(None),
     }
 }
 

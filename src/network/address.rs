@@ -1,0 +1,58 @@
+//! Where a server listens.
+
+use serde::{Serialize, Serializer};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address and a port.
+    Socket(SocketAddr),
+    /// A Unix socket.
+    Unix(Arc<Path>),
+}
+
+impl Address {
+    /// The IP address; none for a Unix socket.
+    #[must_use]
+    pub const fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Socket(address) => Some(address.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Whether a server can be there: at a port, and not at "any address" or a group's.
+#[must_use]
+pub fn can_be_dialled(address: SocketAddr) -> bool {
+    let host = address.ip().to_canonical();
+    address.port() != 0 && !host.is_unspecified() && !host.is_multicast()
+}
+
+/// Whether who dials the one reaches the other: the same port, and the same host or any of this machine's.
+#[must_use]
+pub fn leads_to(dialled: SocketAddr, bound: SocketAddr) -> bool {
+    let (to, at) = (dialled.ip().to_canonical(), bound.ip().to_canonical());
+    dialled.port() == bound.port() && (to == at || at.is_unspecified() && to.is_loopback())
+}

@@ -1,0 +1,116 @@
+//! New connections to a server: how many there may be, and what is said first.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::ext::{connect, connect_uds};
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::upstreams::peer::{Tracer, Tracing};
+use pingora::{Error, ErrorType, OrErr};
+use prometheus::IntGauge;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::time;
+
+/// Why there is no connection, if there are as many as may be. The server is not to blame for it.
+pub const FULL: ErrorType = ErrorType::new("ServerConnectionsFull");
+
+/// Opens connections to one server.
+#[derive(Debug)]
+pub(super) struct Dial {
+    pub(super) connections: Arc<Connections>,
+    /// How many there may be at once.
+    pub(super) connections_max: u32,
+    /// For the connection, without TLS.
+    pub(super) timeout: Duration,
+    /// What is sent first: who the client is, in the PROXY protocol.
+    pub(super) introduction: Option<Bytes>,
+}
+
+#[async_trait]
+impl L4Connect for Dial {
+    async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
+        let open = Open::new(&self.connections, self.connections_max)
+            .ok_or_else(|| Error::explain(FULL, format!("{} connections are open", self.connections_max)))?;
+        let dialling = time::timeout(self.timeout, dial(address)).await;
+        let mut stream = dialling.or_err(ErrorType::ConnectTimedout, "no connection in time")??;
+        stream.tracer = Some(Tracer(Box::new(Counted(Arc::new(open)))));
+        if let Some(introduction) = &self.introduction {
+            let said = async {
+                stream.write_all(introduction).await?;
+                stream.flush().await
+            };
+            said.await.or_err(ErrorType::ConnectError, "the PROXY header could not be sent")?;
+        }
+        Ok(stream)
+    }
+}
+
+async fn dial(address: &SocketAddr) -> pingora::Result<Stream> {
+    match address {
+        SocketAddr::Inet(address) => Ok(connect(address, None).await?.into()),
+        SocketAddr::Unix(address) => {
+            let nameless = || Error::explain(ErrorType::SocketError, "a Unix socket without a path");
+            Ok(connect_uds(address.as_pathname().ok_or_else(nameless)?).await?.into())
+        }
+    }
+}
+
+/// The connections to a server. They may outlive what else is known of it.
+#[derive(Debug)]
+pub(super) struct Connections {
+    open: AtomicU32,
+    gauge: IntGauge,
+}
+
+impl Connections {
+    pub(super) const fn new(gauge: IntGauge) -> Self {
+        Self { open: AtomicU32::new(0), gauge }
+    }
+
+    /// How many are open.
+    pub(super) fn count(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// An open connection, counted while it lives.
+#[derive(Debug)]
+struct Open(Arc<Connections>);
+
+impl Open {
+    fn new(connections: &Arc<Connections>, max: u32) -> Option<Self> {
+        let more = |open: u32| (open < max).then(|| open.saturating_add(1));
+        connections.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        connections.gauge.inc();
+        Some(Self(Arc::clone(connections)))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.gauge.dec();
+    }
+}
+
+/// What the library keeps beside a connection, to its end.
+#[derive(Debug)]
+struct Counted(Arc<Open>);
+
+impl Tracing for Counted {
+    fn on_connected(&self) {}
+
+    fn on_disconnected(&self) {}
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(Self(Arc::clone(&self.0)))
+    }
+}
