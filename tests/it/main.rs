@@ -18,6 +18,7 @@ mod examples;
 mod failures;
 mod identity;
 mod keys;
+mod killed;
 mod listening;
 mod operating;
 mod origins;

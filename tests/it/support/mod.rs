@@ -8,6 +8,7 @@ pub mod flood;
 mod parts;
 mod pki;
 pub mod pools;
+pub mod process;
 pub mod recorder;
 mod running;
 mod site;
