@@ -291,6 +291,8 @@ pub struct PoolLimits {
     /// Requests that all work on.
     pub requests: u32,
     /// Connections of each server.
+    pub connections_per_server: u32,
+    /// Connections of all.
     pub connections: u32,
     /// Requests that wait.
     pub queue_length: usize,

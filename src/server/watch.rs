@@ -27,7 +27,7 @@ pub(super) async fn follow(
     let mut refused = Vec::new();
     loop {
         tokio::select! {
-            () = drain.wait() => return,
+            () = drain.wait() => break,
             new = generations.changed() => match new {
                 Ok(()) => {
                     lead(&live, &lookups);
@@ -42,6 +42,12 @@ pub(super) async fn follow(
             }
             () = time::sleep(LOOK_EVERY) => refused = look(Arc::clone(&live), refused).await,
         }
+    }
+    // The drain is over when nobody holds it any more; until then somebody may wait, or be ejected.
+    drop(drain);
+    loop {
+        time::sleep(LOOK_EVERY).await;
+        live.tick();
     }
 }
 

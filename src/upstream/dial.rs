@@ -25,9 +25,8 @@ pub const FULL: ErrorType = ErrorType::new("ServerConnectionsFull");
 /// Opens connections to one server.
 #[derive(Debug)]
 pub(super) struct Dial {
-    pub(super) connections: Arc<Connections>,
-    /// How many there may be at once.
-    pub(super) connections_max: u32,
+    /// The server's and the pool's, and how many of each there may be at once.
+    pub(super) connections: [(Arc<Connections>, u32); 2],
     /// For the connection, without TLS.
     pub(super) timeout: Duration,
     /// What is sent first: who the client is, in the PROXY protocol.
@@ -37,8 +36,9 @@ pub(super) struct Dial {
 #[async_trait]
 impl L4Connect for Dial {
     async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
-        let open = Open::new(&self.connections, self.connections_max)
-            .ok_or_else(|| Error::explain(FULL, format!("{} connections are open", self.connections_max)))?;
+        let full = || Error::explain(FULL, "as many connections are open as may be");
+        let [server, pool] = &self.connections;
+        let open = Open::new(server).zip(Open::new(pool)).ok_or_else(full)?;
         let dialling = time::timeout(self.timeout, dial(address)).await;
         let mut stream = dialling.or_err(ErrorType::ConnectTimedout, "no connection in time")??;
         stream.tracer = Some(Tracer(Box::new(Counted(Arc::new(open)))));
@@ -67,11 +67,11 @@ async fn dial(address: &SocketAddr) -> pingora::Result<Stream> {
 #[derive(Debug)]
 pub(super) struct Connections {
     open: AtomicU32,
-    gauge: IntGauge,
+    gauge: Option<IntGauge>,
 }
 
 impl Connections {
-    pub(super) const fn new(gauge: IntGauge) -> Self {
+    pub(super) const fn new(gauge: Option<IntGauge>) -> Self {
         Self { open: AtomicU32::new(0), gauge }
     }
 
@@ -86,10 +86,10 @@ impl Connections {
 struct Open(Arc<Connections>);
 
 impl Open {
-    fn new(connections: &Arc<Connections>, max: u32) -> Option<Self> {
-        let more = |open: u32| (open < max).then(|| open.saturating_add(1));
+    fn new((connections, max): &(Arc<Connections>, u32)) -> Option<Self> {
+        let more = |open: u32| (open < *max).then(|| open.saturating_add(1));
         connections.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        connections.gauge.inc();
+        connections.gauge.iter().for_each(IntGauge::inc);
         Some(Self(Arc::clone(connections)))
     }
 }
@@ -97,13 +97,13 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.gauge.dec();
+        self.0.gauge.iter().for_each(IntGauge::dec);
     }
 }
 
 /// What the library keeps beside a connection, to its end.
 #[derive(Debug)]
-struct Counted(Arc<Open>);
+struct Counted(Arc<(Open, Open)>);
 
 impl Tracing for Counted {
     fn on_connected(&self) {}

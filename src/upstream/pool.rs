@@ -266,15 +266,15 @@ impl Pool {
 
     fn build(plan: Plan, servers: &Servers, metrics: &Metrics) -> Self {
         let config = &plan.config;
+        let state = servers.pool(&config.name, metrics);
         let way = Arc::new(Way {
             speaks_h2: config.speaks_h2,
             tls: plan.tls.clone(),
             timeouts: config.timeouts,
             trailers: Arc::clone(&config.trailers),
             introduction: config.introduction,
-            connections_max: config.limits.connections,
+            connections_max: [config.limits.connections_per_server, config.limits.connections],
         });
-        let state = servers.pool(&config.name, metrics);
         Self { servers: plan.members(servers, metrics), plan: Arc::new(plan), way, state }
     }
 
@@ -315,9 +315,16 @@ impl Pool {
         if entry == Entry::Closed { Err(Refusal::CircuitOpen) } else { Ok(entry) }
     }
 
+    /// How many requests all servers may work on. Over HTTP/1.1 each has a connection of its own.
+    fn requests_max(&self) -> u32 {
+        let config = &self.plan.config;
+        let connections_max = if config.speaks_h2 { u32::MAX } else { config.limits.connections };
+        config.limits.requests.min(connections_max)
+    }
+
     /// A server with room, and the room.
     fn take(self: &Arc<Self>, wish: Wish, entry: Entry) -> Option<Picked> {
-        if !self.state.take_room(self.plan.config.limits.requests) {
+        if !self.state.take_room(self.requests_max()) {
             return None;
         }
         let server = self.reserve_now(wish, &[]);
@@ -444,7 +451,7 @@ impl Plan {
         let followed = |it: &Followed| servers.server((&it.pool, &it.name, &it.address), metrics);
         let requests_max = server.requests_max.unwrap_or(config.limits.requests_per_server);
         // Over HTTP/1.1 each request has a connection of its own.
-        let connections_max = if config.speaks_h2 { u32::MAX } else { config.limits.connections };
+        let connections_max = if config.speaks_h2 { u32::MAX } else { config.limits.connections_per_server };
         Member {
             tags: self.sticky.as_ref().map(|sticky| sticky.tags(&state)).unwrap_or_default(),
             state,

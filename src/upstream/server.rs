@@ -45,6 +45,8 @@ pub struct ServerState {
     pub(super) certificate_ends: AtomicI64,
     /// The connections to it.
     pub(super) connections: Arc<Connections>,
+    /// Those to all servers of its pool.
+    pub(super) connections_of_all: Arc<Connections>,
     /// What its agent has said; the weight is a share of the other's, in percent.
     pub(super) told: Said,
     id: u64,
@@ -130,6 +132,8 @@ pub(super) struct PoolState {
     pub(super) budget: Budget,
     pub(super) breaker: Breaker,
     pub(super) metrics: metrics::Pool,
+    /// The connections to its servers.
+    pub(super) connections: Arc<Connections>,
     /// Who waits for a server with room.
     pub(super) queue: Arc<Queue>,
     /// Held while a server is ejected, so that two at once do not exceed what may be.
@@ -187,13 +191,15 @@ impl Servers {
         (pool, name, address): (&PoolName, &ServerName, &Address),
         metrics: &Metrics,
     ) -> Arc<ServerState> {
+        let of_pool = self.pool(pool, metrics);
         let state = |handles: metrics::Server| ServerState {
             pool: pool.clone(),
             name: name.clone(),
             address: address.clone(),
             id: number(format!("{pool}/{name}/{address}").as_bytes()),
             certificate_ends: AtomicI64::new(i64::MAX),
-            connections: Arc::new(Connections::new(handles.connections.clone())),
+            connections: Arc::new(Connections::new(Some(handles.connections.clone()))),
+            connections_of_all: Arc::clone(&of_pool.connections),
             health: Health::unknown(),
             standing: Standing::new(Seed::of(name.as_str())),
             outlier: Outlier::default(),
@@ -212,6 +218,7 @@ impl Servers {
         let state = || PoolState {
             name: name.clone(),
             queue: Arc::new(Queue::new(handles.queued.clone())),
+            connections: Arc::new(Connections::new(None)),
             balancer: Balancer::default(),
             budget: Budget::default(),
             breaker: Breaker::default(),

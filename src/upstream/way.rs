@@ -25,8 +25,8 @@ pub(super) struct Way {
     pub(super) trailers: Arc<[HeaderName]>,
     /// How each connection begins, if the client is introduced.
     pub(super) introduction: Option<Introduction>,
-    /// How many connections a server may have.
-    pub(super) connections_max: u32,
+    /// How many connections a server may have, and all.
+    pub(super) connections_max: [u32; 2],
 }
 
 /// For whom a connection is.
@@ -58,6 +58,7 @@ impl Way {
         }
         let introduction = self.introduction.map(|version| introduction(version, purpose.addresses));
         peer.group_key = self.kind_of_connection(server, introduction.as_deref());
+        let [of_server, of_all] = self.connections_max;
         let between = if purpose.is_long { self.timeouts.tunnel } else { self.timeouts.between_bytes };
         let options = &mut peer.options;
         options.alpn = if self.speaks_h2 { ALPN::H2 } else { ALPN::H1 };
@@ -68,8 +69,10 @@ impl Way {
         options.write_timeout = Some(self.timeouts.between_bytes);
         options.idle_timeout = Some(self.timeouts.idle);
         options.custom_l4 = Some(Arc::new(Dial {
-            connections: Arc::clone(&server.connections),
-            connections_max: self.connections_max,
+            connections: [
+                (Arc::clone(&server.connections), of_server),
+                (Arc::clone(&server.connections_of_all), of_all),
+            ],
             timeout: self.timeouts.connect,
             introduction,
         }));

@@ -76,11 +76,13 @@ async fn a_server_may_be_at_a_unix_socket() {
     assert_eq!(outcome["server"]["address"], format!("unix:{}", path.display()));
 }
 
+#[test_case("max_connections"; "each")]
+#[test_case("max_connections_in_all"; "all")]
 #[tokio::test]
-async fn a_server_has_only_so_many_connections() {
+async fn a_server_has_only_so_many_connections(key: &str) {
     let pools = Pools::new().await;
-    let pool = "    max_connections: 2\n    servers: [{ name: z, address: '@slow' }]\n";
-    let world = Arc::new(pools.world(pool, 1).await);
+    let pool = format!("    {key}: 2\n    servers: [{{ name: z, address: '@slow' }}]\n");
+    let world = Arc::new(pools.world(&pool, 1).await);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let world = Arc::clone(&world);

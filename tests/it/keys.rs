@@ -130,6 +130,7 @@ const EFFECTS: &[(&str, &str)] = &[
     ("pools.*.sticky.same_site", "other_sites_may_be_let_in"),
     ("pools.*.proxy_protocol", "a_connection_begins_with_the_clients_address"),
     ("pools.*.timeouts.lifetime", "a_connection_has_its_lifetime"),
+    ("pools.*.max_connections_in_all", "a_server_has_only_so_many_connections"),
     ("pools.*.max_connections", "a_server_has_only_so_many_connections"),
     ("pools.*.check", "a_check_may_be_shared"),
     ("checks", "a_check_may_be_shared"),

@@ -253,6 +253,7 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         check: None,
         agent: None,
         max_connections: None,
+        max_connections_in_all: None,
         max_requests: None,
         max_requests_in_all: None,
         queue: Queue::default(),

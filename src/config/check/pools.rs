@@ -106,7 +106,8 @@ fn limits(check: &mut Check<'_>, pool: &Pool, queue: &Place) -> Option<model::Po
     Some(model::PoolLimits {
         requests_per_server: pool.max_requests.unwrap_or(u32::MAX),
         requests: pool.max_requests_in_all.unwrap_or(u32::MAX),
-        connections: pool.max_connections.unwrap_or(u32::MAX),
+        connections_per_server: pool.max_connections.unwrap_or(u32::MAX),
+        connections: pool.max_connections_in_all.unwrap_or(u32::MAX),
         queue_length: count(pool.queue.length),
         queue_per_workload: count(pool.queue.per_workload),
         queue_timeout: check.duration(&pool.queue.timeout.0, &queue.key("timeout"), 10 * MILLISECOND..=MINUTE)?,

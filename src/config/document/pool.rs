@@ -83,6 +83,10 @@ pub struct Pool {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,
+    /// How many connections all servers together may have at once: 1 to 1000000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections_in_all: Option<u32>,
     /// How requests wait while no server has room.
     #[serde(default)]
     pub queue: Queue,
