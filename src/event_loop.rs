@@ -9,6 +9,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 /// What a round has to give: about a quarter of a millisecond.
@@ -33,6 +34,15 @@ impl Work {
         }
     }
 
+    /// How long it may be put off by others. Then it begins in any case: when there is more to do than there is time, all
+    /// have to wait, and nobody for ever.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Signature | Self::Long => Duration::from_millis(5),
+            Self::DoubtfulSignature => Duration::from_millis(50),
+        }
+    }
+
     /// Whether it may begin in a round of which so much is spent.
     const fn fits(self, spent: u32) -> bool {
         match self {
@@ -42,7 +52,7 @@ impl Work {
     }
 }
 
-/// A thread's present round. A thread has one event loop.
+/// A thread's present round. A thread has one event loop; a task that moves to another thread waits there.
 #[derive(Debug, Default)]
 struct Round {
     number: Cell<u64>,
@@ -58,6 +68,8 @@ thread_local! {
 pub struct Turn {
     /// The round that had none left.
     missed: Option<u64>,
+    /// Since when it waits.
+    since: Option<Instant>,
 }
 
 impl Turn {
@@ -70,15 +82,18 @@ impl Turn {
                 round.spent.set(0);
             }
             let spent = round.spent.get();
-            let fits = work.fits(spent);
+            let is_late = self.since.is_some_and(|since| since.elapsed() > work.patience());
+            let fits = is_late || work.fits(spent);
             if fits {
                 round.spent.set(spent.saturating_add(work.shares()));
             } else {
                 self.missed = Some(round.number.get());
+                self.since.get_or_insert_with(Instant::now);
             }
             fits
         });
         if began {
+            self.since = None;
             return Poll::Ready(());
         }
         // Wakes this task once the loop has looked for sockets.
@@ -141,6 +156,25 @@ mod tests {
     fn others_are_heard_between(work: Work, most: usize) {
         let before = workers_before_a_bystander(Some(work));
         assert!(before <= most, "{before} worked before");
+    }
+
+    /// However many others come, and however often.
+    #[test_case(Work::Signature; "a signature")]
+    #[test_case(Work::DoubtfulSignature; "a doubtful signature")]
+    #[test_case(Work::Long; "long work")]
+    #[tokio::test]
+    async fn nobody_waits_for_ever(work: Work) {
+        for _ in 0..100 {
+            tokio::spawn(async {
+                loop {
+                    turn(Work::Signature).await;
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        let waiting = tokio::spawn(turn(work));
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
     }
 
     /// This is what the module is for.

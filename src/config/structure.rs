@@ -42,7 +42,7 @@ impl<'a> Walk<'a> {
     fn compare(&self, node: &Node, schema: &'a Object, place: &Place, faults: &mut Vec<Fault>) {
         let schema = self.resolve(schema);
         if let Some(branches) = branches(schema) {
-            return self.compare_any(node, &branches, place, faults);
+            return self.compare_any(node, &self.flat(branches), place, faults);
         }
         if let Some(wanted) = schema.get("type").and_then(Json::as_str).filter(|wanted| !fits(node, wanted)) {
             let written = node.value.kind();
@@ -121,6 +121,15 @@ impl<'a> Walk<'a> {
             }]
         };
         faults.extend(own_kind.unwrap_or_else(fallback));
+    }
+
+    /// The branches themselves, where some of them have branches of their own.
+    fn flat(&self, branches: Vec<&'a Object>) -> Vec<&'a Object> {
+        let flat = |branch: &'a Object| {
+            let branch = self.resolve(branch);
+            self::branches(branch).map_or_else(|| vec![branch], |inner| self.flat(inner))
+        };
+        branches.into_iter().flat_map(flat).collect()
     }
 
     fn resolve(&self, schema: &'a Object) -> &'a Object {

@@ -94,6 +94,8 @@ fn another_version_is_refused() {
 #[test_case("allow: public", "allow: private", &["this is `private`, and `public` or a list is expected"]; "no such word")]
 #[test_case("name: status", "name: status\n    identity: mtls+jtw", &["this is `mtls+jtw`, and `none` or `mtls` or `mtls+jwt` or `jwt` or `psk` is expected (did you mean `mtls+jwt`?)"]; "slip in a word")]
 #[test_case("audience: 'https://lb'", "audience: 'https://lb', token: { replay: stric }", &["this is `stric`, and `tolerant` or `strict` or `off` is expected (did you mean `strict`?)"]; "slip in a mode")]
+#[test_case("  shop:\n", "  shop:\n    retry: { on: [oops] }\n", &["this is `oops`, and `connect_failure` or `no_response` or `timeout` or a whole number is expected"]; "no such failure")]
+#[test_case("  shop:\n", "  shop:\n    retry: { on: [timeouts] }\n", &["this is `timeouts`, and `connect_failure` or `no_response` or `timeout` or a whole number is expected (did you mean `timeout`?)"]; "slip in a failure")]
 #[test_case("allow: public", "allow: 5", &["this is a number, and `public` or a list is expected"]; "a number")]
 #[test_case("allow: public", "allow: { public: yes }", &["this is a map, and `public` or a list is expected"]; "a map")]
 #[test_case("allow: public", "allow:", &["this is nothing, and `public` or a list is expected"]; "nothing")]
