@@ -53,7 +53,7 @@ def parse_arguments():
     )
     parser.add_argument("--belay", metavar="PATH", default="target/release/belay", help="the program to attack")
     parser.add_argument("--only", metavar="NAME", action="append", choices=catalogue.BY_NAME, help="just this attack")
-    parser.add_argument("--seconds", metavar="N", type=float, default=4.0, help="for each attack; some take more")
+    parser.add_argument("--seconds", metavar="N", type=float, default=4.0, help="for each attack, and as long at the sink; some take more")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, with more of them")
     return parser.parse_args()
 

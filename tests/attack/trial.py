@@ -11,7 +11,6 @@ from stage import NICENESS, processes
 
 WARM_UP_SECONDS = 0.4
 ALONE_SECONDS = 1.0
-CONTROL_SECONDS = 4.0
 # For connections that just closed to be counted, and for records on their way to the file.
 SETTLE_SECONDS = 0.3
 
@@ -33,7 +32,7 @@ BYSTANDERS_RECORD = b'"workload":"checkout"'
 
 def bystander_tokens(attack_seconds):
     """How many tokens the bystander needs for as long as he stays."""
-    stays = WARM_UP_SECONDS + ALONE_SECONDS + CONTROL_SECONDS + attack_seconds + 2 * SETTLE_SECONDS
+    stays = WARM_UP_SECONDS + ALONE_SECONDS + 2 * attack_seconds + 2 * SETTLE_SECONDS
     return bystander.tokens_needed(stays)
 
 
@@ -119,7 +118,7 @@ def observe(attack, scene, seconds):
     """Everything that is read while it goes on."""
     time.sleep(WARM_UP_SECONDS)
     alone = watch_for(lambda: time.sleep(ALONE_SECONDS))
-    control = watch_for(lambda: send_attackers(attack, scene.target(scene.sink_address), CONTROL_SECONDS))
+    control = watch_for(lambda: send_attackers(attack, scene.target(scene.sink_address), seconds))
     time.sleep(SETTLE_SECONDS)
     metrics_before, audit_before = scene.metrics(), scene.audit.stat().st_size
     scene.forget_memory_peak()
