@@ -14,6 +14,11 @@ use std::{
 
 /// What a round has to give: about a quarter of a millisecond.
 const SHARES: u32 = 4;
+/// What it has to give to those who have waited too long. They all at once would make others wait as if there were no
+/// turns.
+const SHARES_FOR_LATE: u32 = 2 * SHARES;
+/// After that nothing counts any more.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Work that takes much longer than a task usually does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +39,7 @@ impl Work {
         }
     }
 
-    /// How long it may be put off by others. Then it begins in any case: when there is more to do than there is time, all
-    /// have to wait, and nobody for ever.
+    /// How long it may be put off by others.
     const fn patience(self) -> Duration {
         match self {
             Self::Signature | Self::Long => Duration::from_millis(5),
@@ -82,8 +86,9 @@ impl Turn {
                 round.spent.set(0);
             }
             let spent = round.spent.get();
-            let is_late = self.since.is_some_and(|since| since.elapsed() > work.patience());
-            let fits = is_late || work.fits(spent);
+            let waited = self.since.map(|since| since.elapsed()).unwrap_or_default();
+            let is_late = waited > work.patience() && spent < SHARES_FOR_LATE;
+            let fits = work.fits(spent) || is_late || waited > WAIT_MAX;
             if fits {
                 round.spent.set(spent.saturating_add(work.shares()));
             } else {
@@ -158,6 +163,13 @@ mod tests {
         assert!(before <= most, "{before} worked before");
     }
 
+    async fn keep_coming() {
+        loop {
+            turn(Work::Signature).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// However many others come, and however often.
     #[test_case(Work::Signature; "a signature")]
     #[test_case(Work::DoubtfulSignature; "a doubtful signature")]
@@ -165,12 +177,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_ever(work: Work) {
         for _ in 0..100 {
-            tokio::spawn(async {
-                loop {
-                    turn(Work::Signature).await;
-                    tokio::task::yield_now().await;
-                }
-            });
+            tokio::spawn(keep_coming());
         }
         tokio::task::yield_now().await;
         let waiting = tokio::spawn(turn(work));

@@ -150,6 +150,7 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("  shop:\n", "  shop:\n    health: { tcp: {}, certificate_ends_in: 7d }\n", "the pool's servers have no TLS (give the pool `tls`)"; "a certificate without TLS")]
 #[test_case("  shop:\n", "  shop:\n    sticky: { cookie: 'a b', keys: [{ secret: 'file:k' }] }\n", "this is no cookie's name (for example __Host-orders)"; "no cookie")]
 #[test_case("  shop:\n", "  shop:\n    sticky: { cookie: a, keys: [{ secret: 'c2VjcmV0' }] }\n", "a key never stands in the config itself (write file:PATH)"; "an inline key of cookies")]
+#[test_case("audit: {", "  store: { servers: [{ name: a, address: '10.0.0.2:80' }], sticky: { cookie: a, keys: [{ secret: 'file:k' }] } }\n  stock: { servers: [{ name: a, address: '10.0.0.3:80' }], sticky: { cookie: a, keys: [{ secret: 'file:k' }] } }\naudit: {", "this cookie stands at pools.stock.sticky.cookie too"; "one cookie for two")]
 #[test_case("version: 1", "version: 1\ndns: { resolvers: [resolver] }", "`resolver` is no resolver's address (for example 10.0.0.53 or 10.0.0.53:5353)"; "a resolver by name")]
 #[test_case("version: 1", "version: 1\ndns: { ttl_min: 10m }", "is longer than `ttl_max`"; "no time to live")]
 #[test_case("10.0.0.1:80", "0.0.0.0:80", "nothing can be reached at 0.0.0.0:80"; "no destination")]

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     path::Path,
     sync::Arc,
 };
@@ -54,5 +54,10 @@ pub fn can_be_dialled(address: SocketAddr) -> bool {
 #[must_use]
 pub fn leads_to(dialled: SocketAddr, bound: SocketAddr) -> bool {
     let (to, at) = (dialled.ip().to_canonical(), bound.ip().to_canonical());
-    dialled.port() == bound.port() && (to == at || at.is_unspecified() && to.is_loopback())
+    dialled.port() == bound.port() && (to == at || at.is_unspecified() && is_ours(to))
+}
+
+/// Whether it is an address of this machine: only those can be bound.
+fn is_ours(address: IpAddr) -> bool {
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }

@@ -9,10 +9,16 @@ use pingora_proxy::{FailToProxy, Session};
 
 /// There is no connection to the server.
 pub(super) fn connecting(session: &Session, mut error: Box<Error>, exchange: &mut Exchange) -> Box<Error> {
-    if !is_full(&error) {
+    let retry = if is_full(&error) {
+        // Somebody else is making a connection that both can share. Over HTTP/1.1 another server comes first.
+        exchange.shares_connections() && exchange.waits_for_place()
+            || exchange.tries_another(session, Failure::Connect)
+            || exchange.waits_for_place()
+    } else {
         exchange.server_failed();
-    }
-    error.set_retry(exchange.tries_another(session, Failure::Connect));
+        exchange.tries_another(session, Failure::Connect)
+    };
+    error.set_retry(retry);
     error
 }
 

@@ -49,9 +49,7 @@ pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange:
     if let Some(traceparent) = exchange.traceparent() {
         request.insert_header(headers::TRACEPARENT, traceparent)?;
     }
-    if let Some(name) = exchange.own_cookie() {
-        cookie::take_out(request, name)?;
-    }
+    exchange.snapshot().pools.cookies().try_for_each(|name| cookie::take_out(request, name))?;
     if let Some(host) = exchange.original_host() {
         request.insert_header(HOST, host)?;
     }

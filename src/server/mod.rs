@@ -23,6 +23,7 @@ use signals::{Received, Stopped};
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio::time;
+use watch::Followers;
 
 /// How long the first answers of DNS are waited for.
 const NAMES_WITHIN: Duration = Duration::from_secs(2);
@@ -168,11 +169,12 @@ impl Service for Process {
 async fn wait_for_names(live: &Live, lookups: &Lookups) {
     let mut answers = lookups.answers();
     let all_known = async {
-        while live.snapshot().pools.iter().any(|pool| !pool.unknown().is_empty()) {
-            if answers.changed().await.is_err() {
+        loop {
+            live.rediscover();
+            let is_known = live.snapshot().pools.iter().all(|pool| pool.unknown().is_empty());
+            if is_known || answers.changed().await.is_err() {
                 return;
             }
-            live.rediscover();
         }
     };
     if time::timeout(NAMES_WITHIN, all_known).await.is_err() {
@@ -183,11 +185,11 @@ async fn wait_for_names(live: &Live, lookups: &Lookups) {
 async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     // From here on no generation is missed.
     let generations = live.generations();
-    let probes = Probes::new(tokio::runtime::Handle::current());
-    let lookups = Lookups::new(tokio::runtime::Handle::current());
-    watch::lead(&live, &lookups);
-    wait_for_names(&live, &lookups).await;
-    probes.follow(&live.snapshot().pools);
+    let runtime = tokio::runtime::Handle::current();
+    let followers = Followers { probes: Probes::new(runtime.clone()), lookups: Lookups::new(runtime) };
+    followers.follow(&live);
+    wait_for_names(&live, &followers.lookups).await;
+    followers.probes.follow(&live.snapshot().pools);
     for accepting in parts.accepting {
         tokio::spawn(accepting.run(parts.drain.clone()));
     }
@@ -196,7 +198,7 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     for admin in parts.admin {
         tokio::spawn(admin.run(no_drain.clone()));
     }
-    let following = tokio::spawn(watch::follow(Arc::clone(&live), (probes, lookups), generations, parts.drain));
+    let following = tokio::spawn(watch::follow(Arc::clone(&live), Arc::new(followers), generations, parts.drain));
     (parts.ready)();
     signals::obey(received, live, parts.options, &parts.trigger).await;
     following.abort();

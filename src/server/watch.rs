@@ -9,7 +9,7 @@ use crate::upstream::{Lookups, Probes};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
-use tokio::time;
+use tokio::time::{self, MissedTickBehavior};
 
 /// How often to look. Looking works on every file system, through symbolic links that are swapped, too.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -18,47 +18,71 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// `generations` tells of every generation after the one that the checks follow already.
 pub(super) async fn follow(
     live: Arc<Live>,
-    (probes, lookups): (Probes, Lookups),
+    followers: Arc<Followers>,
     mut generations: Receiver<Generation>,
     mut drain: Watch,
 ) {
-    let mut answers = lookups.answers();
+    let mut answers = followers.lookups.answers();
+    // What was said before somebody listened.
+    take_answers(&live, &followers).await;
     // A change that was refused is not tried again before the files change again.
     let mut refused = Vec::new();
+    let mut looks = time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = drain.wait() => break,
             new = generations.changed() => match new {
-                Ok(()) => {
-                    lead(&live, &lookups);
-                    probes.follow(&live.snapshot().pools);
-                }
+                Ok(()) => off_the_loop(&live, &followers, |live, followers| followers.follow(live)).await,
                 Err(_gone) => return,
             },
-            Ok(()) = answers.changed() => {
-                if live.rediscover() {
-                    probes.follow(&live.snapshot().pools);
-                }
-            }
-            () = time::sleep(LOOK_EVERY) => refused = look(Arc::clone(&live), refused).await,
+            Ok(()) = answers.changed() => take_answers(&live, &followers).await,
+            _ = looks.tick() => refused = look(Arc::clone(&live), refused).await,
         }
     }
     // The drain is over when nobody holds it any more; until then somebody may wait, or be ejected.
     drop(drain);
     loop {
-        time::sleep(LOOK_EVERY).await;
+        looks.tick().await;
         live.tick();
     }
 }
 
-/// Has the lookups ask what the live generation wants to know.
-pub(super) fn lead(live: &Live, lookups: &Lookups) {
-    let (snapshot, state, config) = (live.snapshot(), live.state(), live.config());
-    lookups.follow(&snapshot.pools, &config.dns, &state.servers, &state.metrics);
+/// What follows the live generation's servers.
+pub(super) struct Followers {
+    pub(super) probes: Probes,
+    pub(super) lookups: Lookups,
 }
 
-/// What is done every second: looks at the files, off the event loop, and reads them again if they are neither what the live generation was built
-/// from nor what was refused last. Returns what was refused.
+impl Followers {
+    /// Checks and looks up what the live generation wants to know.
+    pub(super) fn follow(&self, live: &Live) {
+        let (snapshot, state, config) = (live.snapshot(), live.state(), live.config());
+        self.lookups.follow(&snapshot.pools, &config.dns, &state.servers, &state.metrics);
+        self.probes.follow(&snapshot.pools);
+    }
+}
+
+/// Takes what DNS has said since.
+async fn take_answers(live: &Arc<Live>, followers: &Arc<Followers>) {
+    let take = |live: &Live, followers: &Followers| {
+        live.rediscover();
+        // Whoever else has taken the answers has told nobody.
+        followers.probes.follow(&live.snapshot().pools);
+    };
+    off_the_loop(live, followers, take).await;
+}
+
+/// A generation may be in the making, which reads files and is waited for.
+async fn off_the_loop(live: &Arc<Live>, followers: &Arc<Followers>, work: fn(&Live, &Followers)) {
+    let (live, followers) = (Arc::clone(live), Arc::clone(followers));
+    if spawn_blocking(move || work(&live, &followers)).await.is_err() {
+        log::error!("following the servers ended by a fault; their checks stay as they are");
+    }
+}
+
+/// What is done every second: looks at the files, off the event loop, and reads them again if they are neither what the
+/// live generation was built from nor what was refused last. Returns what was refused.
 async fn look(live: Arc<Live>, refused: Vec<Seen>) -> Vec<Seen> {
     let looking = spawn_blocking(move || {
         live.tick();

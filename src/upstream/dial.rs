@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use pingora::connectors::L4Connect;
 use pingora::protocols::l4::ext::{connect, connect_uds};
 use pingora::protocols::l4::socket::SocketAddr;
@@ -67,12 +68,21 @@ async fn dial(address: &SocketAddr) -> pingora::Result<Stream> {
 #[derive(Debug)]
 pub(super) struct Connections {
     open: AtomicU32,
-    gauge: Option<IntGauge>,
+    /// What tells how many there are; another one when a server comes back that was forgotten.
+    gauge: Mutex<Option<IntGauge>>,
 }
 
 impl Connections {
-    pub(super) const fn new(gauge: Option<IntGauge>) -> Self {
-        Self { open: AtomicU32::new(0), gauge }
+    /// None yet, and no gauge.
+    pub(super) const fn new() -> Self {
+        Self { open: AtomicU32::new(0), gauge: Mutex::new(None) }
+    }
+
+    /// From now on this gauge tells how many there are.
+    pub(super) fn tell(&self, gauge: IntGauge) {
+        let mut told = self.gauge.lock();
+        gauge.set(self.count().into());
+        *told = Some(gauge);
     }
 
     /// How many are open.
@@ -88,16 +98,19 @@ struct Open(Arc<Connections>);
 impl Open {
     fn new((connections, max): &(Arc<Connections>, u32)) -> Option<Self> {
         let more = |open: u32| (open < *max).then(|| open.saturating_add(1));
+        let gauge = connections.gauge.lock();
         connections.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        connections.gauge.iter().for_each(IntGauge::inc);
+        gauge.iter().for_each(IntGauge::inc);
+        drop(gauge);
         Some(Self(Arc::clone(connections)))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        let gauge = self.0.gauge.lock();
         self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.gauge.iter().for_each(IntGauge::dec);
+        gauge.iter().for_each(IntGauge::dec);
     }
 }
 

@@ -69,6 +69,11 @@ impl Said {
         self.mode.store(mode as u8, Ordering::Relaxed);
     }
 
+    /// Whether anything was said that counts.
+    pub(super) fn says_something(&self) -> bool {
+        self.mode() != Mode::Ready || self.weight().is_some()
+    }
+
     /// As if nothing was said.
     pub(super) fn forget(&self) {
         self.set_mode(Mode::Ready);

@@ -8,7 +8,7 @@ use super::queue::{Limits, Place};
 use super::server::{PoolState, ServerState, Servers};
 use super::sticky::{Sticky, Tag};
 use super::tls::OriginTls;
-use super::way::Way;
+use super::way::{STREAMS_MAX, Way};
 use crate::balance::{Ask, Candidate, Standby, ramped};
 use crate::config::{self, Followed, HashKey, Location};
 use crate::metrics::Metrics;
@@ -23,7 +23,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 #[derive(Debug)]
 pub struct Pools {
     /// A pool is another one whenever other servers are found.
-    by_name: HashMap<PoolName, ArcSwap<Pool>>,
+    by_name: HashMap<PoolName, Arc<ArcSwap<Pool>>>,
+    cookies: Box<[Box<str>]>,
 }
 
 /// What a pool is built from.
@@ -149,16 +150,22 @@ impl Pools {
     pub fn build(plans: Vec<Plan>, servers: &Servers, metrics: &Metrics) -> Self {
         let build = |plan: Plan| {
             let name = plan.config.name.clone();
-            (name, ArcSwap::from_pointee(Pool::build(plan, servers, metrics)))
+            (name, Arc::new(ArcSwap::from_pointee(Pool::build(plan, servers, metrics))))
         };
+        let cookies = plans.iter().filter_map(|plan| Some(plan.sticky.as_ref()?.name().into())).collect();
         let by_name = plans.into_iter().map(build).collect();
         servers.forget_the_gone(metrics);
-        Self { by_name }
+        Self { by_name, cookies }
     }
 
     /// All pools.
     pub fn iter(&self) -> impl Iterator<Item = Arc<Pool>> {
-        self.by_name.values().map(ArcSwap::load_full)
+        self.by_name.values().map(|pool| pool.load_full())
+    }
+
+    /// The cookies that are between clients and us only, of all pools.
+    pub fn cookies(&self) -> impl Iterator<Item = &str> {
+        self.cookies.iter().map(AsRef::as_ref)
     }
 
     /// Takes the servers that were found since; whether there are others.
@@ -205,7 +212,8 @@ impl Pools {
     /// [`Refusal::NoServer`] if none is healthy, [`Refusal::CircuitOpen`] if the pool is left alone, and
     /// [`Refusal::QueueFull`] if too many wait.
     pub fn pick(&self, permit: &Permit, wish: impl FnOnce(&Pool) -> Wish) -> Result<Choice, Refusal> {
-        let pool = &self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?.load_full();
+        let place = self.by_name.get(permit.pool()).ok_or(Refusal::NoServer)?;
+        let pool = &place.load_full();
         let now = pool.state.now();
         let entry = pool.enter(now)?;
         let wish = wish(pool);
@@ -218,8 +226,13 @@ impl Pools {
             return Err(Refusal::NoServer);
         }
         let who = permit.principal().workload().map(|workload| workload.name.clone());
-        let waits = Arc::clone(pool);
-        let take = Box::new(move || waits.take(wish, entry));
+        let (place, asked) = (Arc::clone(place), Arc::clone(pool));
+        // When there is room, other servers may have been found.
+        let take = Box::new(move || {
+            let pool = place.load_full();
+            let seat = wish.seat.filter(|_| Arc::ptr_eq(&pool, &asked));
+            pool.take(Wish { seat, ..wish }, entry)
+        });
         let place = pool.state.queue.join(&who, take, pool.queue_limits()).ok_or(Refusal::QueueFull)?;
         // Room may have come meanwhile, when nobody was in the queue yet.
         pool.admit();
@@ -315,11 +328,10 @@ impl Pool {
         if entry == Entry::Closed { Err(Refusal::CircuitOpen) } else { Ok(entry) }
     }
 
-    /// How many requests all servers may work on. Over HTTP/1.1 each has a connection of its own.
+    /// How many requests all servers may work on.
     fn requests_max(&self) -> u32 {
-        let config = &self.plan.config;
-        let connections_max = if config.speaks_h2 { u32::MAX } else { config.limits.connections };
-        config.limits.requests.min(connections_max)
+        let limits = &self.plan.config.limits;
+        limits.requests.min(self.plan.requests_over(limits.connections))
     }
 
     /// A server with room, and the room.
@@ -437,6 +449,11 @@ impl Pool {
 }
 
 impl Plan {
+    /// How many requests so many connections can carry. Over HTTP/1.1 each has one of its own.
+    const fn requests_over(&self, connections: u32) -> u32 {
+        if self.config.speaks_h2 { connections.saturating_mul(STREAMS_MAX) } else { connections }
+    }
+
     /// The servers that there are now.
     fn members(&self, servers: &Servers, metrics: &Metrics) -> Box<[Member]> {
         let seated = self.config.servers.iter().flat_map(|server| {
@@ -450,14 +467,12 @@ impl Plan {
         let state = servers.server((&config.name, &seat.name, &seat.address), metrics);
         let followed = |it: &Followed| servers.server((&it.pool, &it.name, &it.address), metrics);
         let requests_max = server.requests_max.unwrap_or(config.limits.requests_per_server);
-        // Over HTTP/1.1 each request has a connection of its own.
-        let connections_max = if config.speaks_h2 { u32::MAX } else { config.limits.connections_per_server };
         Member {
             tags: self.sticky.as_ref().map(|sticky| sticky.tags(&state)).unwrap_or_default(),
             state,
             configured_weight: server.weight.saturating_mul(seat.share).div_ceil(100),
             is_backup: server.is_backup || seat.is_backup,
-            requests_max: requests_max.min(connections_max),
+            requests_max: requests_max.min(self.requests_over(config.limits.connections_per_server)),
             followed: server.follows.as_ref().map(followed),
             is_trusted: config.health.is_none() && server.follows.is_none(),
         }

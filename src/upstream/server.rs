@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicI64, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -40,7 +40,7 @@ pub struct ServerState {
     /// Its handles.
     pub metrics: metrics::Server,
     /// What an operator has said.
-    said: Said,
+    said: Arc<Said>,
     /// When its certificate expires, as far as it was seen.
     pub(super) certificate_ends: AtomicI64,
     /// The connections to it.
@@ -174,6 +174,10 @@ pub struct Servers {
 struct Memory {
     servers: HashMap<Key, Arc<ServerState>>,
     pools: HashMap<PoolName, Arc<PoolState>>,
+    /// What operators have said of servers; it is kept where a server is gone for now.
+    said: HashMap<Key, Arc<Said>>,
+    /// The connections to servers, which may outlive what else is known of these.
+    connections: HashMap<Key, Weak<Connections>>,
     /// Who was found for an entry of a pool.
     seats: HashMap<(PoolName, ServerName), Seats>,
 }
@@ -192,24 +196,34 @@ impl Servers {
         metrics: &Metrics,
     ) -> Arc<ServerState> {
         let of_pool = self.pool(pool, metrics);
-        let state = |handles: metrics::Server| ServerState {
+        let key = (pool.clone(), name.clone(), address.clone());
+        let mut memory = self.memory.lock();
+        if let Some(known) = memory.servers.get(&key) {
+            return Arc::clone(known);
+        }
+        let handles = metrics.server(pool, name);
+        let open = memory.connections.get(&key).and_then(Weak::upgrade);
+        let connections = open.unwrap_or_else(|| Arc::new(Connections::new()));
+        connections.tell(handles.connections.clone());
+        memory.connections.insert(key.clone(), Arc::downgrade(&connections));
+        let state = Arc::new(ServerState {
             pool: pool.clone(),
             name: name.clone(),
             address: address.clone(),
             id: number(format!("{pool}/{name}/{address}").as_bytes()),
             certificate_ends: AtomicI64::new(i64::MAX),
-            connections: Arc::new(Connections::new(Some(handles.connections.clone()))),
+            connections,
             connections_of_all: Arc::clone(&of_pool.connections),
             health: Health::unknown(),
             standing: Standing::new(Seed::of(name.as_str())),
             outlier: Outlier::default(),
             metrics: handles,
-            said: Said::default(),
+            said: Arc::clone(memory.said.entry(key.clone()).or_default()),
             told: Said::default(),
             began: self.began,
-        };
-        let key = (pool.clone(), name.clone(), address.clone());
-        Arc::clone(self.memory.lock().servers.entry(key).or_insert_with(|| Arc::new(state(metrics.server(pool, name)))))
+        });
+        memory.servers.insert(key, Arc::clone(&state));
+        state
     }
 
     /// The state of a pool, as it was left, or of a new one.
@@ -218,7 +232,7 @@ impl Servers {
         let state = || PoolState {
             name: name.clone(),
             queue: Arc::new(Queue::new(handles.queued.clone())),
-            connections: Arc::new(Connections::new(None)),
+            connections: Arc::new(Connections::new()),
             balancer: Balancer::default(),
             budget: Budget::default(),
             breaker: Breaker::default(),
@@ -239,7 +253,7 @@ impl Servers {
         let is_theirs = |address| can_be_dialled(address) && !own.iter().any(|ours| leads_to(address, *ours));
         let found = self.answers.get(question);
         let found: Vec<_> = found.iter().filter(|found| is_theirs(found.address)).collect();
-        let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
+        let addresses: Vec<_> = found.iter().map(|found| (found.address, found.is_backup)).collect();
         let mut memory = self.memory.lock();
         let seats = memory.seats.entry((pool.clone(), entry.name.clone())).or_default();
         seats.seat(&addresses, max.unwrap_or(1));
@@ -269,5 +283,7 @@ impl Servers {
             }
         }
         memory.pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+        memory.said.retain(|_, said| Arc::strong_count(said) > 1 || said.says_something());
+        memory.connections.retain(|_, connections| connections.strong_count() > 0);
     }
 }

@@ -36,10 +36,12 @@ pub struct Purpose {
     pub is_long: bool,
     /// The client's address, and ours that he came to.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
+    /// It is a look of our own, which must also be had where clients have taken all connections.
+    pub is_look: bool,
 }
 
 /// Requests at once on one HTTP/2 connection to a server.
-const STREAMS_MAX: usize = 100;
+pub(super) const STREAMS_MAX: u32 = 100;
 
 impl Way {
     /// The way to a server, every timeout set.
@@ -56,18 +58,20 @@ impl Way {
         if let Some(tls) = &self.tls {
             tls.apply(&mut peer);
         }
+        let [of_server, of_all] = if purpose.is_look { [u32::MAX; 2] } else { self.connections_max };
+        let (span, left) = self.span(server);
         let introduction = self.introduction.map(|version| introduction(version, purpose.addresses));
-        peer.group_key = self.kind_of_connection(server, introduction.as_deref());
-        let [of_server, of_all] = self.connections_max;
+        peer.group_key = self.kind_of_connection(span, introduction.as_deref());
         let between = if purpose.is_long { self.timeouts.tunnel } else { self.timeouts.between_bytes };
         let options = &mut peer.options;
         options.alpn = if self.speaks_h2 { ALPN::H2 } else { ALPN::H1 };
-        options.max_h2_streams = STREAMS_MAX;
+        options.max_h2_streams = STREAMS_MAX as usize;
         options.connection_timeout = Some(self.timeouts.connect);
         options.total_connection_timeout = Some(self.timeouts.connect);
         options.read_timeout = Some(between);
         options.write_timeout = Some(self.timeouts.between_bytes);
-        options.idle_timeout = Some(self.timeouts.idle);
+        // After its span nobody could use it any more.
+        options.idle_timeout = Some(self.timeouts.idle.min(left));
         options.custom_l4 = Some(Arc::new(Dial {
             connections: [
                 (Arc::clone(&server.connections), of_server),
@@ -81,19 +85,22 @@ impl Way {
 
     /// Only a connection of the same kind is used again: with the same TLS, introduced for the same client, and begun in
     /// the same span of time, so that none is used for longer than its lifetime.
-    fn kind_of_connection(&self, server: &ServerState, introduction: Option<&[u8]>) -> u64 {
+    fn kind_of_connection(&self, span: u128, introduction: Option<&[u8]>) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.tls.as_ref().map(OriginTls::profile).hash(&mut hasher);
         introduction.hash(&mut hasher);
-        self.span(server).hash(&mut hasher);
+        span.hash(&mut hasher);
         hasher.finish()
     }
 
-    /// The span of time that it is for a server. Each has spans of its own, so that not all connect anew at once.
-    fn span(&self, server: &ServerState) -> u128 {
+    /// The span of time that it is for a server, and how much of it is left. Each has spans of its own, so that not all
+    /// connect anew at once.
+    fn span(&self, server: &ServerState) -> (u128, Duration) {
         let lifetime = self.timeouts.lifetime.as_nanos().max(1);
         let offset = Duration::from_nanos(server.id()).as_nanos() % lifetime;
-        server.now().as_nanos().saturating_add(offset) / lifetime
+        let now = server.now().as_nanos().saturating_add(offset);
+        let left = lifetime.saturating_sub(now % lifetime);
+        (now / lifetime, Duration::from_nanos(u64::try_from(left).unwrap_or(u64::MAX)))
     }
 }
 

@@ -94,6 +94,40 @@ async fn a_server_has_only_so_many_connections(key: &str) {
         .await;
 }
 
+/// Checks have connections of their own, which clients cannot take from them.
+#[tokio::test]
+async fn a_busy_server_is_still_checked() {
+    let check = "    health: { http: { path: /healthz }, interval: 10ms, fall: 1 }\n";
+    let address = recorder(Begins::Plainly).await;
+    let world =
+        world(&format!("    max_connections: 1\n{check}    servers: [{{ name: a, address: '{address}' }}]\n")).await;
+    let passed = || {
+        let text = world.metrics();
+        let line = "belay_health_checks_total{pool=\"shop\",result=\"pass\",server=\"a\"} ";
+        text.lines().find_map(|text| text.strip_prefix(line)).map_or(0, |count| count.parse::<u32>().unwrap())
+    };
+    settled("it is checked", || passed() > 0).await;
+    echo(&world, &plain()).await;
+    let before = passed();
+    settled("and again, beside the one that is kept", || passed() > before + 3).await;
+    assert!(world.metrics().contains("result=\"fail\",server=\"a\"} 0"), "{}", world.metrics());
+}
+
+/// No connection of a span that is over keeps the place from one of the next.
+#[tokio::test]
+async fn a_lifetime_that_ends_leaves_room() {
+    let address = recorder(Begins::Plainly).await;
+    let pool = format!(
+        "    max_connections: 1\n    timeouts: {{ lifetime: 1s, idle: 1h }}\n    servers: [{{ name: a, address: '{address}' }}]\n"
+    );
+    let world = world(&pool).await;
+    let (started, mut connections) = (tokio::time::Instant::now(), std::collections::BTreeSet::new());
+    while connections.len() < 3 {
+        assert!(started.elapsed().as_secs() < 20, "{connections:?}");
+        connections.insert(echo(&world, &plain()).await["connection"].as_u64().unwrap());
+    }
+}
+
 /// Idle connections of other clients take the place: there is another server, or a refusal that says so.
 #[tokio::test]
 async fn a_server_that_is_full_of_idle_connections_is_not_blamed() {

@@ -90,6 +90,23 @@ async fn who_stays_keeps_his_name_and_what_is_known_of_him() {
     assert!(metrics.contains("belay_dns_servers{name=\"shop.internal\"} 1"), "{metrics}");
 }
 
+/// An operator's word counts until he says another.
+#[tokio::test]
+async fn who_was_taken_out_and_comes_back_is_still_out() {
+    let (dns, port) = (Dns::new(0).await, origins(&[(1, "a"), (2, "b")]).await);
+    dns.host("shop.internal", &[[127, 0, 7, 1]]);
+    let world = world(&dns, &format!("    servers: [{{ name: web, address: 'shop.internal:{port}' }}]\n")).await;
+    found(&world, port, &[("web", 1)]).await;
+    shop(&world).member("web").unwrap().state.set_mode(Mode::Maintenance);
+    dns.host("shop.internal", &[[127, 0, 7, 2]]);
+    found(&world, port, &[("web", 2)]).await;
+    world.live.tick();
+    assert_eq!(mode(&world, "web"), "ready", "it is another server");
+    dns.host("shop.internal", &[[127, 0, 7, 1]]);
+    found(&world, port, &[("web", 1)]).await;
+    assert_eq!(mode(&world, "web"), "in maintenance");
+}
+
 #[tokio::test]
 async fn a_service_tells_ports_weights_and_backups() {
     let dns = Dns::new(0).await;

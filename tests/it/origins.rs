@@ -209,6 +209,22 @@ async fn a_certificate_that_ends_soon_fails_its_check(lasts: &str, health: &str)
     settled("the check has judged it", is_so).await;
 }
 
+/// Whoever comes while the only connection is being made waits for it.
+#[tokio::test]
+async fn all_share_the_only_connection() {
+    let ca = Ca::new(NOW);
+    let speaks = Speaks { tls: None, h2: true, kind: "text/plain" };
+    let pool = "    http: 2\n    max_connections: 1\n";
+    let world = Arc::new(before(site(&ca).await, &origin(speaks).await, pool));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let world = Arc::clone(&world);
+        tasks.spawn(async move { world.ask(&get()).await.status });
+    }
+    assert_eq!(tasks.join_all().await, [200; 20]);
+    assert!(world.metrics().contains("belay_server_connections{pool=\"shop\",server=\"a\"} 1"), "{}", world.metrics());
+}
+
 /// A request over HTTP/2: its status, `x-te` and trailers.
 async fn grpc(world: &World, kind: &str) -> (u16, String, Vec<String>) {
     let stream = world.connect(Some("checkout"), &[b"h2"]).await;

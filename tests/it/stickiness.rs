@@ -222,6 +222,20 @@ async fn the_age_of_a_key_is_told() {
     );
 }
 
+/// Nor those of pools that they do not belong to.
+#[tokio::test]
+async fn no_server_sees_the_cookie_of_another_pool() {
+    let (pools, site, address) = (Pools::new().await, Site::new(NOW).await, recorder(Begins::Plainly).await);
+    site.write("sticky.key", SECRET);
+    let world = World::before_checks(site, |usual| {
+        let other = pools.addressed(&format!("  store:\n{STICKY}{THREE}"));
+        let text = pools.text(&usual, &format!("    servers: [{{ name: a, address: '{address}' }}]\n"));
+        text.replace("audit:", &format!("{other}audit:"))
+    });
+    let reply = world.ask(&plain().header("Cookie", "a=1; __Host-shop=secret")).await;
+    assert_eq!(reply.echo()["cookies"], "a=1");
+}
+
 #[tokio::test]
 async fn other_cookies_go_on_as_they_are() {
     let address = recorder(Begins::Plainly).await;

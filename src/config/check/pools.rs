@@ -1,6 +1,6 @@
 //! `pools`.
 
-use super::{Check, balance, failures, health, servers};
+use super::{Check, balance, failures, health, servers, twice};
 use crate::config::document::{Document, OriginTls, Pool, Timeouts};
 use crate::config::fault::Fault;
 use crate::config::model;
@@ -19,6 +19,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Pool> {
     let top = Place::root().key("pools");
     let facts = document.workloads.values().flat_map(|workload| &workload.may_assert).map(String::as_str).collect();
+    let cookies = document
+        .pools
+        .iter()
+        .filter_map(|(name, pool)| Some((&pool.sticky.as_ref()?.cookie, top.key(name).key("sticky").key("cookie"))));
+    // On one host one would replace the other.
+    twice(cookies, "cookie").into_iter().for_each(|fault| check.fault(fault));
     let mut checked = Vec::new();
     for (name, pool) in &document.pools {
         let place = top.key(name);

@@ -156,7 +156,12 @@ impl Frames {
             self.block_ends = None;
             return false;
         };
-        let ends = self.block_ends.get_or_insert_with(|| Box::pin(sleep_until(block.since + BLOCK_MAX)));
+        let deadline = block.since + BLOCK_MAX;
+        let ends = self.block_ends.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        // One read may bring the end of a block and the begin of the next.
+        if ends.deadline() != deadline {
+            ends.as_mut().reset(deadline);
+        }
         ends.as_mut().poll(cx).is_ready()
     }
 

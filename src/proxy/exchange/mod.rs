@@ -62,6 +62,8 @@ pub struct Exchange {
     repeats: bool,
     /// How often that was so.
     repetitions: u8,
+    /// How often a place on a connection was waited for.
+    places: u8,
     body: Body,
     status: Option<u16>,
     sent: usize,
@@ -117,6 +119,7 @@ impl Exchange {
             tried: Vec::new(),
             repeats: false,
             repetitions: 0,
+            places: 0,
             status: None,
             sent: 0,
             original_host: None,

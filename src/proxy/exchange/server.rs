@@ -11,13 +11,17 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// What says that a request may be sent twice (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// How often a request is repeated because a kept connection was stale.
 const REPETITIONS_MAX: u8 = 3;
+/// How often a place for a connection, or on one, is looked for, and how much longer it is waited each time: half a second
+/// in all.
+const PLACES_MAX: u8 = 12;
+const PLACE_WAIT: Duration = Duration::from_millis(6);
 
 impl Exchange {
     /// The next server of the permit's pool, and how to reach it for a request that may be quiet for long, or not.
@@ -25,9 +29,12 @@ impl Exchange {
     /// # Errors
     /// A [`Refusal`]; none if the client goes away while it waits for a server with room.
     pub(in crate::proxy) async fn pick(&mut self, session: &mut Session) -> Result<HttpPeer, Option<Refusal>> {
-        let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
         self.body.starts_again();
         let (before, repeats) = (self.picked.take(), std::mem::take(&mut self.repeats));
+        if repeats {
+            tokio::time::sleep(PLACE_WAIT * u32::from(self.places)).await;
+        }
+        let permit = self.permit.as_ref().ok_or(Refusal::Internal)?;
         let mut picked = match before {
             Some(same) if repeats => same,
             Some(before) => {
@@ -60,7 +67,7 @@ impl Exchange {
             head::asks_for_tunnel(session) || picked.speaks_h2() && (waits_for_body || head::calls_grpc(session));
         let ours = session.server_addr().and_then(|address| address.as_inet()).copied();
         let addresses = self.client_socket().map(|client| (client, ours.unwrap_or_else(|| nowhere(client))));
-        let peer = picked.peer(Purpose { is_long, addresses });
+        let peer = picked.peer(Purpose { is_long, addresses, is_look: false });
         self.picked = Some(picked);
         peer.map_err(|_no_address| Some(Refusal::Internal))
     }
@@ -95,15 +102,23 @@ impl Exchange {
         self.picked.as_ref()?.cookie(self.ticket, self.started.unix_seconds())
     }
 
-    /// The cookie that is between the client and us only.
-    pub(in crate::proxy) fn own_cookie(&self) -> Option<&str> {
-        Some(self.picked.as_ref()?.pool().sticky()?.name())
-    }
-
     /// Whether the next attempt may be for the same server: so many kept connections may be stale.
     pub(in crate::proxy) const fn repeats(&mut self) -> bool {
         self.repeats = self.repetitions < REPETITIONS_MAX;
         self.repetitions = self.repetitions.saturating_add(1);
+        self.repeats
+    }
+
+    /// Whether many requests share a connection to the server.
+    pub(in crate::proxy) fn shares_connections(&self) -> bool {
+        self.picked.as_ref().is_some_and(Picked::speaks_h2)
+    }
+
+    /// Whether it is waited for until the server has less than as many connections as may be: an idle one may end, or one
+    /// that is being made can be shared.
+    pub(in crate::proxy) const fn waits_for_place(&mut self) -> bool {
+        self.repeats = self.places < PLACES_MAX;
+        self.places = self.places.saturating_add(self.repeats as u8);
         self.repeats
     }
 

@@ -121,18 +121,11 @@ impl Lookups {
             return;
         }
         running.dns = Some(dns.clone());
-        // Sockets are opened where the tasks run.
-        let _entered = self.runtime.enter();
-        let resolver = match Resolver::new(dns) {
-            Ok(resolver) => Arc::new(resolver),
-            Err(fault) => return log::error!("names of servers cannot be looked up: {fault}"),
-        };
         for question in questions {
             running.tasks.entry(question.clone()).or_insert_with(|| {
                 let lookup = Lookup {
                     metrics: metrics.lookups(&question.to_string()),
                     question,
-                    resolver: Arc::clone(&resolver),
                     answers: Arc::clone(&servers.answers),
                     answered: self.answered.clone(),
                     dns: dns.clone(),
@@ -157,7 +150,6 @@ fn questions(pools: &Pools) -> HashSet<Question> {
 /// One question, asked again and again.
 struct Lookup {
     question: Question,
-    resolver: Arc<Resolver>,
     answers: Arc<Answers>,
     answered: watch::Sender<()>,
     dns: Dns,
@@ -166,10 +158,14 @@ struct Lookup {
 
 impl Lookup {
     async fn run(self) {
-        let mut pause = PAUSE;
+        let (mut pause, mut resolver) = (PAUSE, None);
         loop {
-            let asked = time::timeout(self.dns.timeout, Box::pin(self.resolver.ask(&self.question))).await;
+            let asked = time::timeout(self.dns.timeout, Box::pin(self.ask(&mut resolver))).await;
             let answer = asked.unwrap_or_else(|_| Err(format!("no answer within {:?}", self.dns.timeout)));
+            if answer.is_err() || self.dns.resolvers.is_empty() {
+                // The system's resolvers and hosts may be others by the next time.
+                resolver = None;
+            }
             let wait = match answer {
                 Ok((found, ttl)) => {
                     pause = PAUSE;
@@ -186,6 +182,19 @@ impl Lookup {
             // A little earlier, each time another, so that many nodes do not ask at the same moment.
             time::sleep(wait.mul_f64(0.9 + 0.1 * fastrand::f64())).await;
         }
+    }
+
+    async fn ask(&self, resolver: &mut Option<Resolver>) -> Result<(Vec<Found>, Duration), String> {
+        let ready = match resolver.take() {
+            Some(ready) => ready,
+            None => {
+                let dns = self.dns.clone();
+                // It may read the system's files.
+                let made = tokio::task::spawn_blocking(move || Resolver::new(&dns)).await;
+                made.map_err(|fault| fault.to_string()).flatten()?
+            }
+        };
+        resolver.insert(ready).ask(&self.question, &self.answers.get(&self.question)).await
     }
 
     /// The fault is said once, until there is an answer again.

@@ -7,20 +7,26 @@ use std::net::SocketAddr;
 pub(in crate::upstream) struct Seats(Vec<Option<SocketAddr>>);
 
 impl Seats {
-    /// Seats those who were found, each once, as many as there are seats. New ones take the first that are free.
-    pub(in crate::upstream) fn seat(&mut self, found: &[SocketAddr], seats: usize) {
+    /// Seats those who were found, each once, as many as there are seats. New ones take the first that are free; a backup
+    /// (the second word) gives up his for somebody who is none.
+    pub(in crate::upstream) fn seat(&mut self, found: &[(SocketAddr, bool)], seats: usize) {
         self.0.resize(seats, None);
+        let is_backup =
+            |address: SocketAddr| found.iter().find(|(found, _)| *found == address).map(|(_, is_backup)| *is_backup);
         for seat in &mut self.0 {
-            *seat = seat.filter(|address| found.contains(address));
+            *seat = seat.filter(|address| is_backup(*address).is_some());
         }
-        for address in found {
+        let in_order =
+            found.iter().filter(|(_, is_backup)| !is_backup).chain(found.iter().filter(|(_, is_backup)| *is_backup));
+        for (address, comes_as_backup) in in_order {
             if self.0.contains(&Some(*address)) {
                 continue;
             }
-            match self.0.iter_mut().find(|seat| seat.is_none()) {
-                Some(free) => *free = Some(*address),
-                None => return,
-            }
+            let free = self.0.iter().position(Option::is_none);
+            let given_up =
+                || self.0.iter().rposition(|seat| !comes_as_backup && seat.and_then(is_backup) == Some(true));
+            let Some(seat) = free.or_else(given_up).and_then(|index| self.0.get_mut(index)) else { return };
+            *seat = Some(*address);
         }
     }
 
@@ -36,8 +42,10 @@ mod tests {
     use proptest::prelude::*;
     use test_case::test_case;
 
-    fn addresses(hosts: &str) -> Vec<SocketAddr> {
-        hosts.bytes().map(|host| SocketAddr::from(([10, 0, 0, host], 80))).collect()
+    /// Upper case is a backup.
+    fn addresses(hosts: &str) -> Vec<(SocketAddr, bool)> {
+        let address = |host: u8| SocketAddr::from(([10, 0, 0, host.to_ascii_lowercase()], 80));
+        hosts.bytes().map(|host| (address(host), host.is_ascii_uppercase())).collect()
     }
 
     /// Who was found, one time after the other, and who then sits where.
@@ -51,13 +59,15 @@ mod tests {
     #[test_case(1, &["a", "ba"], "a"; "one stays as long as he is there")]
     #[test_case(1, &["a", "b"], "b"; "one moves")]
     #[test_case(2, &["ab", ""], "--"; "none")]
+    #[test_case(1, &["Ba"], "a"; "primaries first")]
+    #[test_case(1, &["aB", "B", "aB"], "a"; "a primary comes back")]
+    #[test_case(2, &["aBC", "BC", "aBC"], "ca"; "for the last backup")]
+    #[test_case(2, &["abC"], "ab"; "a backup takes nobody's seat")]
     fn seats(seats: usize, answers: &[&str], expected: &str) {
         let mut seated = Seats::default();
         answers.iter().for_each(|answer| seated.seat(&addresses(answer), seats));
-        let expected: Vec<_> = expected
-            .bytes()
-            .map(|host| (host != b'-').then(|| addresses(char::from(host).encode_utf8(&mut [0; 4]))[0]))
-            .collect();
+        let address = |host: char| (host != '-').then(|| addresses(&host.to_string())[0].0);
+        let expected: Vec<_> = expected.chars().map(address).collect();
         assert_eq!(seated.0, expected);
     }
 
@@ -69,7 +79,7 @@ mod tests {
                 let (before, found) = (seated.clone(), addresses(&answer));
                 seated.seat(&found, seats);
                 for (number, address) in before.seated() {
-                    let stays = found.contains(&address);
+                    let stays = found.iter().any(|(found, _)| *found == address);
                     prop_assert_eq!(seated.seated().any(|seat| seat == (number, address)), stays);
                 }
                 let distinct = found.iter().collect::<std::collections::HashSet<_>>().len();

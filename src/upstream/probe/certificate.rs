@@ -39,7 +39,7 @@ pub(super) async fn follow(server: Arc<ServerState>, way: Arc<Way>) {
 /// When the certificate ends that the server shows.
 async fn look(server: &Arc<ServerState>, way: &Way) -> Result<Option<UnixSeconds>, String> {
     let Some(tls) = &way.tls else { return Ok(None) };
-    let peer = way.to(server, Purpose::default()).map_err(said)?;
+    let peer = way.to(server, Purpose { is_look: true, ..Purpose::default() }).map_err(said)?;
     let dial = peer.options.custom_l4.as_ref().ok_or("there is no way to it")?;
     let stream = dial.connect(peer.address()).await.map_err(said)?;
     let name = ServerName::try_from(tls.sni().to_owned()).map_err(|fault| fault.to_string())?;

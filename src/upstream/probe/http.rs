@@ -2,6 +2,7 @@
 
 use super::Target;
 use crate::config::HttpCheck;
+use crate::network::Address;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, header};
 use pingora::connectors::http::Connector;
@@ -13,7 +14,7 @@ const BODY_MAX: usize = 64 * 1024;
 
 /// Asks, and compares the answer.
 pub(super) async fn look(target: &Target<'_>, check: &HttpCheck, connector: &Connector) -> Result<(), String> {
-    let host = check.host.clone().unwrap_or_else(|| target.server.address.to_string());
+    let host = check.host.clone().unwrap_or_else(|| host(target));
     let mut request = RequestHeader::build(check.method.clone(), check.path.as_bytes(), None).map_err(said)?;
     request.insert_header(header::HOST, host).map_err(said)?;
     request.insert_header(header::USER_AGENT, "belay-health-check").map_err(said)?;
@@ -30,6 +31,14 @@ pub(super) async fn look(target: &Target<'_>, check: &HttpCheck, connector: &Con
     let answer = converse(&mut session, request, check).await;
     session.shutdown().await;
     answer
+}
+
+/// What is asked for unless the check says it.
+fn host(target: &Target<'_>) -> String {
+    match &target.server.address {
+        Address::Socket(address) => address.to_string(),
+        Address::Unix(_) => "localhost".into(),
+    }
 }
 
 async fn converse(session: &mut HttpSession, request: RequestHeader, check: &HttpCheck) -> Result<(), String> {
@@ -69,7 +78,7 @@ async fn read(session: &mut HttpSession) -> Result<Bytes, String> {
 pub(super) async fn look_grpc(target: &Target<'_>, service: &str, connector: &Connector) -> Result<(), String> {
     let path = b"/grpc.health.v1.Health/Check";
     let mut request = RequestHeader::build(http::Method::POST, path, None).map_err(said)?;
-    request.insert_header(header::HOST, target.server.address.to_string()).map_err(said)?;
+    request.insert_header(header::HOST, host(target)).map_err(said)?;
     request.insert_header(header::CONTENT_TYPE, "application/grpc").map_err(said)?;
     request.insert_header(header::TE, HeaderValue::from_static("trailers")).map_err(said)?;
     let (mut session, _reused) = Box::pin(connector.get_http_session(&target.peer()?)).await.map_err(said)?;

@@ -125,7 +125,7 @@ struct Target<'a> {
 impl Target<'_> {
     /// The way there, no step of which may take longer than the check.
     fn peer(&self) -> Result<HttpPeer, String> {
-        let mut peer = self.way.to(self.server, Purpose::default()).map_err(http::said)?;
+        let mut peer = self.way.to(self.server, Purpose { is_look: true, ..Purpose::default() }).map_err(http::said)?;
         let options = &mut peer.options;
         // A connection of its own for each check: one that leads nowhere any more must not fail all that follow.
         options.max_h2_streams = 1;
