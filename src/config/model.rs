@@ -10,7 +10,7 @@ use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::identity::{Edge, Kid, Profile, Replay};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
-use crate::network::{Address, Networks};
+use crate::network::{Address, Networks, Own};
 use crate::policy::Access;
 use crate::principal;
 use crate::resilience::{BreakerRules, OutlierRules};
@@ -62,9 +62,13 @@ pub struct Config {
 impl Config {
     /// Where Belay itself listens: no server can be there.
     #[must_use]
-    pub fn own_addresses(&self) -> Arc<[SocketAddr]> {
-        let bound = self.listeners.iter().flat_map(|listener| &listener.bind).filter_map(Bind::tcp);
-        bound.chain(self.admin_http).collect()
+    pub fn own(&self) -> Own {
+        let bound = || self.listeners.iter().flat_map(|listener| &listener.bind);
+        let path = |bind: &Bind| if let Bind::Unix(path) = bind { Some(path.clone()) } else { None };
+        Own {
+            addresses: bound().filter_map(Bind::tcp).chain(self.admin_http).collect(),
+            sockets: bound().filter_map(path).chain(self.admin_socket.clone()).collect(),
+        }
     }
 }
 

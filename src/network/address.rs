@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use std::{
     fmt,
     net::{IpAddr, SocketAddr, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -50,9 +50,35 @@ pub fn can_be_dialled(address: SocketAddr) -> bool {
     address.port() != 0 && !host.is_unspecified() && !host.is_multicast()
 }
 
+/// Where Belay itself listens. No server can be there: requests would be led to what only operators may ask, or round
+/// and round.
+#[derive(Debug, Clone, Default)]
+pub struct Own {
+    /// IP addresses.
+    pub addresses: Vec<SocketAddr>,
+    /// Paths of Unix sockets.
+    pub sockets: Vec<PathBuf>,
+}
+
+impl Own {
+    /// Whether who dials that address reaches Belay.
+    #[must_use]
+    pub fn has(&self, address: &Address) -> bool {
+        match address {
+            Address::Socket(address) => self.addresses.iter().any(|own| leads_to(*address, *own)),
+            Address::Unix(path) => self.sockets.iter().any(|own| is_same(path, own)),
+        }
+    }
+}
+
+/// Whether two paths lead to the same file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || real(one).is_some_and(|one| real(other) == Some(one))
+}
+
 /// Whether who dials the one reaches the other: the same port, and the same host or any of this machine's.
-#[must_use]
-pub fn leads_to(dialled: SocketAddr, bound: SocketAddr) -> bool {
+fn leads_to(dialled: SocketAddr, bound: SocketAddr) -> bool {
     let (to, at) = (dialled.ip().to_canonical(), bound.ip().to_canonical());
     dialled.port() == bound.port() && (to == at || at.is_unspecified() && is_ours(to))
 }

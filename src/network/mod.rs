@@ -3,7 +3,7 @@
 mod address;
 pub mod proxy_protocol;
 
-pub use address::{Address, can_be_dialled, leads_to};
+pub use address::{Address, Own, can_be_dialled};
 
 use ipnet::{IpNet, Ipv6Net};
 use std::{fmt, net::IpAddr};

@@ -10,14 +10,13 @@ use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, BadAuthority, Counts, Rules, TokenKey, Trust};
 use crate::keys::Files;
 use crate::metrics::Metrics;
-use crate::network::{Address, leads_to};
+use crate::network::Own;
 use crate::policy::Door;
 use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
 use crate::upstream::{BadOriginTls, OriginTls, Plan, Pools, Servers, Sticky};
 use std::{
     fs,
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -51,7 +50,7 @@ pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Re
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
-    let own = config.own_addresses();
+    let own = Arc::new(config.own());
     let pools: Vec<_> = config.pools.iter().map(|pool| build.pool(pool, config, &own)).collect();
     build.has_folder(&config.audit_file, config.audit_file.parent());
     build.is_its_own(&config.audit_file, &config.file);
@@ -295,7 +294,7 @@ impl Build<'_> {
     }
 
     /// What a pool is built from, its servers' file and keys read.
-    fn pool(&mut self, pool: &config::Pool, config: &Config, own: &Arc<[SocketAddr]>) -> Option<Plan> {
+    fn pool(&mut self, pool: &config::Pool, config: &Config, own: &Arc<Own>) -> Option<Plan> {
         let tls = self.origin_tls(pool);
         let sticky = pool.sticky.as_ref().map(|sticky| self.sticky(pool, sticky, config));
         let mut pool = pool.clone();
@@ -311,7 +310,7 @@ impl Build<'_> {
     }
 
     /// The servers of a pool's file.
-    fn servers(&mut self, pool: &config::Pool, path: &Path, own: &[SocketAddr]) -> Vec<config::Server> {
+    fn servers(&mut self, pool: &config::Pool, path: &Path, own: &Own) -> Vec<config::Server> {
         let servers = self.files.servers(path).unwrap_or_else(|findings| {
             self.findings.extend(findings);
             Vec::new()
@@ -321,8 +320,7 @@ impl Build<'_> {
                 let message = format!("`{}` is a server of the pool {} in the config, too", server.name, pool.name);
                 self.findings.push(Finding::of_file(path, message, Some("give one of them another name".into())));
             }
-            let is_own = |address: &Address| matches!(address, Address::Socket(at) if own.iter().any(|ours| leads_to(*at, *ours)));
-            if matches!(&server.location, Location::Fixed(address) if is_own(address)) {
+            if matches!(&server.location, Location::Fixed(address) if own.has(address)) {
                 let message = format!("the address of `{}` is Belay's own", server.name);
                 self.findings.push(Finding::of_file(path, message, None));
             }

@@ -13,11 +13,12 @@ use crate::balance::{Ask, Candidate, Standby, ramped};
 use crate::config::{self, Followed, HashKey, Location};
 use crate::metrics::Metrics;
 use crate::name::PoolName;
+use crate::network::Own;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::resilience::{Cause, Entry, OutlierRules};
 use arc_swap::ArcSwap;
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Pools of one generation.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub struct Plan {
     /// How who comes again finds his server.
     pub sticky: Option<Sticky>,
     /// Belay's own addresses: whoever is found there is none of its servers.
-    pub own: Arc<[SocketAddr]>,
+    pub own: Arc<Own>,
 }
 
 /// A pool.

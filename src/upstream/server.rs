@@ -9,12 +9,11 @@ use crate::balance::{Balancer, Seed, Standing, number};
 use crate::config::{self, Location};
 use crate::metrics::{self, Metrics};
 use crate::name::{PoolName, ServerName};
-use crate::network::{Address, can_be_dialled, leads_to};
+use crate::network::{Address, Own, can_be_dialled};
 use crate::resilience::{Breaker, Budget, Outlier};
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{
         Arc, Weak,
         atomic::{AtomicI64, AtomicU32, Ordering},
@@ -245,12 +244,12 @@ impl Servers {
     }
 
     /// The servers of an entry of a pool: the one that it names, or those that were found, without our own addresses.
-    pub(super) fn seated(&self, pool: &PoolName, entry: &config::Server, own: &[SocketAddr]) -> Vec<Seated> {
+    pub(super) fn seated(&self, pool: &PoolName, entry: &config::Server, own: &Own) -> Vec<Seated> {
         let (question, max) = match &entry.location {
             Location::Fixed(address) => return vec![Seated::alone(entry.name.clone(), address.clone())],
             Location::Found { question, max } => (question, *max),
         };
-        let is_theirs = |address| can_be_dialled(address) && !own.iter().any(|ours| leads_to(address, *ours));
+        let is_theirs = |address| can_be_dialled(address) && !own.has(&Address::Socket(address));
         let found = self.answers.get(question);
         let found: Vec<_> = found.iter().filter(|found| is_theirs(found.address)).collect();
         let addresses: Vec<_> = found.iter().map(|found| (found.address, found.is_backup)).collect();

@@ -7,7 +7,7 @@ use crate::config::model::{self, Location, Question};
 use crate::config::node::Place;
 use crate::config::value;
 use crate::name::{PoolName, ServerName};
-use crate::network::{Address, can_be_dialled, leads_to};
+use crate::network::{Address, Own, can_be_dialled};
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -166,16 +166,24 @@ fn no_server(text: &str, place: &Place) -> Fault {
 
 /// A request must never be led to ourselves: not to the admin address, and not round and round through a listener.
 pub(super) fn not_our_own(check: &mut Check<'_>, document: &Document, admin: Option<SocketAddr>) {
-    let bound = document.listeners.values().flat_map(|listener| &listener.bind);
-    let listeners: Vec<_> = bound.filter_map(|text| text.parse::<SocketAddr>().ok()).collect();
+    let bound: Vec<_> = document.listeners.values().flat_map(|listener| &listener.bind).collect();
+    let socket = document.admin.as_ref().and_then(|admin| admin.socket.as_deref());
+    let listeners = Own {
+        addresses: bound.iter().filter_map(|text| text.parse().ok()).collect(),
+        sockets: bound.iter().filter_map(|text| text.strip_prefix("unix:")).map(|path| check.path(path)).collect(),
+    };
+    let admin = Own {
+        addresses: admin.into_iter().collect(),
+        sockets: socket.into_iter().map(|path| check.path(path)).collect(),
+    };
     let top = Place::root().key("pools");
     let mut faults = Vec::new();
     for (name, pool) in &document.pools {
         for (index, server) in pool.servers.iter().enumerate() {
-            let Some(Ok(address)) = server.address.as_deref().map(str::parse) else { continue };
-            let whose = if admin.is_some_and(|admin| leads_to(address, admin)) {
+            let Some(Ok(Location::Fixed(address))) = server.address.as_deref().map(location_of) else { continue };
+            let whose = if admin.has(&address) {
                 "admin address"
-            } else if listeners.iter().any(|listener| leads_to(address, *listener)) {
+            } else if listeners.has(&address) {
                 "listener"
             } else {
                 continue;
