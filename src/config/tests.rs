@@ -195,7 +195,8 @@ fn meaning(from: &str, to: &str, expected: &str) {
 #[test_case("127.0.0.1:8443", "listener")]
 #[test_case("unix:/run/admin.sock", "admin address"; "the admin socket")]
 fn we_are_no_server_of_our_own(address: &str, whose: &str) {
-    let text = edited("audit: {", "admin: { http: '127.0.0.1:9900', socket: /run/admin.sock }\naudit: {").replace("10.0.0.1:80", address);
+    let text = edited("audit: {", "admin: { http: '127.0.0.1:9900', socket: /run/admin.sock }\naudit: {")
+        .replace("10.0.0.1:80", address);
     assert_eq!(findings(&text), [format!("25:35 this is Belay's own {whose}")]);
 }
 
