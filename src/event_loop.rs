@@ -163,11 +163,24 @@ mod tests {
         assert!(before <= most, "{before} worked before");
     }
 
+    const CALLED_AT: usize = 60;
+
+    /// Works for a while, and one of the crowd calls the bystander.
+    async fn work_and_call(worked: Arc<AtomicUsize>, near: Arc<UnixStream>) {
+        turn(Work::Long).await;
+        let until = Instant::now() + Duration::from_micros(300);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        if worked.fetch_add(1, Ordering::Relaxed) == CALLED_AT {
+            near.try_write(&[1]).unwrap();
+        }
+    }
+
     /// A crowd that has waited for long does not work all at once: who is ready in the middle of it is heard soon.
     #[tokio::test]
     async fn a_crowd_that_is_late_still_takes_turns() {
         const CROWD: usize = 200;
-        const CALLED_AT: usize = 60;
         let worked = Arc::new(AtomicUsize::new(0));
         let (near, mut far) = UnixStream::pair().unwrap();
         let (near, seen) = (Arc::new(near), Arc::clone(&worked));
@@ -175,18 +188,8 @@ mod tests {
             far.read_u8().await.unwrap();
             seen.load(Ordering::Relaxed)
         });
-        let work_once = |worked: Arc<AtomicUsize>, near: Arc<UnixStream>| async move {
-            turn(Work::Long).await;
-            let until = Instant::now() + Duration::from_micros(300);
-            while Instant::now() < until {
-                std::hint::spin_loop();
-            }
-            if worked.fetch_add(1, Ordering::Relaxed) == CALLED_AT {
-                near.try_write(&[1]).unwrap();
-            }
-        };
         let crowd: Vec<_> =
-            (0..CROWD).map(|_| tokio::spawn(work_once(Arc::clone(&worked), Arc::clone(&near)))).collect();
+            (0..CROWD).map(|_| tokio::spawn(work_and_call(Arc::clone(&worked), Arc::clone(&near)))).collect();
         let heard_at = bystander.await.unwrap();
         assert!(heard_at - CALLED_AT <= SHARES as usize + 1, "heard after {} more", heard_at - CALLED_AT);
         for worker in crowd {
