@@ -4,7 +4,7 @@ use super::dial::Dial;
 use super::server::ServerState;
 use super::tls::OriginTls;
 use crate::config::{self, Introduction};
-use crate::network::proxy_protocol;
+use crate::network::{Address, proxy_protocol};
 use bytes::Bytes;
 use http::HeaderName;
 use pingora::protocols::ALPN;
@@ -50,10 +50,8 @@ impl Way {
     /// If the address can be none.
     pub(super) fn to(&self, server: &Arc<ServerState>, purpose: Purpose) -> pingora::Result<HttpPeer> {
         let mut peer = match &server.address {
-            crate::network::Address::Socket(address) => HttpPeer::new(*address, self.tls.is_some(), String::new()),
-            crate::network::Address::Unix(path) => {
-                HttpPeer::new_uds(&path.to_string_lossy(), self.tls.is_some(), String::new())?
-            }
+            Address::Socket(address) => HttpPeer::new(*address, self.tls.is_some(), String::new()),
+            Address::Unix(path) => HttpPeer::new_uds(&path.to_string_lossy(), self.tls.is_some(), String::new())?,
         };
         if let Some(tls) = &self.tls {
             tls.apply(&mut peer);

@@ -31,7 +31,8 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Po
         let balance = balance::check(check, pool, &place, &facts);
         let name = check.key_name(PoolName::parse, name, &place);
         if pool.servers.is_empty() && pool.servers_file.is_none() {
-            check.fault(Fault::new(&place, "has no `servers`, and no `servers_file`").at_key());
+            let fault = Fault::new(&place, "has no `servers`, and no `servers_file`").at_key();
+            check.fault(fault.hint("for example `servers: [{ name: a, address: \"10.0.0.1:8080\" }]`"));
         }
         let servers = servers::check(check, Some(document), &pool.servers, &place.key("servers"));
         let sticky = pool.sticky.as_ref().map(|it| servers::sticky(check, it, &place.key("sticky")));

@@ -91,7 +91,8 @@ fn location(check: &mut Check<'_>, server: &Server, place: &Place) -> Option<Loc
         Location::Found { question, .. } => {
             // The largest number is 100, and a hyphen stands before it.
             if max.is_some() && server.name.len() > crate::name::LENGTH_MAX - 4 {
-                check.fault(Fault::new(&place.key("name"), "is too long to have a number after it"));
+                let fault = Fault::new(&place.key("name"), "is too long to have a number after it");
+                check.fault(fault.hint(format!("at most {} characters with `max`", crate::name::LENGTH_MAX - 4)));
             }
             Some(Location::Found { question, max })
         }

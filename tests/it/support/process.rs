@@ -5,7 +5,6 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Command, Stdio},
     thread,
-    time::Duration,
 };
 
 /// Says where to listen, to the program that is to be an origin.
@@ -22,7 +21,8 @@ fn an_origin_if_it_is_started_as_one() {
     }
 }
 
-/// Answers `/healthz` and most others at once; what begins with `/orders/half` or `/mtls/half` begins to be answered, and never ends.
+/// Answers `/healthz` and most others at once; what begins with `/orders/half` begins to be answered, and never
+/// ends.
 fn converse(mut stream: TcpStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
@@ -42,7 +42,7 @@ fn converse(mut stream: TcpStream) {
             return;
         }
         if path.starts_with("/orders/half") {
-            thread::sleep(Duration::from_secs(3600));
+            thread::park();
         }
     }
 }
