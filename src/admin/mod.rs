@@ -1,48 +1,68 @@
 //! What operators and their tools read: metrics and health on an address of its own; decisions and servers on a socket,
-//! where servers are also changed.
+//! where things are also changed.
 
+mod orders;
 mod servers;
 
+pub use orders::{Answer, NotTaken, Order, Orders, Task, channel};
+
+use crate::audit::{Actor, Cause};
 use crate::drain::Trigger;
-use crate::runtime::Live;
+use crate::runtime::{Change, Live, Right};
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use serde::Deserialize;
+use serde_json::json;
 use std::sync::Arc;
 
-/// Answers `/metrics`, `/livez` and `/readyz`.
+/// The longest body of a request, in bytes.
+const BODY_MAX: usize = 64 * 1024;
+
+/// Answers `/metrics`, `/livez` and `/readyz`; at the socket also `/recent`, `/status`, and what changes things.
 #[derive(Debug)]
 pub struct Admin {
     live: Arc<Live>,
     drain: Arc<Trigger>,
-    /// Who asks may read decisions and change servers, too.
-    is_private: bool,
+    orders: Orders,
 }
 
+/// One connection.
+#[derive(Debug)]
+pub struct Visit {
+    admin: Arc<Admin>,
+    /// Who came by the socket.
+    user: Option<u32>,
+}
+
+/// What goes along with an order.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wish {
+    /// Why it is given.
+    reason: Option<Box<str>>,
+}
+
+type Reply = (StatusCode, Vec<u8>);
+
 impl Admin {
-    /// Reads from there; not ready any more once the drain starts.
+    /// Reads from there; not ready any more once the drain starts; what concerns the process as a whole is ordered.
     #[must_use]
-    pub const fn new(live: Arc<Live>, drain: Arc<Trigger>) -> Self {
-        Self { live, drain, is_private: false }
+    pub const fn new(live: Arc<Live>, drain: Arc<Trigger>, orders: Orders) -> Self {
+        Self { live, drain, orders }
     }
 
-    /// The same for a socket that only its owner can open: there `/recent` tells the last decisions, `/status` the state
-    /// of servers, and `POST /servers/POOL/SERVER/ACT` changes it.
+    /// A connection: by that user at the socket, or by nobody known at the address.
     #[must_use]
-    pub const fn private(live: Arc<Live>, drain: Arc<Trigger>) -> Self {
-        Self { live, drain, is_private: true }
+    pub fn visited_by(self: &Arc<Self>, user: Option<u32>) -> Arc<Visit> {
+        Arc::new(Visit { admin: Arc::clone(self), user })
     }
 
-    fn answer(&self, method: &Method, path: &str, query: &str) -> (StatusCode, Vec<u8>) {
-        if let Some(words) = path.strip_prefix("/servers/").filter(|_| self.is_private && method == Method::POST) {
-            let (status, text) = servers::change(&self.live, words);
-            return (status, text.into_bytes());
-        }
-        if method != Method::GET && method != Method::HEAD {
-            return (StatusCode::METHOD_NOT_ALLOWED, b"only GET and HEAD\n".to_vec());
-        }
+    /// What everybody may read.
+    fn read_by_all(&self, path: &str) -> Reply {
         match path {
             "/metrics" => match self.live.state().metrics.render(self.live.state().replay.len()) {
                 Ok(text) => (StatusCode::OK, text),
@@ -50,10 +70,46 @@ impl Admin {
             },
             "/livez" => (StatusCode::OK, b"ok\n".to_vec()),
             "/readyz" => self.readiness(),
-            "/recent" if self.is_private => (StatusCode::OK, self.recent(query)),
-            "/status" if self.is_private => (StatusCode::OK, servers::status(&self.live)),
             _ => (StatusCode::NOT_FOUND, b"here are /metrics, /livez and /readyz\n".to_vec()),
         }
+    }
+
+    /// What operators may read.
+    fn read(&self, path: &str, query: &str) -> Reply {
+        match path {
+            "/recent" => (StatusCode::OK, self.recent(query)),
+            "/status" => (StatusCode::OK, servers::status(&self.live)),
+            _ => self.read_by_all(path),
+        }
+    }
+
+    /// What changes something.
+    async fn change(&self, path: &str, cause: Cause) -> Reply {
+        if let Some(words) = path.strip_prefix("/servers/") {
+            let (status, text) = servers::change(&self.live, words, &cause);
+            return (status, text.into_bytes());
+        }
+        match path {
+            "/reload" => self.order(Task::Reload, cause).await,
+            _ => (StatusCode::NOT_FOUND, b"nothing can be changed there\n".to_vec()),
+        }
+    }
+
+    async fn order(&self, task: Task, cause: Cause) -> Reply {
+        let (result, findings) = match self.orders.give(task, cause).await {
+            Ok(answer) => answer,
+            Err(fault) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n").into_bytes()),
+        };
+        let (status, word) = match result {
+            Ok(Change::Applied(_)) => (StatusCode::OK, "applied"),
+            Ok(Change::Nothing) => (StatusCode::OK, "unchanged"),
+            Err(()) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+        };
+        let judged = self.live.snapshot().judged();
+        let answer = json!({
+            "result": word, "generation": judged.generation, "digest": judged.digest, "findings": findings,
+        });
+        (status, format!("{answer}\n").into_bytes())
     }
 
     /// The last decisions, one line of JSON each: `limit=N`, `denied`.
@@ -65,7 +121,7 @@ impl Admin {
     }
 
     /// Unready is what this node alone suffers from; an unhealthy pool is seen by all nodes and shows in the metrics.
-    fn readiness(&self) -> (StatusCode, Vec<u8>) {
+    fn readiness(&self) -> Reply {
         let causes = [
             (self.drain.is_started(), "draining\n"),
             (!self.live.state().journal.is_writing(), "the audit log cannot be written\n"),
@@ -77,12 +133,53 @@ impl Admin {
     }
 }
 
-#[async_trait]
-impl ServeHttp for Admin {
-    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+impl Visit {
+    async fn answer(&self, session: &mut ServerSession) -> Reply {
         let head = session.req_header();
-        let (status, body) = self.answer(&head.method, head.uri.path(), head.uri.query().unwrap_or_default());
-        let bodiless = head.method == Method::HEAD;
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let (path, query) = (uri.path(), uri.query().unwrap_or_default());
+        let reads = method == Method::GET || method == Method::HEAD;
+        let Some(user) = self.user else {
+            let refused = || (StatusCode::METHOD_NOT_ALLOWED, b"only GET and HEAD\n".to_vec());
+            return if reads { self.admin.read_by_all(path) } else { refused() };
+        };
+        let right = self.admin.live.snapshot().operators.right(user);
+        match (right, reads) {
+            (None, _) => (StatusCode::FORBIDDEN, format!("user {user} may not ask here: see admin.read\n").into()),
+            (Some(_), true) => self.admin.read(path, query),
+            (Some(Right::Read), false) => {
+                (StatusCode::FORBIDDEN, format!("user {user} may only read: see admin.change\n").into())
+            }
+            (Some(Right::Change), false) if method == Method::POST => match wish(session).await {
+                Ok(wish) => self.admin.change(path, Cause { actor: Actor::User(user), reason: wish.reason }).await,
+                Err(why) => (StatusCode::BAD_REQUEST, why.into_bytes()),
+            },
+            (Some(Right::Change), false) => (StatusCode::METHOD_NOT_ALLOWED, b"only GET, HEAD and POST\n".to_vec()),
+        }
+    }
+}
+
+/// What goes along with an order: nothing, or an object of JSON.
+async fn wish(session: &mut ServerSession) -> Result<Wish, String> {
+    let mut body = Vec::new();
+    while let Some(piece) = session.read_request_body().await.map_err(|fault| format!("{fault}\n"))? {
+        body.extend_from_slice(&piece);
+        if body.len() > BODY_MAX {
+            return Err(format!("the body is over {BODY_MAX} bytes\n"));
+        }
+    }
+    let body: Bytes = body.into();
+    if body.is_empty() {
+        return Ok(Wish::default());
+    }
+    serde_json::from_slice(&body).map_err(|fault| format!("the body is not as expected: {fault}\n"))
+}
+
+#[async_trait]
+impl ServeHttp for Visit {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let (status, body) = self.answer(session).await;
+        let bodiless = session.req_header().method == Method::HEAD;
         let response = Response::builder()
             .status(status)
             .header(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")

@@ -1,5 +1,6 @@
 //! The state of servers: told, and changed.
 
+use crate::audit::Cause;
 use crate::name::{PoolName, ServerName};
 use crate::network::Address;
 use crate::runtime::Live;
@@ -85,7 +86,7 @@ fn server_status(member: &Member) -> ServerStatus<'_> {
 }
 
 /// Does what `POOL/SERVER/ACT` says: `ready`, `drain`, `maint`, `weight=N` or `weight=default`.
-pub(super) fn change(live: &Live, words: &str) -> (StatusCode, String) {
+pub(super) fn change(live: &Live, words: &str, cause: &Cause) -> (StatusCode, String) {
     let parts: Vec<_> = words.split('/').collect();
     let [pool, server, act] = parts.as_slice() else {
         return (StatusCode::NOT_FOUND, "say POOL/SERVER/ACT\n".into());
@@ -109,7 +110,7 @@ pub(super) fn change(live: &Live, words: &str) -> (StatusCode, String) {
             ("weight", format!("{pool}/{server} has the weight {}", member.weight()))
         }
     };
-    live.record_of(action, &member.state);
+    live.record_of(action, &member.state, cause);
     log::info!("{done}");
     (StatusCode::OK, done + "\n")
 }

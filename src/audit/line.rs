@@ -1,6 +1,6 @@
 //! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
 
-use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary, Times};
+use super::record::{Act, Actor, Decision, HungUp, Judged, Outcome, Record, Summary, Times};
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Asserted, Kid, Profile, Thumbprint};
@@ -78,7 +78,16 @@ struct Line<'a> {
     tls: Option<Tls>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Server<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<User>,
     belay: Belay<'a>,
+}
+
+/// <https://www.elastic.co/guide/en/ecs/current/ecs-user.html>
+#[derive(Serialize)]
+struct User {
+    /// The system's number of the user.
+    id: String,
 }
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-server.html>
@@ -245,6 +254,12 @@ struct Belay<'a> {
     complete: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
+    /// What made the process act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
+    /// Why, in the words of whoever wanted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
 }
 
 impl<'a> Belay<'a> {
@@ -276,6 +291,7 @@ impl<'a> Line<'a> {
             url: subject.map(|subject| Url { domain: &subject.host, path: &subject.path }),
             tls: record.source.tls_version.map(|version| Tls { version, version_protocol: "tls" }),
             server: None,
+            user: None,
             belay: Belay {
                 listener: Some(&record.source.listener),
                 route: record.route.as_ref(),
@@ -310,6 +326,7 @@ impl<'a> Line<'a> {
             url: None,
             tls: None,
             server: asked.map(|asked| Server { address: &asked.address }),
+            user: None,
             belay: Belay {
                 listener: Some(&record.listener),
                 route: record.route.as_ref(),
@@ -353,6 +370,7 @@ impl<'a> Line<'a> {
             url: None,
             tls: None,
             server: None,
+            user: None,
             belay: Belay::default(),
         }
     }
@@ -364,9 +382,17 @@ impl<'a> Line<'a> {
         let belay = Belay {
             pool: server.map(|(pool, _)| pool),
             server: server.map(|(_, server)| server),
+            cause: Some(match record.cause.actor {
+                Actor::Itself => "itself",
+                Actor::Files => "files",
+                Actor::Signal(name) => name,
+                Actor::User(_) => "operator",
+            }),
+            reason: record.cause.reason.as_deref(),
             ..Belay::judged(record.judged)
         };
-        Self { belay, ..Self::plain(record.time, event) }
+        let user = if let Actor::User(id) = record.cause.actor { Some(User { id: id.to_string() }) } else { None };
+        Self { user, belay, ..Self::plain(record.time, event) }
     }
 }
 

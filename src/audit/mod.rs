@@ -8,4 +8,6 @@ mod line;
 mod record;
 
 pub use line::Sealer;
-pub use record::{Act, Asked, Decision, HungUp, Judged, Outcome, Record, Source, Subject, Summary, Times};
+pub use record::{
+    Act, Actor, Asked, Cause, Decision, HungUp, Judged, Outcome, Record, Source, Subject, Summary, Times,
+};

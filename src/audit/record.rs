@@ -139,6 +139,29 @@ pub struct Times {
     pub first_byte: Option<Duration>,
 }
 
+/// Who has something done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Actor {
+    /// The process itself, at its start and its end.
+    #[default]
+    Itself,
+    /// Whoever changed a file that is followed.
+    Files,
+    /// Whoever sent that signal.
+    Signal(&'static str),
+    /// That user of the system, at the socket.
+    User(u32),
+}
+
+/// Who has something done, and why.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cause {
+    /// Who.
+    pub actor: Actor,
+    /// Why, in his words.
+    pub reason: Option<Box<str>>,
+}
+
 /// An administrative act.
 #[derive(Debug)]
 pub struct Act {
@@ -148,6 +171,8 @@ pub struct Act {
     pub action: &'static str,
     /// The server that it concerns.
     pub server: Option<(PoolName, ServerName)>,
+    /// Who wanted it, and why.
+    pub cause: Cause,
     /// Why it was not done.
     pub failure: Option<Box<str>>,
     /// The config that is live after it.

@@ -11,13 +11,16 @@ use crate::policy::Access;
 use crate::runtime::{self, Beside, Sights, Snapshot};
 use crate::upstream::Servers;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// Say what is wrong with a config and the files that it names, all at once.
 ///
 /// Nothing live is touched. Ends with 0 if the config can be used, and with 78 if not.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: belay check -c belay.yaml && kill -HUP $(pidof belay)")]
+#[command(after_help = "Example: belay check -c belay.yaml && belay reload -c belay.yaml")]
 pub(super) struct Args {
     /// The config.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
@@ -35,6 +38,7 @@ impl Args {
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     let Checked { config, mut findings } = config::read_file(&args.config, &filter::KINDS);
+    let config = config.map(Arc::new);
     let snapshot = config.as_ref().and_then(|config| build(config, &mut findings));
     let ok = findings.iter().all(|finding| finding.severity != Severity::Error);
     let digest = snapshot.as_ref().map(|snapshot| snapshot.digest);
@@ -49,7 +53,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     if ok { Exit::Ok } else { Exit::Config }
 }
 
-fn build(config: &Config, findings: &mut Vec<Finding>) -> Option<Snapshot> {
+fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
     let (servers, sights) = (Servers::default(), Sights::default());
     let built = metrics.and_then(|metrics| {

@@ -5,6 +5,7 @@ mod demo;
 mod inherited;
 mod log;
 mod recent;
+mod reload;
 mod routes;
 mod run;
 mod schema;
@@ -45,6 +46,7 @@ enum Command {
     Check(check::Args),
     Routes(routes::Args),
     Recent(recent::Args),
+    Reload(reload::Args),
     Status(status::Args),
     Drain(servers::Drain),
     Ready(servers::Ready),
@@ -67,6 +69,8 @@ enum Exit {
     BadData = 65,
     /// Something that is needed is not there, for example an address that is free.
     Unavailable = 69,
+    /// Who asks may not.
+    Denied = 77,
     /// The config is wrong.
     Config = 78,
 }
@@ -93,6 +97,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::main(&args, &terminal),
         Some(Command::Routes(args)) => routes::main(&args, &terminal),
         Some(Command::Recent(args)) => recent::main(&args, &terminal),
+        Some(Command::Reload(args)) => reload::main(&args, &terminal),
         Some(Command::Status(args)) => status::main(&args, &terminal),
         Some(Command::Drain(args)) => args.main(&terminal),
         Some(Command::Ready(args)) => args.main(&terminal),

@@ -35,7 +35,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
         Ok(lines) => terminal.say(&show(&lines, terminal)),
         Err(error) => {
             terminal.fail(&error);
-            return Exit::Unavailable;
+            return error.exit();
         }
     }
     Exit::Ok

@@ -19,8 +19,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// Serve until TERM, QUIT or INT.
 ///
-/// HUP reads the config again; a bad one is refused and the old one stays. Keys and certificates that change are read
-/// again by themselves.
+/// `belay reload` or HUP reads the config again; a bad one is refused and the old one stays. Keys and certificates that
+/// change are read again by themselves.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: belay run -c /etc/belay/belay.yaml")]
 pub(super) struct Args {

@@ -104,7 +104,7 @@ fn change(server: &Server, act: &str, terminal: &Terminal) -> Exit {
         }
         Err(error) => {
             terminal.fail(&error);
-            Exit::Unavailable
+            error.exit()
         }
     }
 }

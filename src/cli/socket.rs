@@ -1,7 +1,9 @@
 //! The running process, asked at its socket.
 
 use super::terminal::Terminal;
-use super::{DEFAULT_CONFIG, Exit, run};
+use super::{DEFAULT_CONFIG, Exit};
+use crate::config;
+use serde_json::Value;
 use std::{
     io::{self, Read, Write},
     os::unix::net::UnixStream,
@@ -11,6 +13,8 @@ use std::{
 
 /// How long to wait for the process.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// The same for a change, which waits for others.
+const CHANGE_MAX: Duration = Duration::from_secs(60);
 
 /// Where the process is asked.
 #[derive(Debug, clap::Args)]
@@ -34,6 +38,18 @@ pub(super) enum NoAnswer {
     Strange(PathBuf),
     #[error("{0}")]
     Refused(String),
+    #[error("{0}")]
+    Forbidden(String),
+}
+
+impl NoAnswer {
+    /// How to end.
+    pub(super) const fn exit(&self) -> Exit {
+        match self {
+            Self::Forbidden(_) => Exit::Denied,
+            Self::NoSocket | Self::Silent(..) | Self::Strange(_) | Self::Refused(_) => Exit::Unavailable,
+        }
+    }
 }
 
 impl At {
@@ -45,28 +61,61 @@ impl At {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
-        let config = run::load(&self.config, terminal).ok_or(Exit::Config)?;
-        config.admin_socket.ok_or_else(|| {
-            terminal.fail(&NoAnswer::NoSocket);
-            Exit::Unavailable
-        })
+        // The process may well run with an older config than this one, which may be broken.
+        match config::socket_of(&self.config) {
+            Ok(Some(socket)) => Ok(socket),
+            Ok(None) => {
+                terminal.fail(&NoAnswer::NoSocket);
+                Err(Exit::Unavailable)
+            }
+            Err(findings) => {
+                terminal.show(&findings);
+                Err(Exit::Config)
+            }
+        }
     }
 }
 
 /// Asks for something; what the process answers.
 pub(super) fn ask(socket: &Path, method: &str, target: &str) -> Result<String, NoAnswer> {
+    let (status, body) = exchange(socket, method, target, "", ANSWER_MAX)?;
+    answered(status, body)
+}
+
+/// Has the process change something, which may take its time; the answer in JSON, be it done or refused.
+pub(super) fn order(socket: &Path, target: &str, wish: &Value) -> Result<Value, NoAnswer> {
+    let (status, body) = exchange(socket, "POST", target, &wish.to_string(), CHANGE_MAX)?;
+    let body = if status == 422 { body } else { answered(status, body)? };
+    serde_json::from_str(&body).map_err(|_not_json| NoAnswer::Strange(socket.to_owned()))
+}
+
+fn answered(status: u16, body: String) -> Result<String, NoAnswer> {
+    let why = || body.trim_end().to_owned();
+    match status {
+        200 => Ok(body),
+        403 => Err(NoAnswer::Forbidden(why())),
+        _ => Err(NoAnswer::Refused(why())),
+    }
+}
+
+fn exchange(
+    socket: &Path,
+    method: &str,
+    target: &str,
+    body: &str,
+    patience: Duration,
+) -> Result<(u16, String), NoAnswer> {
     let silent = |error| NoAnswer::Silent(socket.to_owned(), error);
     let mut stream = UnixStream::connect(socket).map_err(silent)?;
-    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(silent)?;
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.set_read_timeout(Some(patience)).map_err(silent)?;
+    let length = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: admin\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes()).map_err(silent)?;
     let mut raw = String::new();
     stream.read_to_string(&mut raw).map_err(silent)?;
+    let status = raw.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.split(' ').next()?.parse().ok());
     let body = raw.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    match (raw.split(' ').nth(1), body) {
-        (Some("200"), Some(body)) => Ok(body),
-        (Some("400" | "404"), Some(body)) => Err(NoAnswer::Refused(body.trim_end().to_owned())),
-        _ => Err(NoAnswer::Strange(socket.to_owned())),
-    }
+    status.zip(body).ok_or_else(|| NoAnswer::Strange(socket.to_owned()))
 }

@@ -34,7 +34,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
             Ok(text) => terminal.say(&text),
             Err(error) => {
                 terminal.fail(&error);
-                return Exit::Unavailable;
+                return error.exit();
             }
         }
         if !args.watch {

@@ -20,16 +20,16 @@ pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
     AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Dns, Followed, HashKey,
-    HealthCheck, HttpCheck, Introduction, KeySource, KeyState, Limits, Listener, Location, LogFormat, LogLevel, Pool,
-    PoolLimits, ProcessLog, Question, Retry, RetryMethods, Route, SameSite, Server, Sticky, TcpCheck, Timeouts, Tls,
-    TokenKeyFile, Workload,
+    HealthCheck, HttpCheck, Introduction, KeySource, KeyState, Limits, Listener, Location, LogFormat, LogLevel,
+    Operators, Pool, PoolLimits, ProcessLog, Question, Retry, RetryMethods, Route, SameSite, Server, Sticky, TcpCheck,
+    Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;
 pub use schema::schema;
 
 use document::Document;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest config, in bytes.
 const TEXT_MAX: usize = 16 * 1024 * 1024;
@@ -46,14 +46,28 @@ pub struct Checked {
 /// Reads a config file.
 #[must_use]
 pub fn read_file(file: &Path, filters: &[&dyn FilterKind]) -> Checked {
-    match std::fs::read_to_string(file) {
+    match text_of(file) {
         Ok(text) => read(file, &text, filters),
-        Err(error) => {
-            let hint = "name the config with -c FILE, or try `belay demo`".to_owned();
-            let finding = Finding::of_file(file, format!("the config cannot be read: {error}"), Some(hint));
-            Checked { config: None, findings: vec![finding] }
-        }
+        Err(finding) => Checked { config: None, findings: vec![finding] },
     }
+}
+
+fn text_of(file: &Path) -> Result<String, Finding> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let hint = "name the config with -c FILE, or try `belay demo`".to_owned();
+        Finding::of_file(file, format!("the config cannot be read: {error}"), Some(hint))
+    })
+}
+
+/// Where operators ask the process that runs with a config, be the rest of it good or not; none if it does not say.
+///
+/// # Errors
+/// If the file cannot be read, or is no YAML.
+pub fn socket_of(file: &Path) -> Result<Option<PathBuf>, Vec<Finding>> {
+    let text = text_of(file).map_err(|finding| vec![finding])?;
+    let root = Node::read(&text).map_err(|error| vec![not_yaml(file, &text, &error)])?;
+    let socket = root.get("admin").and_then(|admin| admin.get("socket")?.to::<String>().ok());
+    Ok(socket.map(|socket| file.parent().unwrap_or_else(|| Path::new("")).join(socket)))
 }
 
 /// Reads the config whose text stands in `file`. Its relative paths start at the file's folder.

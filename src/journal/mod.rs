@@ -359,6 +359,7 @@ mod tests {
             time: Timestamp::from_unix_seconds(0),
             action,
             server: None,
+            cause: crate::audit::Cause::default(),
             failure: None,
             judged,
         }))

@@ -1,6 +1,7 @@
 //! From a [`Config`] and the files that it names to a [`Snapshot`]. All faults of all files are reported at once.
 
 use super::aging::Aging;
+use super::operators::{Operators, UnknownUser};
 use super::sights::Sights;
 use super::snapshot::{Entrance, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
@@ -43,7 +44,7 @@ pub struct Beside<'a> {
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Result<Snapshot, Vec<Finding>> {
+pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) -> Result<Snapshot, Vec<Finding>> {
     let (metrics, servers) = (beside.metrics, beside.servers);
     let files = Files::new(config.file.parent().unwrap_or_else(|| Path::new("")));
     let mut build = Build { files, beside, findings: Vec::new(), aging: Vec::new() };
@@ -52,6 +53,7 @@ pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Re
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
     let own = Arc::new(config.own());
     let pools: Vec<_> = config.pools.iter().map(|pool| build.pool(pool, config, &own)).collect();
+    let operators = build.operators(config);
     build.has_folder(&config.audit_file, config.audit_file.parent());
     build.is_its_own(&config.audit_file, &config.file);
     config.history_dir.iter().for_each(|folder| build.has_folder(folder, Some(folder)));
@@ -60,6 +62,8 @@ pub fn build(config: &Config, generation: Generation, beside: &Beside<'_>) -> Re
     }
     let names = config.listeners.iter().map(|listener| listener.name.clone());
     Ok(Snapshot {
+        config: Arc::clone(config),
+        operators: operators.unwrap_or_default(),
         generation,
         digest: build.files.digest(config.text_digest),
         entrances: names.zip(entrances.into_iter().flatten()).collect(),
@@ -92,6 +96,14 @@ impl Build<'_> {
     /// The value, or its fault is noted.
     fn take<T>(&mut self, result: Result<T, Finding>) -> Option<T> {
         result.map_err(|finding| self.findings.push(finding)).ok()
+    }
+
+    fn operators(&mut self, config: &Config) -> Option<Operators> {
+        let nobody = |fault: UnknownUser| {
+            let hint = "write the name of a user of this system, or his number".to_owned();
+            Finding::of_file(&config.file, fault.to_string(), Some(hint))
+        };
+        self.take(Operators::named(&config.operators.read, &config.operators.change).map_err(nobody))
     }
 
     fn entrance(&mut self, listener: &config::Listener, metrics: &Metrics) -> Option<Entrance> {

@@ -4,35 +4,34 @@ use super::build::build;
 use super::history::History;
 use super::snapshot::Snapshot;
 use super::state::State;
-use crate::audit::{Act, Record};
+use crate::audit::{Act, Actor, Cause, Record};
 use crate::clock::Timestamp;
-use crate::config::{self, Config, Finding, LogLevel};
+use crate::config::{Config, Finding, LogLevel};
 use crate::generation::Generation;
-use crate::name::{PoolName, ServerName};
+use crate::name::{ListenerName, PoolName, ServerName};
 use crate::upstream::ServerState;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::{
     fmt::Write,
-    path::Path,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
+
+/// How long a generation still judges what comes to listeners that the next has not.
+const FORMER_FOR: Duration = Duration::from_secs(2);
 
 /// The live generation and all that it shares with the next.
 #[derive(Debug)]
 pub struct Live {
     snapshot: ArcSwap<Snapshot>,
+    /// The generation before, for a moment, and when it ended.
+    former: ArcSwapOption<(Arc<Snapshot>, Instant)>,
     state: State,
     generations: watch::Sender<Generation>,
     /// Held while a generation is made, so that two changes never cross.
-    making: Mutex<Making>,
-}
-
-#[derive(Debug)]
-struct Making {
-    config: Arc<Config>,
-    history: History,
+    making: Mutex<History>,
 }
 
 /// What became of a change.
@@ -46,13 +45,19 @@ pub enum Change {
 
 impl Live {
     pub(super) fn new(config: Config, state: State, mut history: History) -> Result<Self, Vec<Finding>> {
-        let snapshot = build(&config, history.next(), &state.beside(None))?;
-        remember(&mut history, snapshot.generation, config.history_dir.as_deref())?;
-        told(&state, &config, &snapshot);
-        let making = Mutex::new(Making { config: Arc::new(config), history });
+        let snapshot = build(&Arc::new(config), history.next(), &state.beside(None))?;
+        remember(&mut history, &snapshot)?;
+        told(&state, &snapshot);
         let generations = watch::Sender::new(snapshot.generation);
-        let live = Self { snapshot: ArcSwap::from_pointee(snapshot), state, generations, making };
-        live.record("start", None);
+        let making = Mutex::new(history);
+        let live = Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            former: ArcSwapOption::empty(),
+            state,
+            generations,
+            making,
+        };
+        live.record("start", &Cause::default());
         Ok(live)
     }
 
@@ -60,6 +65,20 @@ impl Live {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The generation that judges what comes to a listener: the live one. Connections to a listener that is no more are
+    /// drained, and what they were sent before they know of it is judged by the last generation that had it, for 2 s.
+    #[must_use]
+    pub fn snapshot_at(&self, listener: &ListenerName) -> Arc<Snapshot> {
+        let live = self.snapshot.load_full();
+        if live.entrances.contains_key(listener) {
+            return live;
+        }
+        let former = self.former.load();
+        let former = former.as_ref().filter(|former| former.1.elapsed() < FORMER_FOR);
+        let former = former.map(|former| Arc::clone(&former.0)).filter(|it| it.entrances.contains_key(listener));
+        former.unwrap_or(live)
     }
 
     /// What outlives generations.
@@ -74,21 +93,15 @@ impl Live {
         self.generations.subscribe()
     }
 
-    /// The config of the live generation.
-    #[must_use]
-    pub fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.making.lock().config)
-    }
-
     /// Makes a checked config live.
     ///
     /// # Errors
     /// What is wrong; the old generation stays.
-    pub fn apply(&self, config: Config) -> Result<Change, Vec<Finding>> {
-        let mut making = self.making.lock();
-        let fixed = unchangeable(&making.config, &config);
-        let change = if fixed.is_empty() { self.make(&mut making, Arc::new(config)) } else { Err(fixed) };
-        self.report(&change);
+    pub fn apply(&self, config: Config, cause: &Cause) -> Result<Change, Vec<Finding>> {
+        let mut history = self.making.lock();
+        let fixed = unchangeable(&self.snapshot.load().config, &config);
+        let change = if fixed.is_empty() { self.make(&mut history, &Arc::new(config)) } else { Err(fixed) };
+        self.report(&change, cause);
         change
     }
 
@@ -97,10 +110,10 @@ impl Live {
     /// # Errors
     /// What is wrong; the old generation stays.
     pub fn refresh(&self) -> Result<Change, Vec<Finding>> {
-        let mut making = self.making.lock();
-        let config = Arc::clone(&making.config);
-        let change = self.make(&mut making, config);
-        self.report(&change);
+        let mut history = self.making.lock();
+        let config = Arc::clone(&self.snapshot.load().config);
+        let change = self.make(&mut history, &config);
+        self.report(&change, &Cause { actor: Actor::Files, reason: None });
         change
     }
 
@@ -111,8 +124,8 @@ impl Live {
     }
 
     /// Notes an attempt at a change that ended before there was a config.
-    pub fn refused(&self, findings: &[Finding]) {
-        self.report(&Err(findings.to_vec()));
+    pub fn refused(&self, findings: &[Finding], cause: &Cause) {
+        self.report(&Err(findings.to_vec()), cause);
     }
 
     /// What is to be done every second, by the one who counts them: summaries of what strangers did, and servers that come
@@ -121,6 +134,9 @@ impl Live {
         let (snapshot, now) = (self.snapshot.load(), self.state.clock.now());
         self.state.journal.summarise(now, snapshot.judged());
         snapshot.pools.tick();
+        if self.former.load().as_ref().is_some_and(|former| former.1.elapsed() >= FORMER_FOR) {
+            self.former.store(None);
+        }
         self.state.servers.forget_the_gone(&self.state.metrics);
         let hour = now.unix_seconds() / 3600;
         if self.state.warned.swap(hour, Ordering::Relaxed) != hour {
@@ -129,45 +145,50 @@ impl Live {
     }
 
     /// Records an administrative act.
-    pub fn record(&self, action: &'static str, failure: Option<Box<str>>) {
-        self.note_act(action, None, failure);
+    pub fn record(&self, action: &'static str, cause: &Cause) {
+        self.note_act(action, None, (cause, None));
     }
 
     /// Records what was done with a server.
-    pub fn record_of(&self, action: &'static str, server: &ServerState) {
-        self.note_act(action, Some((server.pool.clone(), server.name.clone())), None);
+    pub fn record_of(&self, action: &'static str, server: &ServerState, cause: &Cause) {
+        self.note_act(action, Some((server.pool.clone(), server.name.clone())), (cause, None));
     }
 
-    fn note_act(&self, action: &'static str, server: Option<(PoolName, ServerName)>, failure: Option<Box<str>>) {
+    fn note_act(
+        &self,
+        action: &'static str,
+        server: Option<(PoolName, ServerName)>,
+        (cause, failure): (&Cause, Option<Box<str>>),
+    ) {
         let judged = self.snapshot.load().judged();
-        let act = Act { time: self.state.clock.now(), action, server, failure, judged };
+        let act = Act { time: self.state.clock.now(), action, server, cause: cause.clone(), failure, judged };
         self.state.journal.note(Record::Act(Arc::new(act)));
     }
 
-    fn make(&self, making: &mut Making, config: Arc<Config>) -> Result<Change, Vec<Finding>> {
+    fn make(&self, history: &mut History, config: &Arc<Config>) -> Result<Change, Vec<Finding>> {
         let live = self.snapshot.load_full();
-        let snapshot = build(&config, making.history.next(), &self.state.beside(Some(&live)))?;
+        let snapshot = build(config, history.next(), &self.state.beside(Some(&live)))?;
         if snapshot.digest == live.digest {
             // The same content in files that look different: the live generation takes note of their looks.
             self.snapshot.store(Arc::new(Snapshot { generation: live.generation, ..snapshot }));
             return Ok(Change::Nothing);
         }
         let generation = snapshot.generation;
-        remember(&mut making.history, generation, config.history_dir.as_deref())?;
-        told(&self.state, &config, &snapshot);
+        remember(history, &snapshot)?;
+        told(&self.state, &snapshot);
+        self.former.store(Some(Arc::new((live, Instant::now()))));
         self.snapshot.store(Arc::new(snapshot));
         self.generations.send_replace(generation);
-        making.config = config;
         Ok(Change::Applied(generation))
     }
 
-    fn report(&self, change: &Result<Change, Vec<Finding>>) {
+    fn report(&self, change: &Result<Change, Vec<Finding>>, cause: &Cause) {
         match change {
             Ok(Change::Nothing) => log::info!("nothing that decides has changed"),
             Ok(Change::Applied(generation)) => {
                 log::info!("generation {generation} is live");
                 self.state.metrics.reloaded(true);
-                self.record("reload", None);
+                self.record("reload", cause);
             }
             Err(findings) => {
                 let mut text = String::new();
@@ -178,7 +199,7 @@ impl Live {
                 log::error!("the change is refused and the old config stays:{text}");
                 self.state.metrics.reloaded(false);
                 let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
-                self.record("reload", Some(messages.join("; ").into()));
+                self.note_act("reload", None, (cause, Some(messages.join("; ").into())));
             }
         }
     }
@@ -189,7 +210,8 @@ fn warn_of(snapshot: &Snapshot, now: Timestamp) {
 }
 
 /// Says in the metrics what is live from now on.
-fn told(state: &State, config: &Config, snapshot: &Snapshot) {
+fn told(state: &State, snapshot: &Snapshot) {
+    let config = &snapshot.config;
     log::set_max_level(match config.log.level {
         LogLevel::Error => log::LevelFilter::Error,
         LogLevel::Warning => log::LevelFilter::Warn,
@@ -208,34 +230,21 @@ fn told(state: &State, config: &Config, snapshot: &Snapshot) {
     }
 }
 
-fn remember(history: &mut History, generation: Generation, folder: Option<&Path>) -> Result<(), Vec<Finding>> {
-    let fault = |error| {
-        vec![Finding::of_file(
-            folder.unwrap_or_else(|| Path::new("")),
-            format!("the history cannot be written: {error}"),
-            None,
-        )]
-    };
-    history.remember(generation).map_err(fault)
+fn remember(history: &mut History, snapshot: &Snapshot) -> Result<(), Vec<Finding>> {
+    let folder = snapshot.config.history_dir.clone().unwrap_or_default();
+    let fault = |error| vec![Finding::of_file(folder, format!("the history cannot be written: {error}"), None)];
+    history.remember(snapshot.generation).map_err(fault)
 }
 
 /// What a running process cannot change yet.
 fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
-    let sockets = |config: &Config| {
-        let socket =
-            |listener: &config::Listener| (listener.name.clone(), listener.bind.clone(), listener.tls.is_some());
-        config.listeners.iter().map(socket).collect::<Vec<_>>()
-    };
     let differences = [
-        (sockets(old) != sockets(new), "the listeners' names, addresses and whether they speak TLS"),
         (old.node != new.node, "node"),
         (old.audit_file != new.audit_file, "audit.file"),
-        (old.admin_http != new.admin_http, "admin.http"),
-        (old.admin_socket != new.admin_socket, "admin.socket"),
         (old.log.format != new.log.format, "log.format"),
         (old.history_dir != new.history_dir, "history.dir"),
     ];
     let finding =
-        |what| Finding::of_file("", format!("a running process cannot change {what} yet"), Some("restart it".into()));
+        |what| Finding::of_file("", format!("a running process cannot change {what}"), Some("restart it".into()));
     differences.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| finding(what)).collect()
 }

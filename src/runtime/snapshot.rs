@@ -1,8 +1,9 @@
 //! One generation, built.
 
 use super::aging::Aging;
+use super::operators::Operators;
 use crate::audit::Judged;
-use crate::config::{ClientAddress, Limits};
+use crate::config::{ClientAddress, Config, Limits};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
@@ -19,6 +20,10 @@ use std::{collections::HashMap, sync::Arc};
 /// Everything that judges and serves a request.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// What it was built from.
+    pub config: Arc<Config>,
+    /// Who may ask at the socket, and change things.
+    pub operators: Operators,
     /// Its number.
     pub generation: Generation,
     /// The digest of the config and of all files that it names.

@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     os::unix::net::{UnixListener as StdUnix, UnixStream as StdUnixStream},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -17,8 +18,10 @@ use tokio::net::{TcpListener, UnixListener};
 const BACKLOG: i32 = 4096;
 /// Who may connect to a Unix socket: its owner and group.
 const SHARED_MODE: u32 = 0o660;
-/// Who may connect to the operators' one.
-const PRIVATE_MODE: u32 = 0o600;
+/// Who may connect to the operators' one: its owner only.
+pub(super) const PRIVATE_MODE: u32 = 0o600;
+/// Everybody, where it is asked who it is.
+pub(super) const PUBLIC_MODE: u32 = 0o666;
 
 /// A socket that the service manager has opened.
 #[derive(Debug)]
@@ -32,20 +35,30 @@ pub enum Inherited {
 /// The sockets that the service manager has opened, by name; several may have the same.
 pub type InheritedSockets = HashMap<String, Vec<Inherited>>;
 
-/// A socket that listens.
-#[derive(Debug)]
+/// A socket that listens. A clone is the same socket: who waits to be accepted waits for both.
+#[derive(Debug, Clone)]
 pub(super) enum Bound {
-    Tcp(StdTcp, SocketAddr),
-    Unix(StdUnix, PathBuf),
+    Tcp(Arc<StdTcp>, SocketAddr),
+    Unix(Arc<StdUnix>, Arc<OwnPath>),
 }
 
 /// The same, ready to accept.
 pub(super) enum Socket {
     Tcp(TcpListener),
-    Unix { socket: UnixListener, _path: OwnPath },
+    Unix(UnixListener),
+}
+
+/// A connection, as it is accepted.
+pub(super) struct Accepted {
+    pub(super) stream: Raw,
+    /// The address at its other end; none at a path.
+    pub(super) peer: Option<SocketAddr>,
+    /// The user at its other end; none at an address.
+    pub(super) user: Option<u32>,
 }
 
 /// A path that is removed when nobody listens at it any more.
+#[derive(Debug)]
 pub(super) struct OwnPath {
     path: PathBuf,
     /// Device and inode.
@@ -73,44 +86,49 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 impl Bound {
-    /// Binds, so that a taken address shows before anything is served. Several sockets may be inherited by one name.
-    pub(super) fn all(bind: &Bind, inherited: &mut InheritedSockets) -> io::Result<Vec<Self>> {
+    /// Binds, so that a taken address shows before anything is served. Several sockets may be inherited by one name, and
+    /// stay there to be taken again.
+    pub(super) fn all(bind: &Bind, inherited: &InheritedSockets) -> io::Result<Vec<Self>> {
         match bind {
             Bind::Tcp(address) => Self::tcp(*address).map(|bound| vec![bound]),
-            Bind::Unix(path) => Ok(vec![Self::Unix(at_path(path, SHARED_MODE)?, path.clone())]),
+            Bind::Unix(path) => Self::at(path, SHARED_MODE).map(|bound| vec![bound]),
             Bind::Inherited(name) => {
                 let missing =
                     || io::Error::new(io::ErrorKind::NotFound, "the service manager passed no socket of that name");
-                inherited.remove(name).ok_or_else(missing)?.into_iter().map(Self::inherited).collect()
+                inherited.get(name).ok_or_else(missing)?.iter().map(Self::inherited).collect()
             }
         }
     }
 
-    fn inherited(socket: Inherited) -> io::Result<Self> {
+    fn inherited(socket: &Inherited) -> io::Result<Self> {
         match socket {
             Inherited::Tcp(socket) => {
                 socket.set_nonblocking(true)?;
                 let address = socket.local_addr()?;
-                Ok(Self::Tcp(socket, address))
+                Ok(Self::Tcp(Arc::new(socket.try_clone()?), address))
             }
             Inherited::Unix(socket) => {
                 socket.set_nonblocking(true)?;
                 // Its path is the service manager's to remove.
-                Ok(Self::Unix(socket, PathBuf::new()))
+                Ok(Self::Unix(Arc::new(socket.try_clone()?), Arc::new(OwnPath::new(PathBuf::new()))))
             }
         }
     }
 
-    /// Binds an address.
-    pub(super) fn tcp(address: SocketAddr) -> io::Result<Self> {
+    fn tcp(address: SocketAddr) -> io::Result<Self> {
         let socket = at_address(address)?;
         let address = socket.local_addr()?;
-        Ok(Self::Tcp(socket, address))
+        Ok(Self::Tcp(Arc::new(socket), address))
     }
 
     /// Binds a path that only its owner can open.
     pub(super) fn private(path: &Path) -> io::Result<Self> {
-        Ok(Self::Unix(at_path(path, PRIVATE_MODE)?, path.to_owned()))
+        Self::at(path, PRIVATE_MODE)
+    }
+
+    fn at(path: &Path, mode: u32) -> io::Result<Self> {
+        let socket = at_path(path, mode)?;
+        Ok(Self::Unix(Arc::new(socket), Arc::new(OwnPath::new(path.to_owned()))))
     }
 
     /// The address, if it is one.
@@ -121,12 +139,10 @@ impl Bound {
         }
     }
 
-    pub(super) fn listen(self) -> io::Result<Socket> {
+    pub(super) fn listen(&self) -> io::Result<Socket> {
         match self {
-            Self::Tcp(socket, _) => TcpListener::from_std(socket).map(Socket::Tcp),
-            Self::Unix(socket, path) => {
-                UnixListener::from_std(socket).map(|socket| Socket::Unix { socket, _path: OwnPath::new(path) })
-            }
+            Self::Tcp(socket, _) => TcpListener::from_std(socket.try_clone()?).map(Socket::Tcp),
+            Self::Unix(socket, _) => UnixListener::from_std(socket.try_clone()?).map(Socket::Unix),
         }
     }
 }
@@ -135,14 +151,14 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(_, address) => address.fmt(f),
-            Self::Unix(_, path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(_, own) => write!(f, "unix:{}", own.path.display()),
         }
     }
 }
 
 impl Socket {
-    /// The next connection, and the address at its other end.
-    pub(super) async fn accept(&self) -> io::Result<(Raw, Option<SocketAddr>)> {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
@@ -151,11 +167,12 @@ impl Socket {
                 }
                 // On a socket for both families an IPv4 client comes in IPv6's clothes.
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                Ok((stream.into(), Some(peer)))
+                Ok(Accepted { stream: stream.into(), peer: Some(peer), user: None })
             }
-            Self::Unix { socket, .. } => {
+            Self::Unix(socket) => {
                 let (stream, _unnamed) = socket.accept().await?;
-                Ok((stream.into(), None))
+                let user = stream.peer_cred()?.uid();
+                Ok(Accepted { stream: stream.into(), peer: None, user: Some(user) })
             }
         }
     }

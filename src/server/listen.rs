@@ -1,8 +1,9 @@
 //! Our own accept loop: every connection passes through here before Pingora's HTTP code sees it.
 
-use super::bind::{Bound, Socket};
+use super::bind::{Accepted, Bound, Socket};
+use crate::admin::Admin;
 use crate::audit::HungUp;
-use crate::drain::Watch;
+use crate::drain::{self, Watch};
 use crate::event_loop::{self, Work};
 use crate::hangup::Hangup;
 use crate::identity;
@@ -14,7 +15,6 @@ use crate::runtime::{Entrance, Live, Snapshot};
 use crate::slots::{Holder, Slot};
 use crate::tls;
 use pingora::apps::ServerApp;
-use pingora::apps::http_app::HttpServer;
 use pingora::protocols::l4::stream::Stream as Raw;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
 use std::{
@@ -24,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 use tokio::time;
 
 /// How long to wait when the system has no descriptor left for a connection.
@@ -35,10 +36,21 @@ pub(super) struct Accepting {
     serves: Serves,
 }
 
+/// Whether connections are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// They are.
+    Accepting,
+    /// They wait to be.
+    Paused,
+    /// They never will be again, and those that are open are drained.
+    Over,
+}
+
 #[derive(Clone)]
 enum Serves {
     Edge(Edge),
-    Admin(Arc<HttpServer<crate::admin::Admin>>),
+    Admin(Arc<Admin>),
 }
 
 #[derive(Clone)]
@@ -62,24 +74,30 @@ impl Accepting {
         Self { bound, serves: Serves::Edge(Edge { front, listener, live }) }
     }
 
-    pub(super) const fn admin(bound: Bound, admin: Arc<HttpServer<crate::admin::Admin>>) -> Self {
+    pub(super) const fn admin(bound: Bound, admin: Arc<Admin>) -> Self {
         Self { bound, serves: Serves::Admin(admin) }
     }
 
-    /// Accepts until the drain starts.
-    pub(super) async fn run(self, mut drain: Watch) {
+    /// Accepts until the phase is over or the drain of all starts; ends when its connections have.
+    pub(super) async fn run(self, mut phases: watch::Receiver<Phase>, mut drain: Watch) {
         let name = self.bound.to_string();
         let socket = match self.bound.listen() {
             Ok(socket) => socket,
             Err(fault) => return log::error!("{name} cannot be listened on: {fault}"),
         };
+        let (own, told) = drain::channel();
         loop {
+            let phase = *phases.borrow_and_update();
+            if phase == Phase::Over {
+                break;
+            }
             let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
+                accepted = socket.accept(), if phase == Phase::Accepting => accepted,
+                Ok(()) = phases.changed() => continue,
                 () = drain.wait() => break,
             };
             match accepted {
-                Ok((stream, peer)) => drop(tokio::spawn(self.serves.clone().serve(stream, peer, drain.clone()))),
+                Ok(accepted) => drop(tokio::spawn(self.serves.clone().serve(accepted, told.clone()))),
                 Err(fault) => {
                     log::warn!("{name}: a connection could not be accepted: {fault}");
                     time::sleep(EXHAUSTED_PAUSE).await;
@@ -87,19 +105,20 @@ impl Accepting {
             }
         }
         drop::<Socket>(socket);
-        if let Serves::Admin(admin) = &self.serves {
-            admin.cleanup().await;
-        }
+        drop((self, told));
+        own.start();
+        own.finished().await;
     }
 }
 
 impl Serves {
-    async fn serve(self, mut stream: Raw, peer: Option<SocketAddr>, drain: Watch) {
+    async fn serve(self, accepted: Accepted, drain: Watch) {
+        let Accepted { mut stream, peer, user } = accepted;
         match self {
             Self::Edge(edge) => edge.serve(stream, peer, drain).await,
             Self::Admin(admin) => {
                 came_from(&mut stream, peer);
-                drop(admin.process_new(Box::new(stream), drain.receiver()).await);
+                drop(admin.visited_by(user).process_new(Box::new(stream), drain.receiver()).await);
             }
         }
     }
@@ -107,7 +126,7 @@ impl Serves {
 
 impl Edge {
     async fn serve(self, stream: Raw, peer: Option<SocketAddr>, drain: Watch) {
-        let snapshot = self.live.snapshot();
+        let snapshot = self.live.snapshot_at(&self.listener);
         let Some(entrance) = snapshot.entrances.get(&self.listener) else { return };
         entrance.metrics.accepted.inc();
         let _open = Open::new(entrance.metrics.connections.clone());
@@ -129,6 +148,7 @@ impl Edge {
     async fn serve_in_turn(&self, arrival: Arrival, mut drain: Watch) {
         let Arrival { stream, slots, turn } = arrival;
         tokio::select! {
+            biased;
             () = time::sleep_until(turn.into()) => {}
             () = drain.wait() => return,
         }

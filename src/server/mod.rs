@@ -2,43 +2,31 @@
 
 mod bind;
 mod listen;
+mod reload;
 mod signals;
+mod sockets;
 mod watch;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin, Order, Orders};
+use crate::audit::Cause;
 use crate::drain;
-use crate::name::ListenerName;
-use crate::proxy::Front;
 use crate::runtime::Live;
 use crate::upstream::{Lookups, Probes};
 use async_trait::async_trait;
-use bind::Bound;
 pub use bind::{Inherited, InheritedSockets};
-use listen::Accepting;
-use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora::services::Service;
-use signals::{Received, Stopped};
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
-use tokio::sync::Notify;
+use signals::{Received, Stopped, Wishes};
+pub use sockets::{Addresses, CannotBind};
+use sockets::{Opening, Sockets};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::sync::{Notify, mpsc};
 use tokio::time;
 use watch::Followers;
 
 /// How long the first answers of DNS are waited for.
 const NAMES_WITHIN: Duration = Duration::from_secs(2);
-
-/// An address is taken, not ours, or forbidden.
-#[derive(Debug, thiserror::Error)]
-#[error("{what} cannot listen on {place}")]
-pub struct CannotBind {
-    /// Who wanted it.
-    what: String,
-    /// The address, path or name.
-    place: String,
-    /// Why not.
-    source: io::Error,
-}
 
 /// How to run.
 #[derive(Debug)]
@@ -49,15 +37,6 @@ pub struct Options {
     pub inherited: InheritedSockets,
     /// How long requests in flight may take to end after a stop was asked for.
     pub grace: Duration,
-}
-
-/// The addresses that are listened on.
-#[derive(Debug)]
-pub struct Addresses {
-    /// Of each listener, in the config's order: addresses with ports, and paths.
-    pub listeners: Vec<(ListenerName, String)>,
-    /// Of metrics and health.
-    pub admin: Option<SocketAddr>,
 }
 
 /// Serves until a signal ends it. `ready` is told the addresses once all of them are bound.
@@ -71,63 +50,41 @@ pub fn run(
 ) -> Result<(), CannotBind> {
     // Pingora's connections to servers take the process's cryptography; it is ours. Somebody may have said so before.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    let config = live.config();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let conf = Arc::new(ServerConf { threads, ..ServerConf::default() });
     let (trigger, drain) = drain::channel();
     let trigger = Arc::new(trigger);
-    let stopped = Arc::new(Notify::new());
-    let mut accepting = Vec::new();
-    let mut addresses = Addresses { listeners: Vec::new(), admin: None };
-    for listener in &config.listeners {
-        let front = Front::new(&conf, listener.name.clone(), Arc::clone(live));
-        for bind in &listener.bind {
-            let bound = Bound::all(bind, &mut options.inherited)
-                .map_err(|source| bind_error(format!("listener {}", listener.name), bind, source))?;
-            for bound in bound {
-                addresses.listeners.push((listener.name.clone(), bound.to_string()));
-                accepting.push(Accepting::edge(bound, front.clone(), listener.name.clone(), Arc::clone(live)));
-            }
-        }
-    }
-    for name in options.inherited.keys() {
+    let (orders, ordered) = admin::channel();
+    let admin = Arc::new(Admin::new(Arc::clone(live), Arc::clone(&trigger), orders.clone()));
+    let inherited = std::mem::take(&mut options.inherited);
+    let sockets = Sockets::new(Arc::clone(live), admin, conf, (inherited, drain.clone()));
+    let config = Arc::clone(&live.snapshot().config);
+    for name in sockets.unused(&config) {
         log::warn!("the service manager passed `{name}`, and no listener has bind: fd:{name}");
     }
-    let mut admin = Vec::new();
-    if let Some(address) = config.admin_http {
-        let bound = Bound::tcp(address).map_err(|source| bind_error("admin".into(), &address, source))?;
-        addresses.admin = bound.address();
-        let app = HttpServer::new_app(Admin::new(Arc::clone(live), Arc::clone(&trigger)));
-        admin.push(Accepting::admin(bound, Arc::new(app)));
-    }
-    if let Some(path) = &config.admin_socket {
-        let bound = Bound::private(path).map_err(|source| bind_error("admin".into(), &path.display(), source))?;
-        let app = HttpServer::new_app(Admin::private(Arc::clone(live), Arc::clone(&trigger)));
-        admin.push(Accepting::admin(bound, Arc::new(app)));
-    }
-
+    let opening = sockets.prepare(&config)?;
+    let addresses = opening.addresses();
+    let stopped = Arc::new(Notify::new());
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
     server.add_service(Process {
         live: Arc::clone(live),
         parts: Some(Parts {
-            accepting,
-            admin,
+            sockets,
+            opening,
             options,
             trigger,
             drain,
+            orders,
+            ordered,
             ready: Box::new(move || ready(&addresses)),
             stopped: Arc::clone(&stopped),
         }),
     });
     server.run(RunArgs { shutdown_signal: Box::new(Stopped(stopped)) });
     live.tick();
-    live.record("stop", None);
+    live.record("stop", &Cause::default());
     live.state().journal.flush();
     Ok(())
-}
-
-fn bind_error(what: String, place: &impl ToString, source: io::Error) -> CannotBind {
-    CannotBind { what, place: place.to_string(), source }
 }
 
 /// Everything that runs, as one Pingora service and so in one runtime.
@@ -138,11 +95,13 @@ struct Process {
 
 /// What the service takes with it when it starts.
 struct Parts {
-    accepting: Vec<Accepting>,
-    admin: Vec<Accepting>,
+    sockets: Sockets,
+    opening: Opening,
     options: Options,
     trigger: Arc<drain::Trigger>,
     drain: drain::Watch,
+    orders: Orders,
+    ordered: mpsc::Receiver<Order>,
     ready: Box<dyn FnOnce() + Send + Sync>,
     stopped: Arc<Notify>,
 }
@@ -190,17 +149,12 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     followers.follow(&live);
     wait_for_names(&live, &followers.lookups).await;
     followers.probes.follow(&live.snapshot().pools);
-    for accepting in parts.accepting {
-        tokio::spawn(accepting.run(parts.drain.clone()));
-    }
-    // Metrics and health are answered to the very end, so that the drain can be seen.
-    let (_never, no_drain) = drain::channel();
-    for admin in parts.admin {
-        tokio::spawn(admin.run(no_drain.clone()));
-    }
-    let following = tokio::spawn(watch::follow(Arc::clone(&live), Arc::new(followers), generations, parts.drain));
-    (parts.ready)();
-    signals::obey(received, live, parts.options, &parts.trigger).await;
+    let Parts { mut sockets, opening, options, trigger, drain, orders, ordered, ready, stopped } = parts;
+    sockets.commit(opening);
+    let following = watch::follow(Arc::clone(&live), Arc::new(followers), generations, (orders, drain));
+    let following = tokio::spawn(following);
+    ready();
+    signals::obey(Wishes { received, ordered }, live, (options, sockets), &trigger).await;
     following.abort();
-    parts.stopped.notify_one();
+    stopped.notify_one();
 }

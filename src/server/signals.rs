@@ -1,15 +1,17 @@
-//! What the process does when it is told: HUP reads the config again, TERM, QUIT and INT drain and stop.
+//! What the process does when it is told: HUP and `belay reload` read the config again, TERM, QUIT and INT drain and
+//! stop.
 
-use super::Options;
-use crate::config;
+use super::sockets::Sockets;
+use super::{Options, reload};
+use crate::admin::{Order, Task};
+use crate::audit::{Actor, Cause};
 use crate::drain::Trigger;
-use crate::filter;
 use crate::runtime::Live;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time;
 
 /// The signals that are listened to, from the moment it is made.
@@ -22,8 +24,14 @@ pub(super) struct Received {
     usr2: Signal,
 }
 
+/// Everything that tells the process to do something.
+pub(super) struct Wishes {
+    pub(super) received: Received,
+    pub(super) ordered: mpsc::Receiver<Order>,
+}
+
 enum Told {
-    Reload,
+    Do(Order),
     Stop(&'static str),
     /// What other servers do something at, and what would end this process if nobody listened.
     Unknown(&'static str),
@@ -43,7 +51,10 @@ impl Received {
 
     async fn next(&mut self) -> Told {
         tokio::select! {
-            _ = self.hup.recv() => Told::Reload,
+            _ = self.hup.recv() => {
+                let cause = Cause { actor: Actor::Signal("HUP"), reason: None };
+                Told::Do(Order { task: Task::Reload, cause, answer: None })
+            }
             _ = self.term.recv() => Told::Stop("TERM"),
             _ = self.quit.recv() => Told::Stop("QUIT"),
             _ = self.int.recv() => Told::Stop("INT"),
@@ -53,15 +64,34 @@ impl Received {
     }
 }
 
-/// Does what it is told until it is told to stop, and ends when the drain has.
-pub(super) async fn obey(mut received: Received, live: Arc<Live>, options: Options, trigger: &Trigger) {
+impl Wishes {
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            told = self.received.next() => told,
+            Some(order) = self.ordered.recv() => Told::Do(order),
+        }
+    }
+}
+
+/// Does what it is told until it is told to stop, one thing after the other, and ends when the drain has.
+pub(super) async fn obey(
+    mut wishes: Wishes,
+    live: Arc<Live>,
+    (options, mut sockets): (Options, Sockets),
+    trigger: &Trigger,
+) {
     loop {
-        match received.next().await {
-            Told::Reload => reload(&live, options.config_file.clone()).await,
+        match wishes.next().await {
+            Told::Do(Order { task: Task::Reload, cause, answer }) => {
+                let answered = reload::reload(&live, &mut sockets, options.config_file.clone(), cause).await;
+                // Who asked may have stopped waiting.
+                answer.map(|answer| answer.send(answered).ok());
+            }
             Told::Unknown(name) => log::warn!("{name} does nothing yet"),
             Told::Stop(name) => {
                 log::info!("{name}: no new connections; waiting for requests in flight");
-                return drain(&mut received, trigger, options.grace).await;
+                sockets.no_more();
+                return drain(&mut wishes.received, trigger, options.grace).await;
             }
         }
     }
@@ -74,23 +104,6 @@ async fn drain(received: &mut Received, trigger: &Trigger, grace: Duration) {
         () = trigger.finished() => log::info!("all requests have ended"),
         () = time::sleep(grace) => log::warn!("requests still run after {} s, and are cut", grace.as_secs()),
         () = impatient => log::warn!("told twice, so requests in flight are cut"),
-    }
-}
-
-/// Reads the config again; a bad one is refused and the old one stays. Files are read off the event loop.
-async fn reload(live: &Arc<Live>, file: Option<PathBuf>) {
-    let Some(file) = file else { return log::warn!("there is no config file to read again") };
-    let live = Arc::clone(live);
-    let reading = tokio::task::spawn_blocking(move || {
-        let checked = config::read_file(&file, &filter::KINDS);
-        match checked.config {
-            // The outcome is logged and recorded where it is known.
-            Some(config) => drop(live.apply(config)),
-            None => live.refused(&checked.findings),
-        }
-    });
-    if reading.await.is_err() {
-        log::error!("the reload ended by a fault; the old config stays");
     }
 }
 

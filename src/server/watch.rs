@@ -1,12 +1,15 @@
 //! Follows the files that the live config names: a changed key, certificate or CA makes a generation, without a signal.
-//! The config's own text is not followed: a change of policy waits for SIGHUP.
+//! The config's own text is followed only if it says so; otherwise a change of policy waits for `belay reload` or HUP.
 
+use crate::admin::{Orders, Task};
+use crate::audit::{Actor, Cause};
+use crate::config::Config;
 use crate::drain::Watch;
 use crate::generation::Generation;
 use crate::keys::Seen;
 use crate::runtime::Live;
 use crate::upstream::{Lookups, Probes};
-use std::{sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{self, MissedTickBehavior};
@@ -20,13 +23,14 @@ pub(super) async fn follow(
     live: Arc<Live>,
     followers: Arc<Followers>,
     mut generations: Receiver<Generation>,
-    mut drain: Watch,
+    (orders, mut drain): (Orders, Watch),
 ) {
     let mut answers = followers.lookups.answers();
     // What was said before somebody listened.
     take_answers(&live, &followers).await;
     // A change that was refused is not tried again before the files change again.
     let mut refused = Vec::new();
+    let mut text = None;
     let mut looks = time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -37,7 +41,10 @@ pub(super) async fn follow(
                 Err(_gone) => return,
             },
             Ok(()) = answers.changed() => take_answers(&live, &followers).await,
-            _ = looks.tick() => refused = look(Arc::clone(&live), refused).await,
+            _ = looks.tick() => {
+                text = look_at_text(&live, &orders, text).await;
+                refused = look(Arc::clone(&live), refused).await;
+            }
         }
     }
     // The drain is over when nobody holds it any more; until then somebody may wait, or be ejected.
@@ -46,6 +53,28 @@ pub(super) async fn follow(
         looks.tick().await;
         live.tick();
     }
+}
+
+/// Has the config be read again if its text is another one now, and if it wants that. `last` is how the file looked the
+/// last time, so that a text that was refused is not tried again before it changes again.
+async fn look_at_text(live: &Live, orders: &Orders, last: Option<Seen>) -> Option<Seen> {
+    let config = Arc::clone(&live.snapshot().config);
+    if !config.is_watched {
+        return None;
+    }
+    let looking = spawn_blocking(move || {
+        let now = Seen::look(&config.file);
+        let is_other = || fs::read(&config.file).is_ok_and(|text| Config::digest_of(&text) != config.text_digest);
+        let is_new = last.as_ref() != Some(&now) && is_other();
+        (now, is_new)
+    });
+    let (now, is_new) = looking.await.ok()?;
+    let cause = Cause { actor: Actor::Files, reason: None };
+    if is_new && let Err(fault) = orders.leave(Task::Reload, cause) {
+        log::warn!("the config has changed and is not read yet: {fault}");
+        return None;
+    }
+    Some(now)
 }
 
 /// What follows the live generation's servers.
@@ -57,8 +86,8 @@ pub(super) struct Followers {
 impl Followers {
     /// Checks and looks up what the live generation wants to know.
     pub(super) fn follow(&self, live: &Live) {
-        let (snapshot, state, config) = (live.snapshot(), live.state(), live.config());
-        self.lookups.follow(&snapshot.pools, &config.dns, &state.servers, &state.metrics);
+        let (snapshot, state) = (live.snapshot(), live.state());
+        self.lookups.follow(&snapshot.pools, &snapshot.config.dns, &state.servers, &state.metrics);
         self.probes.follow(&snapshot.pools);
     }
 }

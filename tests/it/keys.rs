@@ -7,6 +7,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// The key, and the test that shows what it does.
 const EFFECTS: &[(&str, &str)] = &[
     ("version", "another_version_is_refused"),
+    ("reload", "a_watched_config_is_read_when_it_changes"),
+    ("reload.watch", "a_watched_config_is_read_when_it_changes"),
+    ("admin.read", "operators_have_the_rights_that_the_config_gives_them"),
+    ("admin.change", "operators_have_the_rights_that_the_config_gives_them"),
     ("node", "node_names_itself_in_records_and_metrics"),
     ("listeners", "let_in"),
     ("listeners.*.bind", "it_listens_where_it_is_told"),

@@ -7,7 +7,7 @@ use crate::config;
 use crate::config::document::{
     Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Dns, Document, DurationText,
     Edge, Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
-    ProfileName, Queue, Retry, Role, Route, Server, ShareText, Timeouts, Tls, Token, Workload,
+    ProfileName, Queue, Reload, Retry, Role, Route, Server, ShareText, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;
@@ -161,7 +161,13 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
         checks: BTreeMap::new(),
         dns: Dns::default(),
         audit: Audit { file: "audit.jsonl".into() },
-        admin: Some(Admin { http: Some("127.0.0.1:0".into()), socket: Some("admin.sock".into()) }),
+        admin: Some(Admin {
+            http: Some("127.0.0.1:0".into()),
+            socket: Some("admin.sock".into()),
+            read: Vec::new(),
+            change: Vec::new(),
+        }),
+        reload: Reload::default(),
         history: Some(History { dir: "history".into() }),
     }
 }

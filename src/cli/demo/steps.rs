@@ -208,7 +208,7 @@ impl Demo {
         let around = [
             ("the routes, in the order in which they are tried", "./belay routes".to_owned()),
             ("take a server out without losing a request", "./belay drain shop/a && ./belay status".to_owned()),
-            ("change belay.yaml, check it, and apply it", format!("./belay check && kill -HUP {}", std::process::id())),
+            ("change belay.yaml, and apply it", "./belay reload".to_owned()),
             ("two records a request: the decision and the outcome", "tail -f audit.jsonl".to_owned()),
             ("for Prometheus", format!("curl -s {}/metrics", self.admin())),
         ];

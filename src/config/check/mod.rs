@@ -12,10 +12,9 @@ mod servers;
 use super::document::{self, Document};
 use super::fault::Fault;
 use super::filter::FilterKind;
-use super::model::{Config, Server};
+use super::model::{Config, Operators, Server};
 use super::node::{Node, Place};
 use super::value::{self, BadReference};
-use crate::generation::Digest;
 use crate::name::{Malformed, NodeName};
 use std::{
     net::SocketAddr,
@@ -63,7 +62,7 @@ pub(super) fn check(
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
     let tokens = tokens?;
     Some(Config {
-        text_digest: Digest::of(&[("config", context.text.as_bytes())]),
+        text_digest: Config::digest_of(context.text.as_bytes()),
         file: context.file.to_owned(),
         node: node?,
         listeners,
@@ -78,6 +77,8 @@ pub(super) fn check(
         audit_file: check.path(&document.audit.file),
         admin_http,
         admin_socket: document.admin.as_ref().and_then(|admin| admin.socket.as_ref()).map(|path| check.path(path)),
+        operators: operators(document),
+        is_watched: document.reload.watch,
         log: document.log.clone(),
         history_dir: document.history.as_ref().map(|history| check.path(&history.dir)),
     })
@@ -220,6 +221,11 @@ impl Check<'_> {
         }
         Some(address)
     }
+}
+
+fn operators(document: &Document) -> Operators {
+    let admin = document.admin.as_ref();
+    admin.map(|admin| Operators { read: admin.read.clone(), change: admin.change.clone() }).unwrap_or_default()
 }
 
 /// Reports the second of each equal pair.

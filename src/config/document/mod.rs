@@ -62,9 +62,21 @@ pub struct Document {
     /// What operators read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<Admin>,
+    /// When the config is read again.
+    #[serde(default)]
+    pub reload: Reload,
     /// What outlives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+}
+
+/// When the config is read again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reload {
+    /// Whether a change of the config's file is a reload, about a second later. Without it a change waits for `belay
+    /// reload` or HUP. The files that it names (keys, certificates, lists) are followed in any case.
+    pub watch: bool,
 }
 
 fn node() -> String {
@@ -356,9 +368,16 @@ pub struct Admin {
     /// A loopback address with port for `/metrics`, `/livez` and `/readyz`. Port 0 takes a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
-    /// A Unix socket for the same and for `belay recent`, open to its owner only.
+    /// A Unix socket for the same, for `belay recent` and `status`, and for changes. Only root and the user that Belay
+    /// runs as may ask there, unless `read` or `change` names others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
+    /// More users of the system, by name or number, who may read at the socket.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read: Vec<String>,
+    /// More users of the system, by name or number, who may read and change things at the socket.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub change: Vec<String>,
 }
 
 /// What outlives a restart.

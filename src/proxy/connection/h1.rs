@@ -10,12 +10,16 @@ use crate::proxy::respond;
 use crate::refusal::Refusal;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::{Shutdown, Stream};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::io::AsyncWriteExt;
 use tokio::time;
 
 /// What `Keep-Alive` would say, in seconds; the connection is ours to keep, so it only says that it is kept.
 const KEPT: u64 = 60;
+
+/// How long a connection may bring a last request after the drain has begun. It is answered with `Connection: close`:
+/// a client that keeps a connection busy is told so before it ends, and does not lose what it sends in that moment.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
 pub(super) async fn serve(front: &Front, stream: Stream, mut drain: Watch) {
@@ -63,11 +67,14 @@ async fn next_head(
 ) -> Result<Head, Option<Refusal>> {
     let patience = if is_first { limits.head_timeout } else { limits.idle_timeout };
     let began = async { matches!(time::timeout(patience, message.begins()).await, Ok(Ok(true))) };
+    let farewell = async {
+        drain.wait().await;
+        time::sleep(FAREWELL).await;
+    };
     let began = tokio::select! {
         biased;
         began = began => began,
-        // A request that is on its way is still taken, one that has not begun is not.
-        () = drain.wait() => false,
+        () = farewell => false,
     };
     if !began {
         return Err(None);

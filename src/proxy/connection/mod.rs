@@ -81,12 +81,12 @@ impl Front {
 
     /// The limits of the live config; none if the listener is no more.
     fn limits(&self) -> Option<Limits> {
-        self.live.snapshot().entrances.get(&self.listener).map(|entrance| entrance.limits)
+        self.live.snapshot_at(&self.listener).entrances.get(&self.listener).map(|entrance| entrance.limits)
     }
 
     /// Records and counts a connection that is ended.
     fn hung_up(&self, hangup: Hangup, digest: &Digest) {
-        let snapshot = self.live.snapshot();
+        let snapshot = self.live.snapshot_at(&self.listener);
         let address = digest.socket_digest.as_ref().and_then(|socket| socket.peer_addr()?.as_inet().copied());
         if let Some(entrance) = snapshot.entrances.get(&self.listener) {
             entrance.metrics.hung_up(hangup);

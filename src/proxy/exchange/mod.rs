@@ -100,7 +100,7 @@ impl Exchange {
         Self {
             body: Body::new(Arc::clone(&link)),
             link,
-            snapshot: live.snapshot(),
+            snapshot: live.snapshot_at(&listener),
             started: live.state().clock.now(),
             live: Arc::clone(live),
             source: Source { listener, address: None, client: None, tls_version: None, certificate: None },

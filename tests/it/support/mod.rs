@@ -5,6 +5,7 @@ pub mod checks;
 mod client;
 pub mod dns;
 pub mod flood;
+mod load;
 mod parts;
 mod pki;
 pub mod pools;
@@ -17,6 +18,7 @@ mod world;
 
 pub use binary::Belay;
 pub use client::{Ask, Reply};
+pub use load::Load;
 pub use parts::{Needs, eventually};
 pub use pki::{Ca, Identity, WORKLOAD_LIFE};
 pub use running::{Running, admin};

@@ -2,6 +2,7 @@
 
 use super::client::{Ask, Reply, over_h1, over_h2};
 use super::site::{NOW, Site, alpn};
+use belay::audit::Cause;
 use belay::clock::{Clock, Timestamp, UnixSeconds};
 use belay::config::{self, Finding};
 use belay::drain;
@@ -90,7 +91,7 @@ impl World {
     /// Has the checks and lookups be those of the live generation, as the server does it.
     fn follow(&self) {
         let (snapshot, state) = (self.live.snapshot(), self.live.state());
-        self.lookups.follow(&snapshot.pools, &self.live.config().dns, &state.servers, &state.metrics);
+        self.lookups.follow(&snapshot.pools, &snapshot.config.dns, &state.servers, &state.metrics);
         self.probes.follow(&snapshot.pools);
     }
 
@@ -111,7 +112,7 @@ impl World {
     /// Applies another text of the config.
     pub fn apply(&self, text: &str) -> Result<runtime::Change, Vec<Finding>> {
         self.site.write("belay.yaml", text);
-        let change = load(&self.site).and_then(|config| self.live.apply(config));
+        let change = load(&self.site).and_then(|config| self.live.apply(config, &Cause::default()));
         self.follow();
         change
     }

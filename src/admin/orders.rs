@@ -1,0 +1,66 @@
+//! What operators want of the process as a whole, on its way to whoever runs it.
+
+use crate::audit::Cause;
+use crate::config::Finding;
+use crate::runtime::Change;
+use tokio::sync::{mpsc, oneshot};
+
+/// Orders that may wait.
+const WAITING_MAX: usize = 16;
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Read the config again.
+    Reload,
+}
+
+/// What came of it, and what is to be said of the config.
+pub type Answer = (Result<Change, ()>, Vec<Finding>);
+
+/// An order.
+#[derive(Debug)]
+pub struct Order {
+    /// What is to be done.
+    pub task: Task,
+    /// Who wants it, and why.
+    pub cause: Cause,
+    /// Who waits for it; none if nobody does.
+    pub answer: Option<oneshot::Sender<Answer>>,
+}
+
+/// Gives orders. A clone gives them to the same.
+#[derive(Debug, Clone)]
+pub struct Orders(mpsc::Sender<Order>);
+
+/// Nobody takes orders any more, or too many wait.
+#[derive(Debug, thiserror::Error)]
+#[error("the process ends, or has too many changes to make")]
+pub struct NotTaken;
+
+/// Orders, and their receiver.
+#[must_use]
+pub fn channel() -> (Orders, mpsc::Receiver<Order>) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    (Orders(sender), receiver)
+}
+
+impl Orders {
+    /// Has something done, and waits for what comes of it.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub async fn give(&self, task: Task, cause: Cause) -> Result<Answer, NotTaken> {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send(Order { task, cause, answer: Some(answer) }).map_err(|_full_or_over| NotTaken)?;
+        answered.await.map_err(|_over| NotTaken)
+    }
+
+    /// Has something done, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`NotTaken`].
+    pub fn leave(&self, task: Task, cause: Cause) -> Result<(), NotTaken> {
+        self.0.try_send(Order { task, cause, answer: None }).map_err(|_full_or_over| NotTaken)
+    }
+}

@@ -1,0 +1,272 @@
+//! The config in domain types: no invalid state, names resolved, paths joined.
+
+mod pool;
+
+pub use super::document::{
+    ClientAddress, Introduction, KeyState, LogFormat, LogLevel, ProcessLog, RetryMethods, SameSite,
+};
+pub use pool::{
+    AgentCheck, Balance, CheckKind, Dns, Followed, HashKey, HealthCheck, HttpCheck, Location, Pool, PoolLimits,
+    Question, Retry, Server, Sticky, TcpCheck, Timeouts,
+};
+pub(super) use pool::{Expression, OriginTls};
+
+use super::filter::FilterSpec;
+use crate::clock::UnixSeconds;
+use crate::generation::Digest;
+use crate::identity::{Edge, Kid, Profile, Replay};
+use crate::name::{ListenerName, NodeName, PoolName, RouteName};
+use crate::network::{Networks, Own};
+use crate::policy::Access;
+use crate::principal;
+use crate::route::Pattern;
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+/// A config that can be built.
+#[derive(Debug)]
+pub struct Config {
+    /// SHA-256 of the text.
+    pub text_digest: Digest,
+    /// The config's file.
+    pub file: PathBuf,
+    /// This node.
+    pub node: NodeName,
+    /// Where connections come in.
+    pub listeners: Vec<Listener>,
+    /// What all Workers' tokens have in common.
+    pub edge: Option<Edge>,
+    /// How often one token may be used.
+    pub replay: Replay,
+    /// The longest body whose digest is checked, in bytes.
+    pub digest_body_max: usize,
+    /// The age at which a shared secret is refused.
+    pub key_age_max: Duration,
+    /// Machines that call.
+    pub workloads: Vec<Workload>,
+    /// Routes in order.
+    pub routes: Vec<Route>,
+    /// Pools.
+    pub pools: Vec<Pool>,
+    /// How names of servers are looked up.
+    pub dns: Dns,
+    /// The audit log.
+    pub audit_file: PathBuf,
+    /// The address for metrics and health.
+    pub admin_http: Option<SocketAddr>,
+    /// The Unix socket for operators.
+    pub admin_socket: Option<PathBuf>,
+    /// Who may ask there.
+    pub operators: Operators,
+    /// Whether a change of its file is a reload.
+    pub is_watched: bool,
+    /// What the process says of itself.
+    pub log: ProcessLog,
+    /// The folder for what outlives a restart.
+    pub history_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// The digest of a config's text.
+    #[must_use]
+    pub fn digest_of(text: &[u8]) -> Digest {
+        Digest::of(&[("config", text)])
+    }
+
+    /// Where Belay itself listens: no server can be there.
+    #[must_use]
+    pub fn own(&self) -> Own {
+        let bound = || self.listeners.iter().flat_map(|listener| &listener.bind);
+        let path = |bind: &Bind| if let Bind::Unix(path) = bind { Some(path.clone()) } else { None };
+        Own {
+            addresses: bound().filter_map(Bind::tcp).chain(self.admin_http).collect(),
+            sockets: bound().filter_map(path).chain(self.admin_socket.clone()).collect(),
+        }
+    }
+}
+
+/// Users of the system, by name or number.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Operators {
+    /// Who may read.
+    pub read: Vec<String>,
+    /// Who may read and change.
+    pub change: Vec<String>,
+}
+
+/// A listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its name.
+    pub name: ListenerName,
+    /// Where it listens.
+    pub bind: Vec<Bind>,
+    /// Its TLS; none means plain HTTP.
+    pub tls: Option<Tls>,
+    /// The profile of routes that do not name one.
+    pub identity: Profile,
+    /// Who may connect; none means everybody.
+    pub sources: Option<Networks>,
+    /// Who tells the client's address.
+    pub proxy_protocol: Option<Networks>,
+    /// Ports that clients may name.
+    pub ports: Vec<u16>,
+    /// Whose address counts as the client's.
+    pub client_address: ClientAddress,
+    /// Whether the token says which host is meant.
+    pub host_from_token: bool,
+    /// What clients may use.
+    pub limits: Limits,
+}
+
+/// Where a listener listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bind {
+    /// At an address.
+    Tcp(SocketAddr),
+    /// At a path.
+    Unix(PathBuf),
+    /// Where the service manager does, under that name.
+    Inherited(String),
+}
+
+impl Bind {
+    /// The address, if it is one.
+    #[must_use]
+    pub const fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) | Self::Inherited(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(name) => write!(f, "fd:{name}"),
+        }
+    }
+}
+
+/// What clients may use of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once.
+    pub connections: usize,
+    /// Of these, from one address.
+    pub connections_per_address: usize,
+    /// And of one workload.
+    pub connections_per_workload: usize,
+    /// HTTP/2 requests at once on a connection.
+    pub streams: u32,
+    /// For what comes before HTTP.
+    pub handshake_timeout: Duration,
+    /// Bytes of a head.
+    pub head: usize,
+    /// Fields of a head.
+    pub headers: usize,
+    /// For a whole head.
+    pub head_timeout: Duration,
+    /// Between two requests.
+    pub idle_timeout: Duration,
+    /// For a client to take a piece of the response.
+    pub write_timeout: Duration,
+    /// Bytes of a body.
+    pub body: u64,
+    /// Bytes of a body each second.
+    pub body_rate_min: u64,
+}
+
+/// A listener's TLS.
+#[derive(Debug)]
+pub struct Tls {
+    /// At least one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Who vouches for clients; none means that no client is trusted.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// Where certificates are.
+#[derive(Debug)]
+pub enum CertificateFiles {
+    /// In two files.
+    Pair {
+        /// The chain.
+        chain: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// In a folder.
+    Folder(PathBuf),
+}
+
+/// Who vouches for clients.
+#[derive(Debug)]
+pub struct ClientAuth {
+    /// PEM files of CAs.
+    pub ca: Vec<PathBuf>,
+    /// PEM files of revocation lists.
+    pub crl: Vec<PathBuf>,
+    /// Whether a list counts after its time.
+    pub expired_crl_counts: bool,
+    /// Whether the handshake refuses.
+    pub is_strict: bool,
+    /// The longest validity of a client certificate.
+    pub lifetime_max: Option<Duration>,
+    /// Whether a CA that signs for all of Cloudflare's customers is meant.
+    pub trusts_origin_pull: bool,
+}
+
+/// A workload and where its keys are.
+#[derive(Debug)]
+pub struct Workload {
+    /// The workload with its roles.
+    pub workload: Arc<principal::Workload>,
+    /// Its keys.
+    pub keys: Vec<TokenKeyFile>,
+    /// The facts that its tokens may assert.
+    pub may_assert: Arc<[Box<str>]>,
+}
+
+/// A token key's file.
+#[derive(Debug)]
+pub struct TokenKeyFile {
+    /// The key's id.
+    pub kid: Kid,
+    /// Where it is.
+    pub source: KeySource,
+    /// When it was made, as the config says.
+    pub created: Option<UnixSeconds>,
+    /// Where it is in its life.
+    pub state: KeyState,
+}
+
+/// Where a token key is.
+#[derive(Debug)]
+pub enum KeySource {
+    /// A public key.
+    Public(PathBuf),
+    /// A shared secret.
+    Secret(PathBuf),
+}
+
+/// A route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: RouteName,
+    /// What it matches.
+    pub pattern: Pattern,
+    /// The profile; none means the listener's.
+    pub identity: Option<Profile>,
+    /// Who may pass.
+    pub access: Arc<Access>,
+    /// Filters in order, each with its kind's name.
+    pub filters: Vec<(&'static str, Box<dyn FilterSpec>)>,
+    /// Whether the token must carry the body's digest.
+    pub demands_digest: bool,
+    /// Where it leads.
+    pub pool: PoolName,
+}
