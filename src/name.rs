@@ -3,7 +3,7 @@
 //! Each kind of thing has a type of its own, so that a pool's name is never taken for a route's. A name is lower-case
 //! ASCII and at most [`LENGTH_MAX`] bytes long: it goes unescaped into metric labels, headers and audit records.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 /// The longest name, in bytes.
@@ -23,7 +23,8 @@ fn checked(text: &str) -> Result<Arc<str>, Malformed> {
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident)*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -39,6 +40,14 @@ macro_rules! names {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Malformed;
+
+            fn try_from(text: String) -> Result<Self, Malformed> {
+                Self::parse(&text)
             }
         }
 

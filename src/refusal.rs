@@ -159,6 +159,9 @@ refusals! {
         "The service is overloaded.", "The replay store is full; nothing in it may be forgotten before it expires.";
     ReplayShareFull = 503 "identity" "replay_share_full", None,
         "The service is overloaded.", "This workload holds half of the replay store, which is all that one may.";
+    ReplayStoreSilent = 503 "identity" "replay_store_silent", None,
+        "The service is being replaced.",
+        "Whether the token was used before is known to the process that replaces this one, which did not answer.";
     ProfileMismatch = 401 "policy" "profile_mismatch", Some("profile"),
         "More proof of identity is required.", "The identity was proved by another profile than the route demands.";
     NotAllowed = 403 "policy" "not_allowed", None,

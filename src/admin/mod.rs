@@ -17,7 +17,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde::Deserialize;
 use serde_json::json;
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 /// The longest body of a request, in bytes.
 const BODY_MAX: usize = 64 * 1024;
@@ -44,6 +44,8 @@ pub struct Visit {
 struct Wish {
     /// Why it is given.
     reason: Option<Box<str>>,
+    /// The program that takes over.
+    binary: Option<PathBuf>,
 }
 
 type Reply = (StatusCode, Vec<u8>);
@@ -84,31 +86,39 @@ impl Admin {
     }
 
     /// What changes something.
-    async fn change(&self, path: &str, cause: Cause) -> Reply {
+    async fn change(&self, path: &str, wish: Wish, user: u32) -> Reply {
+        let (binary, cause) = (wish.binary, Cause { actor: Actor::User(user), reason: wish.reason });
         if let Some(words) = path.strip_prefix("/servers/") {
             let (status, text) = servers::change(&self.live, words, &cause);
             return (status, text.into_bytes());
         }
         match path {
             "/reload" => self.order(Task::Reload, cause).await,
+            "/upgrade" => self.order(Task::Upgrade(binary), cause).await,
             _ => (StatusCode::NOT_FOUND, b"nothing can be changed there\n".to_vec()),
         }
     }
 
     async fn order(&self, task: Task, cause: Cause) -> Reply {
-        let (result, findings) = match self.orders.give(task, cause).await {
+        let answer = match self.orders.give(task, cause).await {
             Ok(answer) => answer,
             Err(fault) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n").into_bytes()),
         };
-        let (status, word) = match result {
-            Ok(Change::Applied(_)) => (StatusCode::OK, "applied"),
-            Ok(Change::Nothing) => (StatusCode::OK, "unchanged"),
-            Err(()) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
-        };
         let judged = self.live.snapshot().judged();
-        let answer = json!({
-            "result": word, "generation": judged.generation, "digest": judged.digest, "findings": findings,
-        });
+        let (status, answer) = match answer {
+            Answer::Config(change, findings) => {
+                let word = match change {
+                    Some(Change::Applied(_)) => "applied",
+                    Some(Change::Nothing) => "unchanged",
+                    None => "refused",
+                };
+                let (generation, digest) = (judged.generation, judged.digest);
+                let told = json!({ "result": word, "generation": generation, "digest": digest, "findings": findings });
+                (change.map_or(StatusCode::UNPROCESSABLE_ENTITY, |_| StatusCode::OK), told)
+            }
+            Answer::Replaced { pid } => (StatusCode::OK, json!({ "result": "replaced", "pid": pid })),
+            Answer::Failed(why) => (StatusCode::UNPROCESSABLE_ENTITY, json!({ "result": "failed", "reason": why })),
+        };
         (status, format!("{answer}\n").into_bytes())
     }
 
@@ -151,7 +161,7 @@ impl Visit {
                 (StatusCode::FORBIDDEN, format!("user {user} may only read: see admin.change\n").into())
             }
             (Some(Right::Change), false) if method == Method::POST => match wish(session).await {
-                Ok(wish) => self.admin.change(path, Cause { actor: Actor::User(user), reason: wish.reason }).await,
+                Ok(wish) => self.admin.change(path, wish, user).await,
                 Err(why) => (StatusCode::BAD_REQUEST, why.into_bytes()),
             },
             (Some(Right::Change), false) => (StatusCode::METHOD_NOT_ALLOWED, b"only GET, HEAD and POST\n".to_vec()),

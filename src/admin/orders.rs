@@ -3,20 +3,34 @@
 use crate::audit::Cause;
 use crate::config::Finding;
 use crate::runtime::Change;
+use std::path::PathBuf;
 use tokio::sync::{mpsc, oneshot};
 
 /// Orders that may wait.
 const WAITING_MAX: usize = 16;
 
 /// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Read the config again.
     Reload,
+    /// Have another process take over: of the same program, or of that one.
+    Upgrade(Option<PathBuf>),
 }
 
-/// What came of it, and what is to be said of the config.
-pub type Answer = (Result<Change, ()>, Vec<Finding>);
+/// What came of it.
+#[derive(Debug)]
+pub enum Answer {
+    /// Of a change of the config, and what is to be said of it; without a change it was refused.
+    Config(Option<Change>, Vec<Finding>),
+    /// That process has taken over.
+    Replaced {
+        /// Its number.
+        pid: u32,
+    },
+    /// It was not done.
+    Failed(String),
+}
 
 /// An order.
 #[derive(Debug)]

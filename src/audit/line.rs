@@ -29,6 +29,18 @@ impl Sealer {
         Self { node, boot, next: 1 }
     }
 
+    /// Whose lines they are.
+    #[must_use]
+    pub const fn boot(&self) -> &Id {
+        &self.boot
+    }
+
+    /// The number of the last line; 0 before the first.
+    #[must_use]
+    pub const fn last(&self) -> u64 {
+        self.next.saturating_sub(1)
+    }
+
     /// Appends a record as one line.
     ///
     /// # Errors
@@ -254,12 +266,21 @@ struct Belay<'a> {
     complete: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predecessor: Option<Before<'a>>,
     /// What made the process act.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
     /// Why, in the words of whoever wanted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+}
+
+/// The process that was replaced.
+#[derive(Serialize)]
+struct Before<'a> {
+    boot: &'a str,
+    sequence: u64,
 }
 
 impl<'a> Belay<'a> {
@@ -382,6 +403,7 @@ impl<'a> Line<'a> {
         let belay = Belay {
             pool: server.map(|(pool, _)| pool),
             server: server.map(|(_, server)| server),
+            predecessor: record.predecessor.as_ref().map(|it| Before { boot: &it.boot, sequence: it.sequence }),
             cause: Some(match record.cause.actor {
                 Actor::Itself => "itself",
                 Actor::Files => "files",

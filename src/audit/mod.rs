@@ -9,5 +9,5 @@ mod record;
 
 pub use line::Sealer;
 pub use record::{
-    Act, Actor, Asked, Cause, Decision, HungUp, Judged, Outcome, Record, Source, Subject, Summary, Times,
+    Act, Actor, Asked, Cause, Decision, HungUp, Judged, Outcome, Predecessor, Record, Source, Subject, Summary, Times,
 };

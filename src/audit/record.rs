@@ -162,17 +162,28 @@ pub struct Cause {
     pub reason: Option<Box<str>>,
 }
 
+/// Where the records of the process end that was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Its boot.
+    pub boot: Box<str>,
+    /// The number of its last record when it handed over; its own records go on until it stops.
+    pub sequence: u64,
+}
+
 /// An administrative act.
 #[derive(Debug)]
 pub struct Act {
     /// When.
     pub time: Timestamp,
-    /// What: `start`, `reload`, `stop`, or of a server `ready`, `drain`, `maint`, `weight`.
+    /// What: `start`, `reload`, `upgrade`, `stop`, or of a server `ready`, `drain`, `maint`, `weight`.
     pub action: &'static str,
     /// The server that it concerns.
     pub server: Option<(PoolName, ServerName)>,
     /// Who wanted it, and why.
     pub cause: Cause,
+    /// At a start: who was replaced.
+    pub predecessor: Option<Predecessor>,
     /// Why it was not done.
     pub failure: Option<Box<str>>,
     /// The config that is live after it.

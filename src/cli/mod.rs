@@ -14,6 +14,7 @@ mod socket;
 mod status;
 mod terminal;
 mod token;
+mod upgrade;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use std::{path::PathBuf, process::ExitCode};
@@ -47,6 +48,7 @@ enum Command {
     Routes(routes::Args),
     Recent(recent::Args),
     Reload(reload::Args),
+    Upgrade(upgrade::Args),
     Status(status::Args),
     Drain(servers::Drain),
     Ready(servers::Ready),
@@ -98,6 +100,7 @@ pub fn main() -> ExitCode {
         Some(Command::Routes(args)) => routes::main(&args, &terminal),
         Some(Command::Recent(args)) => recent::main(&args, &terminal),
         Some(Command::Reload(args)) => reload::main(&args, &terminal),
+        Some(Command::Upgrade(args)) => upgrade::main(&args, &terminal),
         Some(Command::Status(args)) => status::main(&args, &terminal),
         Some(Command::Drain(args)) => args.main(&terminal),
         Some(Command::Ready(args)) => args.main(&terminal),

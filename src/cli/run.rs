@@ -2,13 +2,16 @@
 
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit, inherited, log};
+use crate::audit::Predecessor;
 use crate::clock::{self, Clock, Timestamp};
 use crate::config::{self, Config};
 use crate::filter;
 use crate::identity::ReplayStore;
 use crate::runtime::{self, Live};
-use crate::server::{self, Addresses, Options};
+use crate::server::{self, Addresses, Options, Program, Replaced};
 use std::{
+    io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,6 +19,9 @@ use std::{
 
 /// How long requests in flight may take to end after a stop was asked for.
 pub(super) const GRACE: Duration = Duration::from_secs(30);
+
+/// The argument of a process that replaces the one that has started it.
+const SUCCESSOR: &str = "--successor";
 
 /// Serve until TERM, QUIT or INT.
 ///
@@ -30,16 +36,44 @@ pub(super) struct Args {
     /// Print the addresses that are listened on as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Take over from the process that has started this one.
+    #[arg(long, hide = true)]
+    successor: bool,
 }
 
 pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
-    let Some(config) = load(&args.config, terminal) else { return Exit::Config };
+    let replaced = match args.successor.then(meet).transpose() {
+        Ok(replaced) => replaced,
+        Err(error) => {
+            terminal.fail(&error);
+            return Exit::Usage;
+        }
+    };
+    let refuse = |why: &str| {
+        if let Some(replaced) = &replaced {
+            replaced.refuse(why);
+        }
+    };
+    let Some(config) = load(&args.config, terminal) else {
+        refuse("its config is refused, see `belay check`");
+        return Exit::Config;
+    };
     log::write_as(config.log.format);
     // An earlier process may have seen tokens that were signed up to now, by a clock that is ahead.
     let horizon = clock::System.now().plus(ReplayStore::HORIZON_AFTER_START);
-    let Some(live) = start(config, horizon, terminal) else { return Exit::Config };
+    let predecessor = replaced.as_ref().and_then(Replaced::predecessor);
+    let Some(live) = start(config, horizon, predecessor, terminal) else {
+        refuse("what its config names is refused, see `belay check`");
+        return Exit::Config;
+    };
     let json = args.json;
-    let options = Options { config_file: Some(args.config), inherited: inherited::sockets(), grace: GRACE };
+    let options = Options {
+        config_file: Some(args.config),
+        inherited: inherited::sockets(),
+        grace: GRACE,
+        program: program(),
+        replaced,
+    };
     serve(&live, options, move |addresses| announce(addresses, json), terminal)
 }
 
@@ -50,9 +84,26 @@ pub(super) fn load(file: &Path, terminal: &Terminal) -> Option<Config> {
     checked.config
 }
 
+/// Meets the process that has started this one, at the standard input.
+fn meet() -> io::Result<Replaced> {
+    Replaced::meet(io::stdin().as_fd().try_clone_to_owned()?)
+}
+
+/// How this process was started, and how another is that replaces it.
+fn program() -> Option<Program> {
+    let path = std::env::current_exe().ok()?;
+    let args = std::env::args_os().skip(1).filter(|arg| arg != SUCCESSOR);
+    Some(Program { path, args: args.chain([SUCCESSOR.into()]).collect() })
+}
+
 /// Builds the first generation, or says what is wrong.
-pub(super) fn start(config: Config, horizon: Timestamp, terminal: &Terminal) -> Option<Arc<Live>> {
-    match runtime::start(config, Arc::new(clock::System), horizon) {
+pub(super) fn start(
+    config: Config,
+    horizon: Timestamp,
+    predecessor: Option<Predecessor>,
+    terminal: &Terminal,
+) -> Option<Arc<Live>> {
+    match runtime::start(config, Arc::new(clock::System), horizon, predecessor) {
         Ok(live) => Some(Arc::new(live)),
         Err(findings) => {
             terminal.show(&findings);

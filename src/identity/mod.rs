@@ -14,7 +14,7 @@ pub use crate::name::Kid;
 pub use body_digest::BodyDigest;
 pub use certificate::{Authorities, BadAuthority, Peer, Rules};
 pub use jws::{Algorithm, BadKey, SigningKey, VerifyingKey, read_secret};
-pub use replay::{Replay, Store as ReplayStore};
+pub use replay::{Elsewhere, NotEntered, Replay, Spending, Store as ReplayStore, Used};
 pub use thumbprint::Thumbprint;
 pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, may_be_fact};
 

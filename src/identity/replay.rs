@@ -2,16 +2,24 @@
 //!
 //! A token is entered only after its signature, its binding and the policy said yes, so a stranger cannot fill the
 //! store. Nothing is forgotten before it has expired: a full store refuses.
+//!
+//! A process that is replaced hands its store over, piece by piece. From then on the uses that it grants are entered by
+//! its successor ([`Elsewhere`]), so that a token never counts once here and once there.
 
 use super::token::{Sighting, acceptable_until};
 use crate::clock::{Timestamp, UnixSeconds};
 use crate::name::WorkloadName;
 use crate::refusal::Refusal;
+use async_trait::async_trait;
 use http::Method;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
+    fmt,
     hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
@@ -37,11 +45,56 @@ pub struct Store {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     shard_max: usize,
-    horizon: UnixSeconds,
+    horizon: AtomicI64,
+}
+
+/// One use of a token that is to be entered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spending<'a> {
+    jti: Cow<'a, str>,
+    digest: [u8; 32],
+    iat: UnixSeconds,
+    until: UnixSeconds,
+    workload: Cow<'a, WorkloadName>,
+    uses_max: u8,
+    /// It may be repeated without harm, so it passes although an earlier process may have seen it.
+    is_harmless: bool,
+}
+
+/// A token that was used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    jti: Box<str>,
+    digest: [u8; 32],
+    workload: WorkloadName,
+    until: UnixSeconds,
+    first: UnixSeconds,
+    count: u8,
+}
+
+/// Why a use was not entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotEntered {
+    /// It must not be.
+    Refused(Refusal),
+    /// The store is another process's now.
+    HandedOver,
+}
+
+/// A store that is another process's.
+#[async_trait]
+pub trait Elsewhere: fmt::Debug + Send + Sync {
+    /// Enters one use of a token there.
+    ///
+    /// # Errors
+    /// What [`Store::spend`] refuses, and [`Refusal::ReplayStoreSilent`] without an answer.
+    async fn spend(&self, spending: Spending<'static>) -> Result<(), Refusal>;
 }
 
 #[derive(Debug, Default)]
 struct Shard {
+    /// What is used from now on is entered elsewhere.
+    is_handed_over: bool,
     uses: HashMap<Box<str>, Use>,
     by_expiry: BTreeMap<UnixSeconds, Vec<Box<str>>>,
     shares: HashMap<WorkloadName, usize>,
@@ -71,7 +124,7 @@ impl Store {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             shard_max: capacity.div_ceil(SHARDS),
-            horizon: horizon.unix_seconds(),
+            horizon: AtomicI64::new(horizon.unix_seconds()),
         }
     }
 
@@ -91,41 +144,106 @@ impl Store {
     ///
     /// # Errors
     /// [`Refusal::TokenReplayed`] after its last use, [`Refusal::TokenStale`] if it may have been used with an earlier
-    /// process, [`Refusal::ReplayStoreFull`] and [`Refusal::ReplayShareFull`] when there is no room.
-    pub fn spend(
-        &self,
-        token: &Sighting,
-        workload: &WorkloadName,
-        (mode, method): (Replay, &Method),
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        if mode == Replay::Off {
-            return Ok(());
+    /// process, [`Refusal::ReplayStoreFull`] and [`Refusal::ReplayShareFull`] when there is no room, and
+    /// [`NotEntered::HandedOver`].
+    pub fn spend(&self, spending: &Spending<'_>, now: Timestamp) -> Result<(), NotEntered> {
+        let mut shard = self.shard(&spending.jti)?.lock();
+        if shard.is_handed_over {
+            return Err(NotEntered::HandedOver);
         }
-        let harmless = mode == Replay::Tolerant && method.is_idempotent();
-        if !harmless && token.iat <= self.horizon {
-            return Err(Refusal::TokenStale);
+        if !spending.is_harmless && spending.iat <= self.horizon.load(Ordering::Relaxed) {
+            return Err(Refusal::TokenStale.into());
         }
-        let uses_max = match mode {
-            Replay::Tolerant if method.is_safe() => REPEATS_MAX,
-            Replay::Tolerant | Replay::Strict | Replay::Off => 1,
-        };
-        let shard = usize::try_from(self.hasher.hash_one(&*token.jti)).unwrap_or(usize::MAX) % SHARDS;
-        let shard = self.shards.get(shard).ok_or(Refusal::Internal)?;
-        let mut shard = shard.lock();
         shard.sweep(now.unix_seconds());
-        match shard.uses.get_mut(&token.jti) {
-            Some(known) => known.again(token, uses_max, now),
-            None => shard.enter(token, workload, self.shard_max, now),
+        Ok(shard.spend(spending, self.shard_max, now)?)
+    }
+
+    fn shard(&self, jti: &str) -> Result<&Mutex<Shard>, Refusal> {
+        let shard = usize::try_from(self.hasher.hash_one(jti)).unwrap_or(usize::MAX) % SHARDS;
+        self.shards.get(shard).ok_or(Refusal::Internal)
+    }
+
+    /// Hands everything over, piece by piece. Of a piece that was handed over nothing is entered here any more.
+    pub fn hand_over(&self) -> impl Iterator<Item = Vec<Used>> {
+        self.shards.iter().map(|shard| {
+            let mut shard = shard.lock();
+            shard.is_handed_over = true;
+            shard.used()
+        })
+    }
+
+    /// Notes a use that was entered elsewhere, for the case that all is taken back.
+    pub fn note(&self, spending: &Spending<'_>, now: Timestamp) {
+        if let Ok(shard) = self.shard(&spending.jti) {
+            // Whether it was allowed was decided there.
+            shard.lock().spend(spending, usize::MAX, now).ok();
         }
+    }
+
+    /// Takes back what was handed over. What was used elsewhere up to `horizon` it cannot know, if there is one.
+    pub fn take_back(&self, horizon: Option<Timestamp>) {
+        if let Some(horizon) = horizon {
+            self.horizon.fetch_max(horizon.unix_seconds(), Ordering::Relaxed);
+        }
+        self.shards.iter().for_each(|shard| shard.lock().is_handed_over = false);
+    }
+
+    /// Up to when it does not know what was used.
+    #[must_use]
+    pub fn horizon(&self) -> UnixSeconds {
+        self.horizon.load(Ordering::Relaxed)
+    }
+
+    /// Takes over what an earlier process has entered, and its horizon once everything is there.
+    pub fn inherit(&self, used: Vec<Used>) {
+        for used in used {
+            if let Ok(shard) = self.shard(&used.jti) {
+                shard.lock().inherit(used);
+            }
+        }
+    }
+
+    /// Everything that an earlier process has entered is there: nothing but its own horizon is unknown.
+    pub fn knows_all_since(&self, horizon: UnixSeconds) {
+        self.horizon.store(horizon, Ordering::Relaxed);
+    }
+}
+
+impl<'a> Spending<'a> {
+    /// The use that a request makes of a token; none where nothing is remembered.
+    #[must_use]
+    pub fn of(token: &'a Sighting, workload: &'a WorkloadName, (mode, method): (Replay, &Method)) -> Option<Self> {
+        let is_tolerated = |may_be: bool| mode == Replay::Tolerant && may_be;
+        (mode != Replay::Off).then(|| Self {
+            jti: Cow::Borrowed(&token.jti),
+            digest: token.digest,
+            iat: token.iat,
+            until: acceptable_until(token.exp),
+            workload: Cow::Borrowed(workload),
+            uses_max: if is_tolerated(method.is_safe()) { REPEATS_MAX } else { 1 },
+            is_harmless: is_tolerated(method.is_idempotent()),
+        })
+    }
+
+    /// The same, to be sent away.
+    #[must_use]
+    pub fn into_owned(self) -> Spending<'static> {
+        let (jti, workload) = (Cow::Owned(self.jti.into_owned()), Cow::Owned(self.workload.into_owned()));
+        Spending { jti, workload, ..self }
+    }
+}
+
+impl From<Refusal> for NotEntered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
     }
 }
 
 impl Use {
     /// The digest covers the claims, and those the certificate: an equal digest comes from the same certificate.
-    fn again(&mut self, token: &Sighting, uses_max: u8, now: Timestamp) -> Result<(), Refusal> {
-        let same = self.digest == token.digest && now.since(self.first) <= REPEAT_WITHIN;
-        if !same || self.count >= uses_max {
+    fn again(&mut self, spending: &Spending<'_>, now: Timestamp) -> Result<(), Refusal> {
+        let same = self.digest == spending.digest && now.since(self.first) <= REPEAT_WITHIN;
+        if !same || self.count >= spending.uses_max {
             return Err(Refusal::TokenReplayed);
         }
         self.count = self.count.saturating_add(1);
@@ -134,25 +252,66 @@ impl Use {
 }
 
 impl Shard {
-    fn enter(&mut self, token: &Sighting, who: &WorkloadName, max: usize, now: Timestamp) -> Result<(), Refusal> {
-        let until = acceptable_until(token.exp);
+    fn spend(&mut self, spending: &Spending<'_>, max: usize, now: Timestamp) -> Result<(), Refusal> {
+        match self.uses.get_mut(&*spending.jti) {
+            Some(known) => known.again(spending, now),
+            None => self.enter(spending, max, now),
+        }
+    }
+
+    fn enter(&mut self, spending: &Spending<'_>, max: usize, now: Timestamp) -> Result<(), Refusal> {
         // Requests do not come in the order of their times, and clocks are set back: what may have been forgotten
         // already counts as used.
-        if until <= self.swept_until {
+        if spending.until <= self.swept_until {
             return Err(Refusal::TokenReplayed);
         }
-        let share = self.shares.get(who).copied().unwrap_or(0);
+        let share = self.shares.get(&*spending.workload).copied().unwrap_or(0);
         if self.uses.len() >= max {
             return Err(Refusal::ReplayStoreFull);
         }
         if share >= max.div_ceil(2) {
             return Err(Refusal::ReplayShareFull);
         }
-        self.shares.insert(who.clone(), share.saturating_add(1));
-        self.by_expiry.entry(until).or_default().push(token.jti.clone());
-        let known = Use { digest: token.digest, workload: who.clone(), first: now, count: 1 };
-        self.uses.insert(token.jti.clone(), known);
+        let known =
+            Use { digest: spending.digest, workload: spending.workload.clone().into_owned(), first: now, count: 1 };
+        self.remember(spending.jti.as_ref().into(), spending.until, known);
         Ok(())
+    }
+
+    fn remember(&mut self, jti: Box<str>, until: UnixSeconds, known: Use) {
+        let share = self.shares.entry(known.workload.clone()).or_default();
+        *share = share.saturating_add(1);
+        self.by_expiry.entry(until).or_default().push(jti.clone());
+        self.uses.insert(jti, known);
+    }
+
+    /// What is remembered, to be handed over.
+    fn used(&self) -> Vec<Used> {
+        let of = |jti: &str, until: UnixSeconds| {
+            let known = self.uses.get(jti)?;
+            Some(Used {
+                jti: jti.into(),
+                digest: known.digest,
+                workload: known.workload.clone(),
+                until,
+                first: known.first.unix_seconds(),
+                count: known.count,
+            })
+        };
+        let entries = self.by_expiry.iter().flat_map(|(until, jtis)| jtis.iter().map(|jti| (jti, *until)));
+        entries.filter_map(|(jti, until)| of(jti, until)).collect()
+    }
+
+    /// Remembers what another process has entered; what was entered here since counts, too.
+    fn inherit(&mut self, used: Used) {
+        let first = Timestamp::from_unix_seconds(used.first);
+        match self.uses.get_mut(&used.jti) {
+            Some(known) => known.count = known.count.saturating_add(used.count),
+            None => {
+                let known = Use { digest: used.digest, workload: used.workload, first, count: used.count };
+                self.remember(used.jti, used.until, known);
+            }
+        }
     }
 
     /// Forgets what can no longer be accepted anyway.
@@ -207,6 +366,21 @@ mod tests {
         WorkloadName::parse(name).unwrap()
     }
 
+    /// As a request does it.
+    fn spend(
+        store: &Store,
+        token: &Sighting,
+        who: &WorkloadName,
+        how: (Replay, &Method),
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let Some(spending) = Spending::of(token, who, how) else { return Ok(()) };
+        store.spend(&spending, now).map_err(|not| match not {
+            NotEntered::Refused(refusal) => refusal,
+            NotEntered::HandedOver => panic!("handed over"),
+        })
+    }
+
     /// The second of the uses that the offsets name, and the last.
     #[test_case(Replay::Tolerant, Method::GET, &[0, 1, 15], Ok(()); "get three times")]
     #[test_case(Replay::Tolerant, Method::HEAD, &[0, 0, 0], Ok(()); "head three times")]
@@ -222,26 +396,26 @@ mod tests {
     fn uses(mode: Replay, method: Method, offsets: &[i64], expected: Result<(), Refusal>) {
         let store = store(100);
         let who = worker("checkout");
-        let spend = |offset: &i64| store.spend(&token("0123456789abcdef", 1), &who, (mode, &method), at(*offset));
+        let spent = |offset: &i64| spend(&store, &token("0123456789abcdef", 1), &who, (mode, &method), at(*offset));
         let (last, before) = offsets.split_last().unwrap();
         for offset in before {
-            spend(offset).unwrap();
+            spent(offset).unwrap();
         }
-        assert_eq!(spend(last), expected);
+        assert_eq!(spent(last), expected);
     }
 
     #[test]
     fn once_is_once_over_a_restart() {
         let early = Sighting { iat: START, ..token("0123456789abcdef", 1) };
-        let spent = |mode| store(100).spend(&early, &worker("checkout"), (mode, &Method::GET), at(0));
+        let spent = |mode| spend(&store(100), &early, &worker("checkout"), (mode, &Method::GET), at(0));
         assert_eq!((spent(Replay::Strict), spent(Replay::Tolerant)), (Err(Refusal::TokenStale), Ok(())));
     }
 
     #[test]
     fn off_remembers_nothing() {
         let store = store(100);
-        let spend = || store.spend(&token("0123456789abcdef", 1), &worker("a"), (Replay::Off, &Method::POST), at(0));
-        assert!((0..5).all(|_| spend() == Ok(())));
+        let spent = || spend(&store, &token("0123456789abcdef", 1), &worker("a"), (Replay::Off, &Method::POST), at(0));
+        assert!((0..5).all(|_| spent() == Ok(())));
         assert!(store.is_empty());
     }
 
@@ -250,8 +424,8 @@ mod tests {
         let store = store(100);
         let who = worker("checkout");
         let get = (Replay::Tolerant, &Method::GET);
-        assert_eq!(store.spend(&token("0123456789abcdef", 1), &who, get, at(0)), Ok(()));
-        assert_eq!(store.spend(&token("0123456789abcdef", 2), &who, get, at(0)), Err(Refusal::TokenReplayed));
+        assert_eq!(spend(&store, &token("0123456789abcdef", 1), &who, get, at(0)), Ok(()));
+        assert_eq!(spend(&store, &token("0123456789abcdef", 2), &who, get, at(0)), Err(Refusal::TokenReplayed));
     }
 
     #[test_case(Method::POST, 0, Err(Refusal::TokenStale); "post signed at the horizon")]
@@ -261,39 +435,81 @@ mod tests {
     #[test_case(Method::DELETE, -9, Ok(()); "a repeated delete does no harm")]
     fn what_an_earlier_process_may_have_seen(method: Method, signed: i64, expected: Result<(), Refusal>) {
         let early = Sighting { iat: START + signed, ..token("0123456789abcdef", 1) };
-        let spent = store(100).spend(&early, &worker("checkout"), (Replay::Tolerant, &method), at(0));
+        let spent = spend(&store(100), &early, &worker("checkout"), (Replay::Tolerant, &method), at(0));
         assert_eq!(spent, expected);
     }
 
     #[test]
     fn what_was_forgotten_stays_used() {
         let store = store(100);
-        let spend = |jti: &str, offset: i64| {
-            store.spend(&token(jti, 1), &worker("checkout"), (Replay::Strict, &Method::POST), at(offset))
+        let spent = |jti: &str, offset: i64| {
+            spend(&store, &token(jti, 1), &worker("checkout"), (Replay::Strict, &Method::POST), at(offset))
         };
-        assert_eq!(spend("0123456789abcdef", 0), Ok(()));
+        assert_eq!(spent("0123456789abcdef", 0), Ok(()));
         for shard in &store.shards {
             shard.lock().sweep(START + 200);
         }
         assert!(store.is_empty());
-        assert_eq!(spend("0123456789abcdef", 0), Err(Refusal::TokenReplayed), "judged by an older time");
+        assert_eq!(spent("0123456789abcdef", 0), Err(Refusal::TokenReplayed), "judged by an older time");
     }
 
     #[test]
     fn full_refuses_and_forgets_only_the_expired() {
         let store = store(SHARDS * 2);
-        let spend = |who: &str, number: usize, offset: i64| {
+        let spent = |who: &str, number: usize, offset: i64| {
             let token = Sighting { exp: START + 70 + offset, ..token(&format!("{number:016}"), 1) };
-            store.spend(&token, &worker(who), (Replay::Strict, &Method::GET), at(offset))
+            spend(&store, &token, &worker(who), (Replay::Strict, &Method::GET), at(offset))
         };
-        let greedy: Vec<_> = (0..1000).map(|number| spend("greedy", number, 0)).collect();
+        let greedy: Vec<_> = (0..1000).map(|number| spent("greedy", number, 0)).collect();
         assert_eq!(greedy.iter().filter(|spent| spent.is_ok()).count(), SHARDS, "half of each shard");
         assert!(greedy.iter().all(|spent| matches!(spent, Ok(()) | Err(Refusal::ReplayShareFull))));
-        let modest: Vec<_> = (1000..2000).map(|number| spend("modest", number, 0)).collect();
+        let modest: Vec<_> = (1000..2000).map(|number| spent("modest", number, 0)).collect();
         assert_eq!(modest.iter().filter(|spent| spent.is_ok()).count(), SHARDS, "the other half");
         assert!(modest.contains(&Err(Refusal::ReplayStoreFull)));
         assert_eq!(store.len(), 2 * SHARDS);
-        assert_eq!(spend("greedy", 3000, 89), Err(Refusal::ReplayStoreFull), "a second before the end");
-        assert_eq!(spend("greedy", 3000, 90), Ok(()), "all have expired");
+        assert_eq!(spent("greedy", 3000, 89), Err(Refusal::ReplayStoreFull), "a second before the end");
+        assert_eq!(spent("greedy", 3000, 90), Ok(()), "all have expired");
+    }
+
+    #[test]
+    fn what_is_handed_over_is_used_there_and_not_here() {
+        let (old, new) = (store(100), Store::new(100, at(1000)));
+        let who = worker("checkout");
+        let post = (Replay::Tolerant, &Method::POST);
+        let (one, two, three) =
+            (token("0123456789abcdef", 1), token("fedcba9876543210", 2), token("00112233445566", 3));
+        spend(&old, &one, &who, post, at(0)).unwrap();
+        let pieces: Vec<Vec<Used>> = old.hand_over().collect();
+        let other = Spending::of(&two, &who, post).unwrap().into_owned();
+        assert_eq!(old.spend(&other, at(0)), Err(NotEntered::HandedOver));
+        new.spend(&other, at(0)).unwrap_err();
+        let sent = serde_json::to_string(&pieces).unwrap();
+        serde_json::from_str::<Vec<Vec<Used>>>(&sent).unwrap().into_iter().for_each(|piece| new.inherit(piece));
+        new.knows_all_since(old.horizon());
+        assert_eq!(spend(&new, &one, &who, post, at(1)), Err(Refusal::TokenReplayed), "it came along");
+        assert_eq!(new.spend(&other, at(1)), Ok(()), "the successor enters it");
+        old.note(&other, at(1));
+        // The successor has died.
+        old.take_back(Some(at(5)));
+        assert_eq!(spend(&old, &two, &who, post, at(1)), Err(Refusal::TokenStale), "whatever it may have entered");
+        let get = (Replay::Tolerant, &Method::GET);
+        assert_eq!(spend(&old, &three, &who, get, at(1)), Ok(()));
+        let later = |token: &Sighting| Sighting { iat: START + 20, ..token.clone() };
+        assert_eq!(spend(&old, &later(&two), &who, post, at(1)), Err(Refusal::TokenReplayed), "noted");
+        assert_eq!(spend(&old, &later(&one), &who, post, at(1)), Err(Refusal::TokenReplayed), "never forgotten");
+    }
+
+    #[test]
+    fn uses_on_both_sides_of_a_handover_add_up() {
+        let (old, new) = (store(100), store(100));
+        let (who, get) = (worker("checkout"), (Replay::Tolerant, &Method::GET));
+        let one = token("0123456789abcdef", 1);
+        spend(&new, &one, &who, get, at(0)).unwrap();
+        spend(&old, &one, &who, get, at(0)).unwrap();
+        spend(&old, &one, &who, get, at(0)).unwrap();
+        old.hand_over().for_each(|piece| new.inherit(piece));
+        assert_eq!(spend(&new, &one, &who, get, at(0)), Err(Refusal::TokenReplayed));
+        new.shards.iter().for_each(|shard| shard.lock().sweep(START + 500));
+        assert!(new.is_empty(), "what was inherited expires");
     }
 }

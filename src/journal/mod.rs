@@ -8,11 +8,12 @@ mod strangers;
 
 pub use recent::Recent;
 
-use crate::audit::{Decision, HungUp, Judged, Record, Sealer, Summary};
+use crate::audit::{Decision, HungUp, Judged, Predecessor, Record, Sealer, Summary};
 use crate::clock::Timestamp;
 use crate::metrics;
 use crate::name::ListenerName;
 use crate::refusal::Refusal;
+use crate::request::Id;
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -20,7 +21,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -49,11 +50,16 @@ enum Message {
     Stranger(Record),
     /// Answered when everything before it is written.
     Flush(SyncSender<()>),
+    /// The file was moved away: a new one is to be opened at its place.
+    Reopen,
 }
 
 /// Where records go.
 #[derive(Debug)]
 pub struct Journal {
+    boot: Id,
+    /// The number of the last record.
+    sequence: Arc<AtomicU64>,
     queue: Option<SyncSender<Message>>,
     failing: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
@@ -70,15 +76,18 @@ impl Journal {
     /// # Errors
     /// If the file cannot be opened or the thread not started.
     pub fn open(path: &Path, sealer: Sealer, metrics: metrics::Audit) -> io::Result<Self> {
-        Self::write_to(OpenOptions::new().append(true).create(true).mode(0o640).open(path)?, path, sealer, metrics)
+        let place = path.to_owned();
+        let opens = move || OpenOptions::new().append(true).create(true).mode(0o640).open(&place);
+        Self::write_to(opens, path, sealer, metrics)
     }
 
-    fn write_to(
-        file: impl Write + Send + 'static,
+    fn write_to<W: Write + Send + 'static>(
+        opens: impl Fn() -> io::Result<W> + Send + 'static,
         path: &Path,
         sealer: Sealer,
         metrics: metrics::Audit,
     ) -> io::Result<Self> {
+        let (boot, sequence) = (sealer.boot().clone(), Arc::<AtomicU64>::default());
         let (sender, receiver) = sync_channel(QUEUE_MAX);
         let failing = Arc::new(AtomicBool::new(false));
         let closing = Arc::new(AtomicBool::new(false));
@@ -86,8 +95,11 @@ impl Journal {
         let recent = Arc::new(Recent::default());
         let writer = Writer {
             path: path.to_owned(),
-            file,
+            file: opens()?,
+            opens: Box::new(opens),
+            reopens: false,
             sealer,
+            sequence: Arc::clone(&sequence),
             lines: Vec::with_capacity(BATCH_MAX),
             done: 0,
             records: 0,
@@ -99,7 +111,8 @@ impl Journal {
         };
         let writer = std::thread::Builder::new().name("audit".into()).spawn(move || writer.run(&receiver))?;
         let singly = Strangers::default();
-        Ok(Self { queue: Some(sender), failing, closing, strangers, singly, recent, metrics, writer: Some(writer) })
+        let (queue, writer) = (Some(sender), Some(writer));
+        Ok(Self { boot, sequence, queue, failing, closing, strangers, singly, recent, metrics, writer })
     }
 
     /// Takes the record of a decision that lets a request pass.
@@ -173,6 +186,20 @@ impl Journal {
         }
     }
 
+    /// Opens the file anew, once everything that was taken before is written: somebody has moved it away.
+    pub fn reopen(&self) {
+        let asked = self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Reopen).is_ok());
+        if !asked {
+            log::error!("audit: the file is not opened anew, too much waits to be written");
+        }
+    }
+
+    /// Where its records end now, for the process that goes on after it.
+    #[must_use]
+    pub fn position(&self) -> Predecessor {
+        Predecessor { boot: self.boot.as_str().into(), sequence: self.sequence.load(Ordering::Relaxed) }
+    }
+
     /// The last decisions, from memory.
     #[must_use]
     pub fn recent(&self) -> &Recent {
@@ -205,7 +232,11 @@ impl Drop for Journal {
 struct Writer<W> {
     path: PathBuf,
     file: W,
+    opens: Box<dyn Fn() -> io::Result<W> + Send>,
+    /// Whether the file is to be opened anew once everything is written.
+    reopens: bool,
     sealer: Sealer,
+    sequence: Arc<AtomicU64>,
     lines: Vec<u8>,
     /// How much of the lines is written.
     done: usize,
@@ -264,12 +295,14 @@ impl<W: Write> Writer<W> {
                 self.seal(&record);
             }
             Message::Flush(done) => asked.push(done),
+            Message::Reopen => self.reopens = true,
         }
     }
 
     /// The last attempt was made; what is left is lost, and counted.
     fn give_up(&self, queue: &Receiver<Message>) {
-        let waiting = queue.try_iter().filter(|message| !matches!(message, Message::Flush(_))).count();
+        let waiting =
+            queue.try_iter().filter(|message| matches!(message, Message::Record(_) | Message::Stranger(_))).count();
         let lost = self.records.saturating_add(waiting as u64);
         self.metrics.lost.inc_by(lost);
         log::error!("audit: {lost} records could not be written to {}", self.path.display());
@@ -284,6 +317,7 @@ impl<W: Write> Writer<W> {
         match self.sealer.seal(record, &mut self.lines) {
             Ok(()) => {
                 self.records = self.records.saturating_add(1);
+                self.sequence.store(self.sealer.last(), Ordering::Relaxed);
                 if let Record::Decision(decision) = record {
                     self.recent.remember(decision.verdict.is_err(), self.lines.get(before..).unwrap_or_default());
                 }
@@ -310,6 +344,14 @@ impl<W: Write> Writer<W> {
         if self.failing.swap(false, Ordering::Relaxed) {
             log::warn!("audit: {} takes records again", self.path.display());
         }
+        if std::mem::take(&mut self.reopens) {
+            match (self.opens)() {
+                Ok(file) => self.file = file,
+                Err(fault) => {
+                    log::error!("audit: {} cannot be opened anew, the old file goes on: {fault}", self.path.display());
+                }
+            }
+        }
     }
 
     fn failed(&mut self, fault: &io::Error) {
@@ -328,7 +370,6 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::generation::{Digest, Generation};
     use crate::name::NodeName;
-    use crate::request::Id;
     use parking_lot::Mutex;
 
     /// A disk that is full as long as somebody says so, and takes three bytes at a time.
@@ -360,6 +401,7 @@ mod tests {
             action,
             server: None,
             cause: crate::audit::Cause::default(),
+            predecessor: None,
             failure: None,
             judged,
         }))
@@ -368,7 +410,8 @@ mod tests {
     fn journal(disk: &Disk) -> Journal {
         let sealer = Sealer::new(NodeName::parse("test").unwrap(), Id::random());
         let metrics = metrics::Metrics::new().unwrap().audit();
-        Journal::write_to(disk.clone(), Path::new("disk"), sealer, metrics).unwrap()
+        let disk = disk.clone();
+        Journal::write_to(move || Ok(disk.clone()), Path::new("disk"), sealer, metrics).unwrap()
     }
 
     /// A journal whose first record could not be written.

@@ -4,7 +4,7 @@
 
 use crate::clock::Timestamp;
 use crate::generation::Generation;
-use crate::identity::{Profile, Replay, ReplayStore, Verified};
+use crate::identity::{Elsewhere, NotEntered, Profile, Replay, ReplayStore, Spending, Verified};
 use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
 use crate::principal::{Principal, Workload};
 use crate::refusal::Refusal;
@@ -128,18 +128,34 @@ pub struct Case<'a> {
 /// A decision needs a [`Verified`]:
 ///
 /// ```
-/// use belay::{identity::{Replay, ReplayStore, Verified}, policy::{Case, Door, decide}};
-/// fn proven(verified: &Verified, door: &Door, case: &Case<'_>, store: &ReplayStore) {
-///     let _ = decide(verified, door, case, (Replay::Tolerant, store));
+/// use belay::{identity::{Replay, Verified}, policy::{Case, Door, decide}};
+/// fn proven(verified: &Verified, door: &Door, case: &Case<'_>) {
+///     let _ = decide(verified, door, case, Replay::Tolerant);
 /// }
 /// ```
 ///
 /// so that a mere claim does not compile:
 ///
 /// ```compile_fail
-/// use belay::{identity::{Replay, ReplayStore}, policy::{Case, Door, decide}, principal::Principal};
-/// fn trusting(door: &Door, case: &Case<'_>, store: &ReplayStore) {
-///     let _ = decide(&Principal::Anonymous, door, case, (Replay::Tolerant, store));
+/// use belay::{identity::Replay, policy::{Case, Door, decide}, principal::Principal};
+/// fn trusting(door: &Door, case: &Case<'_>) {
+///     let _ = decide(&Principal::Anonymous, door, case, Replay::Tolerant);
+/// }
+/// ```
+///
+/// What it clears is no permit before its token is entered:
+///
+/// ```
+/// use belay::{clock::Timestamp, identity::ReplayStore, policy::{Cleared, Permit}, refusal::Refusal};
+/// fn entered<'a>(cleared: Cleared<'a>, store: &ReplayStore, now: Timestamp) -> Result<Result<Permit, Cleared<'a>>, Refusal> {
+///     cleared.enter(store, now)
+/// }
+/// ```
+///
+/// ```compile_fail
+/// use belay::{clock::Timestamp, identity::ReplayStore, policy::{Cleared, Permit}, refusal::Refusal};
+/// fn unentered(cleared: Cleared<'_>) -> Permit {
+///     cleared.permit
 /// }
 /// ```
 #[derive(Debug)]
@@ -212,18 +228,54 @@ pub fn admit_public(door: &Door, case: &Case<'_>) -> Result<Permit, Refusal> {
     }
 }
 
-/// Decides, and enters the token into the replay store as the last step: a token that was refused is not used up.
+/// A request that may pass as soon as the use of its token is entered: the last step, so that a token that was refused is
+/// not used up.
+#[derive(Debug)]
+pub struct Cleared<'a> {
+    permit: Permit,
+    /// None where nothing is to be entered.
+    spending: Option<Spending<'a>>,
+}
+
+impl Cleared<'_> {
+    /// Enters the token; without a permit if the store is another process's now, and it must be entered there.
+    ///
+    /// # Errors
+    /// What [`ReplayStore::spend`] refuses.
+    pub fn enter(self, store: &ReplayStore, now: Timestamp) -> Result<Result<Permit, Self>, Refusal> {
+        match self.spending.as_ref().map_or(Ok(()), |spending| store.spend(spending, now)) {
+            Ok(()) => Ok(Ok(self.permit)),
+            Err(NotEntered::HandedOver) => Ok(Err(self)),
+            Err(NotEntered::Refused(refusal)) => Err(refusal),
+        }
+    }
+
+    /// Enters the token in another process's store, and notes it in our own.
+    ///
+    /// # Errors
+    /// What [`Elsewhere::spend`] refuses.
+    pub async fn enter_elsewhere(
+        self,
+        elsewhere: &dyn Elsewhere,
+        own: &ReplayStore,
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
+        if let Some(spending) = self.spending {
+            let spending = spending.into_owned();
+            elsewhere.spend(spending.clone()).await?;
+            own.note(&spending, now);
+        }
+        Ok(self.permit)
+    }
+}
+
+/// Decides. What it clears still has to be entered into the replay store.
 ///
 /// # Errors
 /// [`Refusal::ProfileMismatch`] for an identity proved by another profile than the route demands,
-/// [`Refusal::NotAllowed`] where no rule allows it, [`Refusal::TokenBodyMissing`] where the route demands the body's
-/// digest, and what [`ReplayStore::spend`] refuses.
-pub fn decide(
-    verified: &Verified,
-    door: &Door,
-    case: &Case<'_>,
-    (mode, store): (Replay, &ReplayStore),
-) -> Result<Permit, Refusal> {
+/// [`Refusal::NotAllowed`] where no rule allows it, and [`Refusal::TokenBodyMissing`] where the route demands the body's
+/// digest.
+pub fn decide<'a>(verified: &'a Verified, door: &Door, case: &Case<'_>, mode: Replay) -> Result<Cleared<'a>, Refusal> {
     if verified.profile() != door.demanded(case.listener) {
         return Err(Refusal::ProfileMismatch);
     }
@@ -238,8 +290,7 @@ pub fn decide(
     }
     // Where no certificate backs a token, whoever sees it could use it: once is enough.
     let mode = if verified.profile().needs_certificate() { mode } else { Replay::Strict };
-    if let (Some(token), Some(workload)) = (verified.token(), workload) {
-        store.spend(token, &workload.name, (mode, case.method), case.now)?;
-    }
-    Ok(Permit::new(door, case, verified.principal().clone(), rule))
+    let used = verified.token().zip(workload);
+    let spending = used.and_then(|(token, workload)| Spending::of(token, &workload.name, (mode, case.method)));
+    Ok(Cleared { permit: Permit::new(door, case, verified.principal().clone(), rule), spending })
 }

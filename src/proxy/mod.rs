@@ -15,11 +15,12 @@ mod respond;
 pub use connection::Front;
 pub use exchange::Exchange;
 
+use crate::clock::Timestamp;
 use crate::config::ClientAddress;
 use crate::event_loop;
 use crate::identity::{self, Denied, Evidence, Verified};
 use crate::name::ListenerName;
-use crate::policy::{self, Case, Permit};
+use crate::policy::{self, Case, Cleared, Permit};
 use crate::refusal::Refusal;
 use crate::request::{Facts, host_of};
 use crate::runtime::{Entrance, Live, Route};
@@ -55,7 +56,7 @@ impl Gate {
     }
 
     /// The way of a request, up to its permit and through its filters.
-    fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
+    async fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
         let snapshot = Arc::clone(exchange.snapshot());
         let entrance = snapshot.entrances.get(&self.listener).ok_or(Refusal::Internal)?;
         exchange.body().max = entrance.limits.body;
@@ -66,7 +67,7 @@ impl Gate {
         exchange.concerns(&clear.facts, session.req_header());
         head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;
         let admitted =
-            self.admit(session, exchange, &clear.facts, entrance).map_err(|denied| exchange.deny(&denied))?;
+            self.admit(session, exchange, &clear.facts, entrance).await.map_err(|denied| exchange.deny(&denied))?;
         exchange.allow(admitted.permit)?;
         head::clean(session, &clear)?;
         let mut headers = outbound::Request(session.req_header_mut());
@@ -74,7 +75,7 @@ impl Gate {
     }
 
     /// Route, identity, policy.
-    fn admit(
+    async fn admit(
         &self,
         session: &Session,
         exchange: &mut Exchange,
@@ -107,12 +108,28 @@ impl Gate {
             now: exchange.started(),
         };
         let permit = match &verified {
-            None => policy::admit_public(&route.door, &case),
+            None => policy::admit_public(&route.door, &case)?,
             Some(verified) => {
-                policy::decide(verified, &route.door, &case, (snapshot.replay, &self.live.state().replay))
+                let cleared = policy::decide(verified, &route.door, &case, snapshot.replay)?;
+                self.enter(cleared, exchange.started()).await?
             }
         };
-        Ok(Admitted { permit: permit?, route: Arc::clone(route) })
+        Ok(Admitted { permit, route: Arc::clone(route) })
+    }
+
+    /// Enters the token that was used: into our own store, or into that of the process that replaces this one.
+    async fn enter(&self, cleared: Cleared<'_>, now: Timestamp) -> Result<Permit, Refusal> {
+        let state = self.live.state();
+        let cleared = match state.heir() {
+            None => match cleared.enter(&state.replay, now)? {
+                Ok(permit) => return Ok(permit),
+                Err(cleared) => cleared,
+            },
+            Some(_) => cleared,
+        };
+        // Between the two looks the store may have been taken back: then nobody can say.
+        let heir = state.heir().ok_or(Refusal::ReplayStoreSilent)?;
+        cleared.enter_elsewhere(&**heir, &state.replay, now).await
     }
 
     /// Where the token says which host was asked for, it is verified before the route is found: then the facts are those
@@ -197,7 +214,7 @@ impl ProxyHttp for Gate {
         if head::tokens(session)[0].is_some() {
             event_loop::turn(exchange.link().token_check()).await;
         }
-        let judged = match self.judge(session, exchange) {
+        let judged = match self.judge(session, exchange).await {
             Ok(()) => body::check(session, exchange).await,
             Err(refusal) => Err(refusal),
         };

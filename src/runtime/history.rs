@@ -29,6 +29,18 @@ impl History {
         Ok(Self { file, last: Generation::new(number) })
     }
 
+    /// Reads again what another process may have written.
+    ///
+    /// # Errors
+    /// As [`History::open`].
+    pub fn read_again(&mut self) -> io::Result<()> {
+        if let Some(folder) = self.file.as_ref().and_then(|file| file.parent()) {
+            let other = Self::open(Some(folder))?;
+            self.last = self.last.max(other.last);
+        }
+        Ok(())
+    }
+
     /// The number of the generation after the last.
     #[must_use]
     pub const fn next(&self) -> Generation {

@@ -4,17 +4,21 @@ use super::build::build;
 use super::history::History;
 use super::snapshot::Snapshot;
 use super::state::State;
-use crate::audit::{Act, Actor, Cause, Record};
+use crate::audit::{Act, Actor, Cause, Predecessor, Record};
 use crate::clock::Timestamp;
 use crate::config::{Config, Finding, LogLevel};
 use crate::generation::Generation;
-use crate::name::{ListenerName, PoolName, ServerName};
+use crate::name::ListenerName;
 use crate::upstream::ServerState;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::{
     fmt::Write,
-    sync::{Arc, atomic::Ordering},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -30,6 +34,7 @@ pub struct Live {
     former: ArcSwapOption<(Arc<Snapshot>, Instant)>,
     state: State,
     generations: watch::Sender<Generation>,
+    is_frozen: AtomicBool,
     /// Held while a generation is made, so that two changes never cross.
     making: Mutex<History>,
 }
@@ -44,7 +49,12 @@ pub enum Change {
 }
 
 impl Live {
-    pub(super) fn new(config: Config, state: State, mut history: History) -> Result<Self, Vec<Finding>> {
+    pub(super) fn new(
+        config: Config,
+        state: State,
+        mut history: History,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self, Vec<Finding>> {
         let snapshot = build(&Arc::new(config), history.next(), &state.beside(None))?;
         remember(&mut history, &snapshot)?;
         told(&state, &snapshot);
@@ -53,11 +63,12 @@ impl Live {
         let live = Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             former: ArcSwapOption::empty(),
+            is_frozen: AtomicBool::new(false),
             state,
             generations,
             making,
         };
-        live.record("start", &Cause::default());
+        live.note_act(Act { predecessor, ..live.act("start", &Cause::default()) });
         Ok(live)
     }
 
@@ -146,23 +157,45 @@ impl Live {
 
     /// Records an administrative act.
     pub fn record(&self, action: &'static str, cause: &Cause) {
-        self.note_act(action, None, (cause, None));
+        self.note_act(self.act(action, cause));
+    }
+
+    /// Records an administrative act that was not done, and why.
+    pub fn record_failure(&self, action: &'static str, cause: &Cause, failure: &str) {
+        self.note_act(Act { failure: Some(failure.into()), ..self.act(action, cause) });
     }
 
     /// Records what was done with a server.
     pub fn record_of(&self, action: &'static str, server: &ServerState, cause: &Cause) {
-        self.note_act(action, Some((server.pool.clone(), server.name.clone())), (cause, None));
+        let server = Some((server.pool.clone(), server.name.clone()));
+        self.note_act(Act { server, ..self.act(action, cause) });
     }
 
-    fn note_act(
-        &self,
-        action: &'static str,
-        server: Option<(PoolName, ServerName)>,
-        (cause, failure): (&Cause, Option<Box<str>>),
-    ) {
-        let judged = self.snapshot.load().judged();
-        let act = Act { time: self.state.clock.now(), action, server, cause: cause.clone(), failure, judged };
+    fn act(&self, action: &'static str, cause: &Cause) -> Act {
+        let (time, judged) = (self.state.clock.now(), self.snapshot.load().judged());
+        Act { time, action, server: None, cause: cause.clone(), predecessor: None, failure: None, judged }
+    }
+
+    fn note_act(&self, act: Act) {
         self.state.journal.note(Record::Act(Arc::new(act)));
+    }
+
+    /// Makes no more generations, because another process does, or makes them again. The numbers that the other has used
+    /// are used.
+    ///
+    /// # Errors
+    /// If these cannot be read.
+    pub fn freeze(&self, is_frozen: bool) -> io::Result<()> {
+        self.is_frozen.store(is_frozen, Ordering::Relaxed);
+        // Who waits for it has been let through when this returns.
+        let mut history = self.making.lock();
+        if is_frozen { Ok(()) } else { history.read_again() }
+    }
+
+    /// Whether another process makes generations.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.is_frozen.load(Ordering::Relaxed)
     }
 
     fn make(&self, history: &mut History, config: &Arc<Config>) -> Result<Change, Vec<Finding>> {
@@ -199,7 +232,7 @@ impl Live {
                 log::error!("the change is refused and the old config stays:{text}");
                 self.state.metrics.reloaded(false);
                 let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
-                self.note_act("reload", None, (cause, Some(messages.join("; ").into())));
+                self.record_failure("reload", cause, &messages.join("; "));
             }
         }
     }

@@ -5,16 +5,17 @@ use super::history::History;
 use super::live::Live;
 use super::sights::Sights;
 use super::snapshot::Snapshot;
-use crate::audit::Sealer;
+use crate::audit::{Predecessor, Sealer};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{Config, Finding};
-use crate::identity::ReplayStore;
+use crate::identity::{Elsewhere, ReplayStore};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::request::Id;
 use crate::room::Rooms;
 use crate::slots::{Slots, Tarpit};
 use crate::upstream::Servers;
+use arc_swap::ArcSwapOption;
 use std::{
     io,
     path::Path,
@@ -30,6 +31,8 @@ pub struct State {
     pub metrics: Metrics,
     /// The tokens that were used.
     pub replay: ReplayStore,
+    /// Who enters the uses of tokens instead, once this process is being replaced.
+    heir: ArcSwapOption<Box<dyn Elsewhere>>,
     /// The audit log's writer.
     pub journal: Journal,
     /// When keys were first seen.
@@ -50,6 +53,17 @@ pub struct State {
 const HELD_MAX: usize = 64 * 1024 * 1024;
 
 impl State {
+    /// Who enters the uses of tokens instead of our own store.
+    #[must_use]
+    pub fn heir(&self) -> Option<Arc<Box<dyn Elsewhere>>> {
+        self.heir.load().as_ref().map(Arc::clone)
+    }
+
+    /// From now on the uses of tokens are entered there, or here again.
+    pub fn set_heir(&self, heir: Option<Box<dyn Elsewhere>>) {
+        self.heir.store(heir.map(Arc::new));
+    }
+
     pub(super) fn beside<'a>(&'a self, live: Option<&'a Snapshot>) -> Beside<'a> {
         let now = self.clock.now();
         Beside { metrics: &self.metrics, servers: &self.servers, sights: &self.sights, live, now }
@@ -59,9 +73,16 @@ impl State {
 /// Opens what a config names and builds its first generation. Of tokens signed up to `horizon` it is not known whether
 /// they were used before.
 ///
+/// `predecessor` is the process that this one replaces.
+///
 /// # Errors
 /// What is wrong with which file.
-pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Result<Live, Vec<Finding>> {
+pub fn start(
+    config: Config,
+    clock: Arc<dyn Clock>,
+    horizon: Timestamp,
+    predecessor: Option<Predecessor>,
+) -> Result<Live, Vec<Finding>> {
     let fault =
         |path: &Path, what: &str, error: &io::Error| vec![Finding::of_file(path, format!("{what}: {error}"), None)];
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)])?;
@@ -80,6 +101,7 @@ pub fn start(config: Config, clock: Arc<dyn Clock>, horizon: Timestamp) -> Resul
     let held = Rooms::new(HELD_MAX);
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
-    let state = State { clock, metrics, replay, journal, sights, held, warned, slots, tarpit, servers };
-    Live::new(config, state, history)
+    let heir = ArcSwapOption::empty();
+    let state = State { clock, metrics, replay, heir, journal, sights, held, warned, slots, tarpit, servers };
+    Live::new(config, state, history, predecessor)
 }

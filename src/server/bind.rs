@@ -7,10 +7,14 @@ use std::{
     collections::HashMap,
     fmt, fs, io,
     net::{SocketAddr, TcpListener as StdTcp},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     os::unix::net::{UnixListener as StdUnix, UnixStream as StdUnixStream},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::net::{TcpListener, UnixListener};
 
@@ -30,6 +34,16 @@ pub enum Inherited {
     Tcp(StdTcp),
     /// At a path.
     Unix(StdUnix),
+}
+
+impl Inherited {
+    /// What a descriptor is.
+    pub(super) fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        match sockopt::socket_domain(&descriptor)? {
+            AddressFamily::UNIX => Ok(Self::Unix(StdUnix::from(descriptor))),
+            _ => Ok(Self::Tcp(StdTcp::from(descriptor))),
+        }
+    }
 }
 
 /// The sockets that the service manager has opened, by name; several may have the same.
@@ -63,19 +77,21 @@ pub(super) struct OwnPath {
     path: PathBuf,
     /// Device and inode.
     made: Option<(u64, u64)>,
+    /// Another process listens there, too.
+    is_given_away: AtomicBool,
 }
 
 impl OwnPath {
     fn new(path: PathBuf) -> Self {
         let made = identity(&path);
-        Self { path, made }
+        Self { path, made, is_given_away: AtomicBool::new(false) }
     }
 }
 
 impl Drop for OwnPath {
     fn drop(&mut self) {
         // Somebody else may have removed it, or have put his own in its place.
-        if self.made.is_some() && identity(&self.path) == self.made {
+        if self.made.is_some() && !self.is_given_away.load(Ordering::Relaxed) && identity(&self.path) == self.made {
             fs::remove_file(&self.path).ok();
         }
     }
@@ -97,6 +113,26 @@ impl Bound {
                     || io::Error::new(io::ErrorKind::NotFound, "the service manager passed no socket of that name");
                 inherited.get(name).ok_or_else(missing)?.iter().map(Self::inherited).collect()
             }
+        }
+    }
+
+    /// Takes over the socket of the process that is replaced. A path is ours to remove from now on, if it was that one's.
+    pub(super) fn taken_over(socket: &Inherited, is_removed: bool) -> io::Result<Self> {
+        let bound = Self::inherited(socket)?;
+        let path = match socket {
+            Inherited::Unix(socket) if is_removed => socket.local_addr()?.as_pathname().map(Path::to_owned),
+            Inherited::Unix(_) | Inherited::Tcp(_) => None,
+        };
+        match (bound, path) {
+            (Self::Unix(socket, _), Some(path)) => Ok(Self::Unix(socket, Arc::new(OwnPath::new(path)))),
+            (bound, _) => Ok(bound),
+        }
+    }
+
+    /// Leaves the path to another process, or takes it back.
+    pub(super) fn give_away(&self, is_given_away: bool) {
+        if let Self::Unix(_, path) = self {
+            path.is_given_away.store(is_given_away, Ordering::Relaxed);
         }
     }
 
@@ -143,6 +179,15 @@ impl Bound {
         match self {
             Self::Tcp(socket, _) => TcpListener::from_std(socket.try_clone()?).map(Socket::Tcp),
             Self::Unix(socket, _) => UnixListener::from_std(socket.try_clone()?).map(Socket::Unix),
+        }
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket, _) => socket.as_fd(),
+            Self::Unix(socket, _) => socket.as_fd(),
         }
     }
 }

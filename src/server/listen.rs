@@ -18,6 +18,7 @@ use pingora::apps::ServerApp;
 use pingora::protocols::l4::stream::Stream as Raw;
 use pingora::protocols::{GetSocketDigest, SocketDigest, Ssl, Stream};
 use std::{
+    io,
     net::SocketAddr,
     os::fd::AsRawFd,
     sync::Arc,
@@ -43,6 +44,8 @@ pub(super) enum Phase {
     Accepting,
     /// They wait to be.
     Paused,
+    /// Another process accepts them, and those that are open are drained.
+    Leaving,
     /// They never will be again, and those that are open are drained.
     Over,
 }
@@ -78,36 +81,94 @@ impl Accepting {
         Self { bound, serves: Serves::Admin(admin) }
     }
 
-    /// Accepts until the phase is over or the drain of all starts; ends when its connections have.
-    pub(super) async fn run(self, mut phases: watch::Receiver<Phase>, mut drain: Watch) {
+    /// Accepts as the phase says, until it is over or the drain of all starts; ends when its connections have.
+    /// `is_quiet` is told whether any connection may be open.
+    pub(super) async fn run(self, mut phases: watch::Receiver<Phase>, is_quiet: watch::Sender<bool>, mut drain: Watch) {
         let name = self.bound.to_string();
         let socket = match self.bound.listen() {
             Ok(socket) => socket,
             Err(fault) => return log::error!("{name} cannot be listened on: {fault}"),
         };
-        let (own, told) = drain::channel();
+        let mut connections = Connections::new();
         loop {
             let phase = *phases.borrow_and_update();
-            if phase == Phase::Over {
+            if !connections.enter(phase) {
                 break;
             }
-            let accepted = tokio::select! {
-                accepted = socket.accept(), if phase == Phase::Accepting => accepted,
-                Ok(()) = phases.changed() => continue,
-                () = drain.wait() => break,
-            };
-            match accepted {
-                Ok(accepted) => drop(tokio::spawn(self.serves.clone().serve(accepted, told.clone()))),
-                Err(fault) => {
-                    log::warn!("{name}: a connection could not be accepted: {fault}");
-                    time::sleep(EXHAUSTED_PAUSE).await;
+            is_quiet.send_replace(false);
+            tokio::select! {
+                accepted = socket.accept(), if phase == Phase::Accepting => {
+                    self.take(accepted, &name, &mut connections).await;
                 }
+                Ok(()) = phases.changed() => {}
+                () = connections.end(&is_quiet), if phase == Phase::Leaving => {}
+                () = drain.wait() => break,
             }
         }
         drop::<Socket>(socket);
-        drop((self, told));
-        own.start();
-        own.finished().await;
+        drop(self);
+        connections.finish();
+        connections.finished().await;
+    }
+
+    async fn take(&self, accepted: io::Result<Accepted>, name: &str, connections: &mut Connections) {
+        match accepted {
+            Ok(accepted) => drop(tokio::spawn(self.serves.clone().serve(accepted, connections.watch()))),
+            Err(fault) => {
+                log::warn!("{name}: a connection could not be accepted: {fault}");
+                time::sleep(EXHAUSTED_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The connections of a socket: those that come, and those that were told to finish.
+struct Connections {
+    coming: Option<(drain::Trigger, Watch)>,
+    finishing: Vec<drain::Trigger>,
+}
+
+impl Connections {
+    fn new() -> Self {
+        Self { coming: Some(drain::channel()), finishing: Vec::new() }
+    }
+
+    /// What a new one holds.
+    fn watch(&mut self) -> Watch {
+        self.coming.get_or_insert_with(drain::channel).1.clone()
+    }
+
+    /// Does what a phase begins with; whether it is not the last.
+    fn enter(&mut self, phase: Phase) -> bool {
+        match phase {
+            Phase::Accepting | Phase::Paused => drop(self.watch()),
+            Phase::Leaving => self.finish(),
+            Phase::Over => {}
+        }
+        phase != Phase::Over
+    }
+
+    /// Tells when those that were told have finished, and waits on.
+    async fn end(&mut self, is_quiet: &watch::Sender<bool>) {
+        self.finished().await;
+        is_quiet.send_replace(true);
+        std::future::pending().await
+    }
+
+    /// Tells those that are open to finish.
+    fn finish(&mut self) {
+        if let Some((trigger, _own)) = self.coming.take() {
+            trigger.start();
+            self.finishing.push(trigger);
+        }
+    }
+
+    /// Waits until those that were told have finished.
+    async fn finished(&mut self) {
+        while let Some(trigger) = self.finishing.last() {
+            trigger.finished().await;
+            self.finishing.pop();
+        }
     }
 }
 

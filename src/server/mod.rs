@@ -1,10 +1,12 @@
 //! The process: binds every address first, then runs the parts in Pingora's server until a signal ends it.
 
 mod bind;
+mod handover;
 mod listen;
 mod reload;
 mod signals;
 mod sockets;
+mod upgrade;
 mod watch;
 
 use crate::admin::{self, Admin, Order, Orders};
@@ -14,10 +16,12 @@ use crate::runtime::Live;
 use crate::upstream::{Lookups, Probes};
 use async_trait::async_trait;
 pub use bind::{Inherited, InheritedSockets};
+use handover::{Heritage, Succession};
+pub use handover::{Program, Replaced};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ListenFds, RunArgs, Server, ShutdownWatch};
 use pingora::services::Service;
-use signals::{Received, Stopped, Wishes};
+use signals::{Post, Received, Stopped, Wishes};
 pub use sockets::{Addresses, CannotBind};
 use sockets::{Opening, Sockets};
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -37,6 +41,10 @@ pub struct Options {
     pub inherited: InheritedSockets,
     /// How long requests in flight may take to end after a stop was asked for.
     pub grace: Duration,
+    /// How it was started; without it no process can replace it.
+    pub program: Option<Program>,
+    /// The process that this one replaces.
+    pub replaced: Option<Replaced>,
 }
 
 /// Serves until a signal ends it. `ready` is told the addresses once all of them are bound.
@@ -57,7 +65,8 @@ pub fn run(
     let (orders, ordered) = admin::channel();
     let admin = Arc::new(Admin::new(Arc::clone(live), Arc::clone(&trigger), orders.clone()));
     let inherited = std::mem::take(&mut options.inherited);
-    let sockets = Sockets::new(Arc::clone(live), admin, conf, (inherited, drain.clone()));
+    let left = options.replaced.as_mut().map(Replaced::sockets).unwrap_or_default();
+    let sockets = Sockets::new(Arc::clone(live), admin, conf, (inherited, left), drain.clone());
     let config = Arc::clone(&live.snapshot().config);
     for name in sockets.unused(&config) {
         log::warn!("the service manager passed `{name}`, and no listener has bind: fd:{name}");
@@ -141,6 +150,25 @@ async fn wait_for_names(live: &Live, lookups: &Lookups) {
     }
 }
 
+/// Takes over what another process has learned; none if that one is not to be replaced after all.
+async fn succeed(replaced: Replaced, live: &Live) -> Option<Heritage> {
+    match replaced.succeed(live).await {
+        Ok((Succession::Whole, heritage)) => Some(heritage),
+        Ok((Succession::Orphaned, heritage)) => {
+            log::warn!("the process that was to be replaced has died; what it knew of used tokens is lost");
+            Some(heritage)
+        }
+        Ok((Succession::Aborted, _)) => {
+            log::error!("the process that was to be replaced goes on, and this one ends");
+            None
+        }
+        Err(fault) => {
+            log::error!("the process that is to be replaced cannot be asked: {fault}");
+            None
+        }
+    }
+}
+
 async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     // From here on no generation is missed.
     let generations = live.generations();
@@ -149,12 +177,21 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     followers.follow(&live);
     wait_for_names(&live, &followers.lookups).await;
     followers.probes.follow(&live.snapshot().pools);
-    let Parts { mut sockets, opening, options, trigger, drain, orders, ordered, ready, stopped } = parts;
+    let Parts { mut sockets, opening, mut options, trigger, drain, orders, ordered, ready, stopped } = parts;
+    let heritage = match options.replaced.take() {
+        Some(replaced) => match succeed(replaced, &live).await {
+            Some(heritage) => Some(heritage),
+            None => return stopped.notify_one(),
+        },
+        None => None,
+    };
     sockets.commit(opening);
+    sockets.close_left();
+    let attended = heritage.map(|heritage| heritage.attend(Arc::clone(&live)));
     let following = watch::follow(Arc::clone(&live), Arc::new(followers), generations, (orders, drain));
     let following = tokio::spawn(following);
     ready();
-    signals::obey(Wishes { received, ordered }, live, (options, sockets), &trigger).await;
+    signals::obey(Wishes { received, ordered }, Post { live, options, sockets, trigger, attended }).await;
     following.abort();
     stopped.notify_one();
 }

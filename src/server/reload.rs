@@ -5,7 +5,7 @@ use crate::admin::Answer;
 use crate::audit::Cause;
 use crate::config::{self, Checked, Config, Finding};
 use crate::filter;
-use crate::runtime::Live;
+use crate::runtime::{Change, Live};
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::spawn_blocking;
 
@@ -17,16 +17,25 @@ pub(super) async fn reload(live: &Arc<Live>, sockets: &mut Sockets, file: Option
     let read = spawn_blocking(move || config::read_file(&file, &filter::KINDS)).await;
     let Checked { config, mut findings } = read.unwrap_or_else(|_panic| broken());
     let Some(config) = config else { return refuse(live, findings, &cause) };
-    let (result, faults) = change(live, sockets, config, cause).await;
+    let (change, faults) = change(live, sockets, config, cause).await;
     findings.extend(faults);
-    (result, findings)
+    Answer::Config(change, findings)
 }
 
 /// Makes a checked config live, with the sockets that it wants.
-async fn change(live: &Arc<Live>, sockets: &mut Sockets, config: Config, cause: Cause) -> Answer {
+async fn change(
+    live: &Arc<Live>,
+    sockets: &mut Sockets,
+    config: Config,
+    cause: Cause,
+) -> (Option<Change>, Vec<Finding>) {
     let opening = match sockets.prepare(&config) {
         Ok(opening) => opening,
-        Err(fault) => return refuse(live, vec![fault.finding()], &cause),
+        Err(fault) => {
+            let findings = vec![fault.finding()];
+            live.refused(&findings, &cause);
+            return (None, findings);
+        }
     };
     sockets.pause(&opening);
     let applying = Arc::clone(live);
@@ -37,18 +46,18 @@ async fn change(live: &Arc<Live>, sockets: &mut Sockets, config: Config, cause: 
                 log::info!("listener {name} on {address}");
             }
             sockets.commit(opening);
-            (Ok(change), Vec::new())
+            (Some(change), Vec::new())
         }
         Err(findings) => {
             sockets.resume(&opening);
-            (Err(()), findings)
+            (None, findings)
         }
     }
 }
 
 fn refuse(live: &Live, findings: Vec<Finding>, cause: &Cause) -> Answer {
     live.refused(&findings, cause);
-    (Err(()), findings)
+    Answer::Config(None, findings)
 }
 
 fn broken() -> Checked {

@@ -1,9 +1,11 @@
-//! What the process does when it is told: HUP and `belay reload` read the config again, TERM, QUIT and INT drain and
-//! stop.
+//! What the process does when it is told: HUP and `belay reload` read the config again, USR1 opens the audit log anew,
+//! USR2 and `belay upgrade` have another process take over, TERM, QUIT and INT drain and stop.
 
+use super::handover::Attended;
 use super::sockets::Sockets;
+use super::upgrade::{self, Upgraded};
 use super::{Options, reload};
-use crate::admin::{Order, Task};
+use crate::admin::{Answer, Order, Task};
 use crate::audit::{Actor, Cause};
 use crate::drain::Trigger;
 use crate::runtime::Live;
@@ -11,7 +13,7 @@ use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use std::{io, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time;
 
 /// The signals that are listened to, from the moment it is made.
@@ -30,11 +32,10 @@ pub(super) struct Wishes {
     pub(super) ordered: mpsc::Receiver<Order>,
 }
 
-enum Told {
+pub(super) enum Told {
     Do(Order),
     Stop(&'static str),
-    /// What other servers do something at, and what would end this process if nobody listened.
-    Unknown(&'static str),
+    Reopen,
 }
 
 impl Received {
@@ -58,14 +59,17 @@ impl Received {
             _ = self.term.recv() => Told::Stop("TERM"),
             _ = self.quit.recv() => Told::Stop("QUIT"),
             _ = self.int.recv() => Told::Stop("INT"),
-            _ = self.usr1.recv() => Told::Unknown("USR1"),
-            _ = self.usr2.recv() => Told::Unknown("USR2"),
+            _ = self.usr1.recv() => Told::Reopen,
+            _ = self.usr2.recv() => {
+                let cause = Cause { actor: Actor::Signal("USR2"), reason: None };
+                Told::Do(Order { task: Task::Upgrade(None), cause, answer: None })
+            }
         }
     }
 }
 
 impl Wishes {
-    async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> Told {
         tokio::select! {
             told = self.received.next() => told,
             Some(order) = self.ordered.recv() => Told::Do(order),
@@ -73,28 +77,56 @@ impl Wishes {
     }
 }
 
+/// What it works with.
+pub(super) struct Post {
+    pub(super) live: Arc<Live>,
+    pub(super) options: Options,
+    pub(super) sockets: Sockets,
+    pub(super) trigger: Arc<Trigger>,
+    /// The process that this one has replaced.
+    pub(super) attended: Option<Attended>,
+}
+
 /// Does what it is told until it is told to stop, one thing after the other, and ends when the drain has.
-pub(super) async fn obey(
-    mut wishes: Wishes,
-    live: Arc<Live>,
-    (options, mut sockets): (Options, Sockets),
-    trigger: &Trigger,
-) {
+pub(super) async fn obey(mut wishes: Wishes, mut post: Post) {
     loop {
         match wishes.next().await {
             Told::Do(Order { task: Task::Reload, cause, answer }) => {
-                let answered = reload::reload(&live, &mut sockets, options.config_file.clone(), cause).await;
-                // Who asked may have stopped waiting.
-                answer.map(|answer| answer.send(answered).ok());
+                let file = post.options.config_file.clone();
+                reply(answer, reload::reload(&post.live, &mut post.sockets, file, cause).await);
             }
-            Told::Unknown(name) => log::warn!("{name} does nothing yet"),
-            Told::Stop(name) => {
-                log::info!("{name}: no new connections; waiting for requests in flight");
-                sockets.no_more();
-                return drain(&mut wishes.received, trigger, options.grace).await;
+            Told::Do(Order { task: Task::Upgrade(binary), cause, answer }) => {
+                match upgrade::upgrade(&mut wishes, &post, (binary, &cause), answer).await {
+                    Upgraded::No => {}
+                    Upgraded::Yes => break,
+                    Upgraded::Stopped(name) => return stop(name, &mut wishes, &mut post).await,
+                }
             }
+            Told::Reopen => post.live.state().journal.reopen(),
+            Told::Stop(name) => return stop(name, &mut wishes, &mut post).await,
         }
     }
+    // All connections have ended, but perhaps some of listeners that a reload has taken away.
+    post.sockets.no_more();
+    post.trigger.start();
+    drop(post.sockets);
+    if time::timeout(post.options.grace, post.trigger.finished()).await.is_err() {
+        log::warn!("connections of listeners that are gone are cut");
+    }
+}
+
+/// Who asked may have stopped waiting.
+pub(super) fn reply(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
+    to.map(|to| to.send(answer).ok());
+}
+
+async fn stop(name: &'static str, wishes: &mut Wishes, post: &mut Post) {
+    log::info!("{name}: no new connections; waiting for requests in flight");
+    if let Some(attended) = post.attended.take() {
+        attended.stop().await;
+    }
+    post.sockets.no_more();
+    drain(&mut wishes.received, &post.trigger, post.options.grace).await;
 }
 
 async fn drain(received: &mut Received, trigger: &Trigger, grace: Duration) {

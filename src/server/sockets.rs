@@ -1,6 +1,6 @@
 //! The sockets that are listened on: opened, kept, handed from listener to listener and closed as the config says.
 
-use super::bind::{Bound, InheritedSockets, PRIVATE_MODE, PUBLIC_MODE};
+use super::bind::{Bound, Inherited, InheritedSockets, PRIVATE_MODE, PUBLIC_MODE};
 use super::listen::{Accepting, Phase};
 use crate::admin::Admin;
 use crate::config::{Bind, Config, Finding};
@@ -8,6 +8,7 @@ use crate::drain::{self, Watch};
 use crate::name::ListenerName;
 use crate::proxy::Front;
 use crate::runtime::Live;
+use parking_lot::Mutex;
 use pingora::server::configuration::ServerConf;
 use std::{fmt, fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, sync::Arc};
 use tokio::sync::watch;
@@ -94,10 +95,12 @@ impl Wanted {
             (Purpose::Operators, Bind::Unix(path)) => Bound::private(path).map(|bound| vec![bound]),
             (_, bind) => Bound::all(bind, inherited),
         };
-        bound.map_err(|source| {
-            let (what, place) = (self.purpose.to_string(), self.bind.to_string());
-            CannotBind { what, place: place.trim_start_matches("unix:").to_owned(), source }
-        })
+        bound.map_err(|source| self.cannot(source))
+    }
+
+    fn cannot(&self, source: io::Error) -> CannotBind {
+        let (what, place) = (self.purpose.to_string(), self.bind.to_string());
+        CannotBind { what, place: place.trim_start_matches("unix:").to_owned(), source }
     }
 }
 
@@ -107,6 +110,8 @@ struct Open {
     wanted: Wanted,
     bound: Bound,
     phase: watch::Sender<Phase>,
+    /// Whether no connection is open, while it leaves.
+    is_quiet: watch::Receiver<bool>,
 }
 
 /// What a config changes of the sockets: nothing has happened yet but that new ones are bound.
@@ -124,6 +129,8 @@ pub(super) struct Sockets {
     admin: Arc<Admin>,
     conf: Arc<ServerConf>,
     inherited: InheritedSockets,
+    /// Sockets of the process that is replaced, by the config's words for their places.
+    left: Mutex<Vec<(String, Inherited)>>,
     drain: Watch,
     /// Metrics and health are answered to the very end, so that the drain can be seen.
     never: (drain::Trigger, Watch),
@@ -135,9 +142,11 @@ impl Sockets {
         live: Arc<Live>,
         admin: Arc<Admin>,
         conf: Arc<ServerConf>,
-        (inherited, drain): (InheritedSockets, Watch),
+        (inherited, left): (InheritedSockets, Vec<(String, Inherited)>),
+        drain: Watch,
     ) -> Self {
-        Self { open: Vec::new(), live, admin, conf, inherited, drain, never: drain::channel() }
+        let left = Mutex::new(left);
+        Self { open: Vec::new(), live, admin, conf, inherited, left, drain, never: drain::channel() }
     }
 
     /// Binds what a config wants and what is not open yet.
@@ -156,10 +165,28 @@ impl Sockets {
             let taken = self.take(&mut free, &wanted, |open| wanted.can_take_from(&open.wanted));
             let taken: Vec<_> =
                 taken.into_iter().filter_map(|index| Some(self.open.get(index)?.bound.clone())).collect();
-            let bound = if taken.is_empty() { wanted.bind(&self.inherited)? } else { taken };
+            let bound = if taken.is_empty() { self.bind(&wanted)? } else { taken };
             opening.new.extend(bound.into_iter().map(|bound| (wanted.clone(), bound)));
         }
         Ok(opening)
+    }
+
+    /// Binds a place, if the process that is replaced does not listen there.
+    fn bind(&self, wanted: &Wanted) -> Result<Vec<Bound>, CannotBind> {
+        let place = wanted.bind.to_string();
+        let is_inherited = matches!(wanted.bind, Bind::Inherited(_));
+        let mut taken = Vec::new();
+        let mut left = self.left.lock();
+        while let Some(index) = left.iter().position(|(known, _)| *known == place) {
+            let (_, socket) = left.remove(index);
+            let bound = Bound::taken_over(&socket, !is_inherited);
+            taken.push(bound.map_err(|source| wanted.cannot(source))?);
+            if !is_inherited {
+                break;
+            }
+        }
+        drop(left);
+        if taken.is_empty() { wanted.bind(&self.inherited) } else { Ok(taken) }
     }
 
     /// Takes the first of the free sockets that fits, or all of them where one name stands for many.
@@ -201,8 +228,9 @@ impl Sockets {
         for (wanted, bound) in opening.new {
             let (phase, phases) = watch::channel(Phase::Accepting);
             let (accepting, drain) = self.accepting(&wanted.purpose, bound.clone());
-            tokio::spawn(accepting.run(phases, drain));
-            self.open.push(Open { wanted, bound, phase });
+            let (quiet, is_quiet) = watch::channel(false);
+            tokio::spawn(accepting.run(phases, quiet, drain));
+            self.open.push(Open { wanted, bound, phase, is_quiet });
         }
         self.admit_operators();
     }
@@ -229,6 +257,45 @@ impl Sockets {
             Purpose::Metrics | Purpose::Operators => {
                 (Accepting::admin(bound, Arc::clone(&self.admin)), self.never.1.clone())
             }
+        }
+    }
+
+    /// Closes what the process that is replaced listened on, and what is not wanted here.
+    pub(super) fn close_left(&self) {
+        for (place, socket) in self.left.lock().drain(..) {
+            let is_removed = !place.starts_with("fd:");
+            if Bound::taken_over(&socket, is_removed).is_ok() {
+                log::info!("nobody listens on {place} any more");
+            }
+        }
+    }
+
+    /// All sockets, with the config's words for their places.
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, &Bound)> {
+        self.open.iter().map(|open| (open.wanted.bind.to_string(), &open.bound))
+    }
+
+    /// Leaves accepting to another process, which has the same sockets, and has the connections finish.
+    pub(super) fn leave(&self) {
+        for open in &self.open {
+            open.bound.give_away(true);
+            open.phase.send_replace(Phase::Leaving);
+        }
+    }
+
+    /// Accepts again.
+    pub(super) fn come_back(&self) {
+        for open in &self.open {
+            open.bound.give_away(false);
+            open.phase.send_replace(Phase::Accepting);
+        }
+    }
+
+    /// Waits until no connection is open, after [`Sockets::leave`].
+    pub(super) async fn quiet(&self) {
+        for open in &self.open {
+            // Who has gone has no connections any more.
+            open.is_quiet.clone().wait_for(|is_quiet| *is_quiet).await.ok();
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) async fn follow(
 /// last time, so that a text that was refused is not tried again before it changes again.
 async fn look_at_text(live: &Live, orders: &Orders, last: Option<Seen>) -> Option<Seen> {
     let config = Arc::clone(&live.snapshot().config);
-    if !config.is_watched {
+    if !config.is_watched || live.is_frozen() {
         return None;
     }
     let looking = spawn_blocking(move || {
@@ -115,6 +115,9 @@ async fn off_the_loop(live: &Arc<Live>, followers: &Arc<Followers>, work: fn(&Li
 async fn look(live: Arc<Live>, refused: Vec<Seen>) -> Vec<Seen> {
     let looking = spawn_blocking(move || {
         live.tick();
+        if live.is_frozen() {
+            return refused;
+        }
         let files = &live.snapshot().files;
         let changed = files.iter().any(Seen::has_changed);
         let is_new = refused.is_empty() || refused.iter().any(Seen::has_changed);

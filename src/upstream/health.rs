@@ -33,6 +33,21 @@ impl Health {
         }
     }
 
+    /// What is known; none if nothing is.
+    pub(super) fn known(&self) -> Option<bool> {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            state => Some(state == UP),
+        }
+    }
+
+    /// Counts as it was before, unless something is known already.
+    pub(super) fn recall(&self, is_up: bool) {
+        let state = if is_up { UP } else { DOWN };
+        // What was seen since counts more.
+        self.0.compare_exchange(UNKNOWN, state, Ordering::Relaxed, Ordering::Relaxed).ok();
+    }
+
     /// What was known counts no more.
     pub(super) fn forget(&self) {
         self.0.store(UNKNOWN, Ordering::Relaxed);

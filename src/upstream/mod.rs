@@ -5,6 +5,7 @@
 mod dial;
 mod discovery;
 mod health;
+mod learned;
 mod mode;
 mod picked;
 mod pool;
@@ -18,6 +19,7 @@ mod way;
 pub use dial::FULL;
 pub use discovery::Lookups;
 pub use health::Health;
+pub use learned::Learned;
 pub use mode::Mode;
 pub use picked::{Failure, Picked};
 pub use pool::{Choice, Member, Plan, Pool, Pools, Wish};

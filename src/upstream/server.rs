@@ -3,6 +3,7 @@
 use super::dial::Connections;
 use super::discovery::{Answers, Seated, Seats};
 use super::health::Health;
+use super::learned::Learned;
 use super::mode::{Mode, Said};
 use super::queue::Queue;
 use crate::balance::{Balancer, Seed, Standing, number};
@@ -262,6 +263,42 @@ impl Servers {
             Some(Seated { name, address: Address::Socket(address), share: found.share, is_backup: found.is_backup })
         });
         seated.collect()
+    }
+
+    /// What is known of all servers, for the process that replaces this one.
+    #[must_use]
+    pub fn learned(&self) -> Vec<Learned> {
+        let memory = self.memory.lock();
+        let of = |server: &Arc<ServerState>| Learned {
+            pool: server.pool.clone(),
+            name: server.name.clone(),
+            address: server.address.to_string(),
+            is_up: server.health.known(),
+            mode: server.said.mode(),
+            weight: server.said.weight(),
+            latency: server.standing.latency.average(),
+        };
+        memory.servers.values().map(of).collect()
+    }
+
+    /// Takes over what another process has known.
+    pub fn relearn(&self, learned: &[Learned]) {
+        let memory = self.memory.lock();
+        for known in learned {
+            let same = |server: &&Arc<ServerState>| {
+                server.pool == known.pool && server.name == known.name && server.address.to_string() == known.address
+            };
+            let Some(server) = memory.servers.values().find(same) else { continue };
+            server.said.set_mode(known.mode);
+            server.said.set_weight(known.weight);
+            if let Some(latency) = known.latency {
+                server.standing.latency.observe(latency, server.now());
+            }
+            if let Some(is_up) = known.is_up {
+                server.health.recall(is_up);
+                server.metrics.up.set(i64::from(server.health.is_up()));
+            }
+        }
     }
 
     /// Forgets what no generation and no request knows any more.

@@ -1,63 +1,28 @@
 //! The real binary, changed while it serves.
 
-use crate::support::{Ask, Belay, Load, Needs, Running, Site, admin, eventually};
+use crate::support::operator::{acts, apply, command, free, with_socket};
+use crate::support::{Ask, Belay, Load, Needs, Running, admin, eventually};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::sync::Arc;
 use test_case::test_case;
-
-fn with_socket(text: String) -> String {
-    text.replace("admin: { http: '127.0.0.1:0' }", "admin: { http: '127.0.0.1:0', socket: admin.sock }")
-}
-
-/// An address that nobody listens at.
-fn free() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-/// `belay reload`
-fn reload(site: &Site, more: &[&str]) -> Said {
-    let output = Belay::output(&[&["reload", "-c", site.config().to_str().unwrap()], more].concat());
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
-}
-
-/// Reloads with another text, which must be applied.
-fn apply(site: &Site, text: &str) {
-    site.write("belay.yaml", text);
-    let said = reload(site, &[]);
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{}", said.out);
-}
-
-fn acts(site: &Site, action: &str) -> Vec<Value> {
-    let log = std::fs::read_to_string(site.folder.path().join("audit.jsonl")).unwrap();
-    let records = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    records.filter(|record| record["event"]["action"] == action).collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reload_says_what_came_of_it() {
     let running = Running::with(with_socket).await;
     let site = &running.site;
     let good = site.config_text();
-    assert_eq!(reload(site, &[]).out, "nothing has changed: generation 1 is live\n");
+    assert_eq!(command(site, &["reload"]).out, "nothing has changed: generation 1 is live\n");
     site.write("belay.yaml", &good.replace("path: /status", "path: /state"));
-    let said = reload(site, &["--reason", "OPS-712"]);
+    let said = command(site, &["reload", "--reason", "OPS-712"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(said.out.starts_with("generation 2 is live\ndigest "), "{}", said.out);
     site.write("belay.yaml", &good.replace("allow: [checkout]", "allow: [checkuot]"));
-    let said = reload(site, &["--json"]);
+    let said = command(site, &["reload", "--json"]);
     let answer: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((said.code, &answer["result"], &answer["generation"]), (Some(78), &"refused".into(), &2.into()));
-    let said = reload(site, &[]);
+    let said = command(site, &["reload"]);
     assert!(said.err.contains("did you mean `checkout`?") && said.err.contains("allow: [checkuot]"), "{}", said.err);
     assert!(said.err.ends_with("refused: generation 2 is still live\n"), "{}", said.err);
     let own = rustix::process::geteuid().as_raw().to_string();
@@ -93,7 +58,7 @@ async fn an_address_that_is_taken_refuses_the_change() {
     let text = running.site.config_text();
     let moved = text.replace("bind: ['127.0.0.1:0']", &format!("bind: ['{address}']"));
     running.site.write("belay.yaml", &moved.replace("path: /status", "path: /state"));
-    let said = reload(&running.site, &[]);
+    let said = command(&running.site, &["reload"]);
     assert_eq!(said.code, Some(78));
     assert!(said.err.contains(&format!("listener edge cannot listen on {address}")), "{}", said.err);
     let public = Ask { certificate: None, signer: None, ..Ask::get("/status") };
@@ -110,10 +75,10 @@ async fn the_admins_addresses_change() {
         text.replace("http: '127.0.0.1:0', socket: admin.sock", &format!("http: '{address}', socket: ops.sock"));
     site.write("belay.yaml", &moved);
     let old = site.folder.path().join("admin.sock");
-    let said = reload(site, &["--socket", old.to_str().unwrap()]);
+    let said = command(site, &["reload", "--socket", old.to_str().unwrap()]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!(admin(&address, "/readyz"), (200, "ok\n".into()));
-    assert_eq!(reload(site, &[]).code, Some(0), "at the new socket");
+    assert_eq!(command(site, &["reload"]).code, Some(0), "at the new socket");
     eventually("the old path is gone", || (!old.exists()).then_some(()));
 }
 
@@ -123,8 +88,7 @@ async fn a_listener_is_renamed_under_load() {
     let running =
         Running::with(|text| with_socket(text.replace("bind: ['127.0.0.1:0']", &format!("bind: ['{}']", free()))))
             .await;
-    let Running { site, belay } = running;
-    let (site, address) = (Arc::new(site), belay.ready["listeners"][0]["address"].as_str().unwrap().to_owned());
+    let (site, _belay, address) = running.parts();
     let text = site.config_text();
     let load = Load::start(&site, &address, (2, 2));
     for name in ["front", "edge"] {
@@ -138,8 +102,7 @@ async fn a_listener_is_renamed_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_reloads_under_load_lose_nothing() {
-    let Running { site, belay } = Running::with(with_socket).await;
-    let (site, address) = (Arc::new(site), belay.ready["listeners"][0]["address"].as_str().unwrap().to_owned());
+    let (site, belay, address) = Running::with(with_socket).await.parts();
     let text = site.config_text();
     let load = Load::start(&site, &address, (2, 2));
     for round in 2..102 {

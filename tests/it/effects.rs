@@ -238,7 +238,7 @@ async fn a_history_goes_on_counting() {
     let start = |text: &str| {
         site.write("belay.yaml", text);
         let config = config::read_file(&site.config(), &filter::KINDS).config.unwrap();
-        let live = runtime::start(config, Arc::new(System), Timestamp::from_unix_seconds(0)).unwrap();
+        let live = runtime::start(config, Arc::new(System), Timestamp::from_unix_seconds(0), None).unwrap();
         live.snapshot().generation.number()
     };
     let without = site.config_text();
@@ -247,7 +247,7 @@ async fn a_history_goes_on_counting() {
     assert_eq!([start(&with), start(&with), start(&with)], [1, 2, 3]);
     site.write("history/generation", "garbage");
     let config = config::read_file(&site.config(), &filter::KINDS).config.unwrap();
-    let refused = runtime::start(config, Arc::new(System), Timestamp::from_unix_seconds(0)).unwrap_err();
+    let refused = runtime::start(config, Arc::new(System), Timestamp::from_unix_seconds(0), None).unwrap_err();
     assert!(show(&refused).contains("the history cannot be read"), "{}", show(&refused));
 }
 

@@ -30,5 +30,6 @@ mod readme;
 mod reload;
 mod stickiness;
 mod support;
+mod upgrading;
 mod uploads;
 mod worker;

@@ -19,12 +19,10 @@ async fn it_listens_where_it_is_told() {
     assert_eq!(running.admin("/livez"), (200, "ok\n".into()));
     assert_eq!(running.admin("/readyz"), (200, "ok\n".into()));
     assert_eq!(running.admin("/").0, 404);
-    running.belay.signal("USR1");
-    running.belay.signal("USR2");
     assert!(running.admin("/metrics").1.contains("belay_connections_total{listener=\"edge\"} 3"));
     let (code, said) = running.belay.stop();
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("USR2 does nothing yet") && said.contains("TERM: no new connections"), "{said}");
+    assert!(said.contains("TERM: no new connections"), "{said}");
     let log = std::fs::read_to_string(running.site.folder.path().join("audit.jsonl")).unwrap();
     assert!(
         log.lines().next().unwrap().contains("\"action\":\"start\"")
@@ -59,6 +57,21 @@ async fn hup_applies_a_good_change_and_refuses_a_bad_one() {
         said.contains("the change is refused and the old config stays") && said.contains("belay.yaml:2:9"),
         "{said}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usr1_opens_the_audit_log_anew() {
+    let running = Running::new().await;
+    let folder = running.site.folder.path();
+    let (log, old) = (folder.join("audit.jsonl"), folder.join("audit.jsonl.1"));
+    std::fs::rename(&log, &old).unwrap();
+    assert_eq!(running.status(&Ask::get("/orders/7")).await, 200);
+    running.belay.signal("USR1");
+    eventually("a new file", || log.exists().then_some(()));
+    assert_eq!(running.status(&Ask::get("/orders/8")).await, 200);
+    let has = |path: &std::path::Path, what: &str| std::fs::read_to_string(path).unwrap().contains(what);
+    eventually("the record in it", || has(&log, "/orders/8").then_some(()));
+    assert!(has(&old, "/orders/7") && !has(&old, "/orders/8"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,7 +76,7 @@ fn prepare(args: &Args) -> Result<Folder, Error> {
 fn serve(args: &Args, folder: &Folder, terminal: &Terminal) -> Exit {
     let Some(config) = run::load(&folder.config(), terminal) else { return Exit::Config };
     // The keys are new: no earlier process can have seen a token of theirs.
-    let Some(live) = run::start(config, Timestamp::from_unix_seconds(0), terminal) else { return Exit::Config };
+    let Some(live) = run::start(config, Timestamp::from_unix_seconds(0), None, terminal) else { return Exit::Config };
     let (json, path, watched) = (args.json, folder.path().to_owned(), Arc::clone(&live));
     let ready = move |addresses: &Addresses| {
         let listener = addresses.listeners.first().and_then(|(_, address)| address.parse().ok());
@@ -89,6 +89,9 @@ fn serve(args: &Args, folder: &Folder, terminal: &Terminal) -> Exit {
         config_file: Some(folder.config()),
         inherited: InheritedSockets::default(),
         grace: Duration::from_secs(2),
+        // The demo's origins live in this process.
+        program: None,
+        replaced: None,
     };
     run::serve(&live, options, ready, terminal)
 }

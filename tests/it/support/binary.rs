@@ -47,6 +47,10 @@ impl Belay {
         Self { child, ready }
     }
 
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
     /// Asks it to do something.
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
@@ -59,12 +63,17 @@ impl Belay {
         self.wait()
     }
 
-    /// Waits for its end; its exit code and what it said.
+    /// Waits for its end; its exit code.
+    pub fn ends(&mut self) -> Option<i32> {
+        eventually("the process ends", || self.child.try_wait().unwrap()).code()
+    }
+
+    /// Waits for its end; its exit code and what it said, and those who have its standard error, too.
     pub fn wait(mut self) -> (Option<i32>, String) {
-        let status = eventually("the process ends", || self.child.try_wait().unwrap());
+        let code = self.ends();
         let mut said = String::new();
         self.child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
-        (status.code(), said)
+        (code, said)
     }
 
     pub fn path(&self, key: &str) -> PathBuf {

@@ -6,6 +6,7 @@ mod client;
 pub mod dns;
 pub mod flood;
 mod load;
+pub mod operator;
 mod parts;
 mod pki;
 pub mod pools;

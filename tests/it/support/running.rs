@@ -7,6 +7,7 @@ use super::site::Site;
 use belay::clock::{Clock, System};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 /// The usual site, served by the real binary.
 pub struct Running {
@@ -58,6 +59,12 @@ impl Running {
         let (what, address) = (what.to_owned(), self.belay.ready["admin"].as_str().unwrap().to_owned());
         let wait = move || eventually(&what, || is_true(&admin(&address, "/metrics").1).then_some(()));
         tokio::task::spawn_blocking(wait).await.unwrap();
+    }
+
+    /// The site, which may be shared, and the process.
+    pub fn parts(self) -> (Arc<Site>, Belay, String) {
+        let address = self.address().to_owned();
+        (Arc::new(self.site), self.belay, address)
     }
 
     pub async fn status(&self, ask: &Ask) -> u16 {

@@ -78,7 +78,8 @@ impl World {
         site.write("belay.yaml", &edit(site.config_text()));
         let clock = Arc::new(TestClock(AtomicI64::new(NOW)));
         let config = load(&site).unwrap_or_else(|findings| panic!("{}", show(&findings)));
-        let started = runtime::start(config, Arc::clone(&clock) as Arc<dyn Clock>, Timestamp::from_unix_seconds(0));
+        let started =
+            runtime::start(config, Arc::clone(&clock) as Arc<dyn Clock>, Timestamp::from_unix_seconds(0), None);
         let live = Arc::new(started.unwrap_or_else(|findings| panic!("{}", show(&findings))));
         let probes = Probes::new(tokio::runtime::Handle::current());
         let lookups = Lookups::new(tokio::runtime::Handle::current());

@@ -1,0 +1,60 @@
+//! `belay upgrade`
+
+use super::socket;
+use super::terminal::Terminal;
+use super::{Exit, socket::NoAnswer};
+use serde_json::{Value, json};
+use std::path::{self, PathBuf};
+
+/// Have a new process take over from the running one, without losing a connection.
+///
+/// The new process reads the config, takes the listening sockets, and what was learned of servers and used tokens. Only
+/// when it accepts connections does the old one stop to, and ends when its requests have. If the new one fails, the old
+/// one goes on, and this says why. The program must be root's, and writable by nobody else.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: belay upgrade -c /etc/belay/belay.yaml --binary /usr/local/bin/belay")]
+pub(super) struct Args {
+    #[command(flatten)]
+    socket: socket::At,
+    /// The program of the new process, if it is another file than that of the running one.
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Why, for the audit log.
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
+    let socket = match args.socket.path(terminal) {
+        Ok(socket) => socket,
+        Err(exit) => return exit,
+    };
+    let binary = args.binary.as_ref().and_then(|binary| path::absolute(binary).ok());
+    let answer = match socket::order(&socket, "/upgrade", &json!({ "reason": args.reason, "binary": binary })) {
+        Ok(answer) => answer,
+        Err(error) => {
+            terminal.fail(&error);
+            return error.exit();
+        }
+    };
+    if args.json {
+        terminal.say_json(&answer);
+    }
+    let why = answer.get("reason").and_then(Value::as_str).map(str::to_owned);
+    match (answer.get("pid").and_then(Value::as_u64), why) {
+        (Some(_), _) if args.json => Exit::Ok,
+        (Some(pid), _) => {
+            terminal.say(&format!("process {pid} has taken over"));
+            Exit::Ok
+        }
+        (None, why) => {
+            if !args.json {
+                terminal.fail(&NoAnswer::Refused(why.unwrap_or_else(|| "no reason was told".into())));
+            }
+            Exit::Unavailable
+        }
+    }
+}
