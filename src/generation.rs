@@ -52,6 +52,25 @@ impl Digest {
         Self(bytes)
     }
 
+    /// SHA-256 of one content, as others compute it, too.
+    #[must_use]
+    pub fn of_content(content: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content).as_ref());
+        Self(bytes)
+    }
+
+    /// Reads one: 64 hexadecimal digits in lower case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            *byte = digits(pair)?;
+        }
+        Some(Self(bytes)).filter(|digest| digest.to_string() == text)
+    }
+
     /// Its first 64 bits, where no more fit.
     #[must_use]
     pub const fn short(self) -> u64 {

@@ -3,16 +3,20 @@
 use crate::config::{Finding, Server, read_servers};
 use crate::generation::Digest;
 use crate::identity::{BadKey, VerifyingKey, read_secret};
+use crate::pins::Pins;
 use crate::secret::Secret;
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, SubjectPublicKeyInfoDer,
     pem::{self, PemObject},
 };
+use serde::{Deserialize, Serialize};
 use std::{
+    borrow::Cow,
     fs::{self, File},
-    io::Read,
+    io::Read as _,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
@@ -24,8 +28,51 @@ const FILE_MAX: u64 = 1024 * 1024;
 #[derive(Debug)]
 pub struct Files {
     folder: PathBuf,
-    read: Vec<(PathBuf, Secret)>,
+    pins: Arc<Pins>,
+    read: Vec<Read>,
     seen: Vec<Seen>,
+}
+
+/// What a rollback does with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// It is part of the policy, and comes back.
+    Decides,
+    /// It says what holds now, and stays: certificates of our own, revocation lists.
+    Current,
+    /// It holds a secret, which is never kept.
+    Secret,
+}
+
+/// A file that was read.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Which.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    content: Secret,
+}
+
+impl Read {
+    /// The config's text.
+    #[must_use]
+    pub fn config(path: &Path, text: &str) -> Self {
+        Self { path: path.to_owned(), kind: Kind::Decides, content: Secret::new(text.as_bytes().to_vec()) }
+    }
+
+    /// What stood in it; nothing, if that is a secret.
+    #[must_use]
+    pub fn content(&self) -> &[u8] {
+        if self.kind == Kind::Secret { &[] } else { self.content.expose() }
+    }
+
+    /// SHA-256 of what stood in it.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of_content(self.content.expose())
+    }
 }
 
 /// A file as it was when it was looked at: device, inode, size, and the time of its last change. What is compared
@@ -67,7 +114,19 @@ impl Files {
     /// None read yet. The digest names files by their way from this folder, so that it is the same on every node.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), read: Vec::new(), seen: Vec::new() }
+        Self::with_pins(folder, Arc::default())
+    }
+
+    /// The same, where some files were rolled back.
+    #[must_use]
+    pub fn with_pins(folder: &Path, pins: Arc<Pins>) -> Self {
+        Self { folder: folder.to_owned(), pins, read: Vec::new(), seen: Vec::new() }
+    }
+
+    /// The files that were read so far.
+    #[must_use]
+    pub fn read(&self) -> &[Read] {
+        &self.read
     }
 
     /// The files that were asked for so far, as they were before they were read.
@@ -81,8 +140,8 @@ impl Files {
     pub fn digest(&self, config: Digest) -> Digest {
         let config = config.to_string();
         let name = |path: &'_ PathBuf| path.strip_prefix(&self.folder).unwrap_or(path).to_string_lossy().into_owned();
-        let names: Vec<_> = self.read.iter().map(|(path, _)| name(path)).collect();
-        let files = names.iter().map(String::as_str).zip(self.read.iter().map(|(_, content)| content.expose()));
+        let names: Vec<_> = self.read.iter().map(|read| name(&read.path)).collect();
+        let files = names.iter().map(String::as_str).zip(self.read.iter().map(|read| read.content.expose()));
         Digest::of(&std::iter::once(("config", config.as_bytes())).chain(files).collect::<Vec<_>>())
     }
 
@@ -90,8 +149,8 @@ impl Files {
     ///
     /// # Errors
     /// If it cannot be read, holds no certificate, or one that cannot be parsed.
-    pub fn certificates(&mut self, path: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
-        let text = self.text(path)?;
+    pub fn certificates(&mut self, path: &Path, kind: Kind) -> Result<Vec<CertificateDer<'static>>, Finding> {
+        let text = self.text(path, kind)?;
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.expose()).collect();
         let mut read = Vec::with_capacity(certificates.len());
         for (number, certificate) in certificates.into_iter().enumerate() {
@@ -109,7 +168,7 @@ impl Files {
     /// # Errors
     /// If it cannot be read, holds no list, or one that cannot be parsed.
     pub fn revocation_lists(&mut self, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Finding> {
-        let text = self.text(path)?;
+        let text = self.text(path, Kind::Current)?;
         let mut read = Vec::new();
         for (number, list) in CertificateRevocationListDer::pem_slice_iter(text.expose()).enumerate() {
             let broken =
@@ -151,7 +210,7 @@ impl Files {
     /// # Errors
     /// If the file cannot be read or holds no private key.
     pub fn private_key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, Finding> {
-        let text = self.text(path)?;
+        let text = self.text(path, Kind::Secret)?;
         PrivateKeyDer::from_pem_slice(text.expose()).map_err(|error| no_key(path, &text, &error, "private key"))
     }
 
@@ -160,7 +219,7 @@ impl Files {
     /// # Errors
     /// If the file cannot be read or holds no key of a kind that tokens are signed with.
     pub fn public_key(&mut self, path: &Path) -> Result<VerifyingKey, Finding> {
-        let text = self.text(path)?;
+        let text = self.text(path, Kind::Decides)?;
         if PrivateKeyDer::from_pem_slice(text.expose()).is_ok() {
             let hint = "openssl pkey -in THIS_FILE -pubout > PUBLIC_FILE, and keep this one at the edge";
             let message = "this is a private key, and only its public half belongs here";
@@ -176,7 +235,7 @@ impl Files {
     /// # Errors
     /// If the file cannot be read or holds none that is good enough.
     pub fn shared_secret(&mut self, path: &Path) -> Result<VerifyingKey, Finding> {
-        let text = self.text(path)?;
+        let text = self.text(path, Kind::Secret)?;
         let text = std::str::from_utf8(text.expose()).map_err(|_no_text| BadKey::Secret);
         let key = text.and_then(VerifyingKey::from_secret);
         key.map_err(|error| Finding::of_file(path, error.to_string(), None))
@@ -187,7 +246,7 @@ impl Files {
     /// # Errors
     /// If the file cannot be read or holds none that is good enough.
     pub fn own_secret(&mut self, path: &Path) -> Result<Secret, Finding> {
-        let text = self.text(path)?;
+        let text = self.text(path, Kind::Secret)?;
         let text = std::str::from_utf8(text.expose()).map_err(|_no_text| BadKey::Secret);
         text.and_then(read_secret).map_err(|error| Finding::of_file(path, error.to_string(), None))
     }
@@ -197,30 +256,42 @@ impl Files {
     /// # Errors
     /// If it cannot be read, and what is wrong with it.
     pub fn servers(&mut self, path: &Path) -> Result<Vec<Server>, Vec<Finding>> {
-        let content = self.text(path).map_err(|finding| vec![finding])?;
+        let content = self.text(path, Kind::Decides).map_err(|finding| vec![finding])?;
         let text = std::str::from_utf8(content.expose());
         let text = text.map_err(|_no_text| vec![Finding::of_file(path, "is no text in UTF-8", None)])?;
         read_servers(path, text)
     }
 
-    fn text(&mut self, path: &Path) -> Result<Secret, Finding> {
-        let fault = |message: String| Finding::of_file(path, message, None);
+    fn text(&mut self, path: &Path, kind: Kind) -> Result<Secret, Finding> {
         self.seen.push(Seen::look(path));
-        // A pipe or a device could keep us waiting for ever.
-        if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-            return Err(fault("is no file".into()));
-        }
-        let file = File::open(path).map_err(|error| fault(format!("cannot be opened: {error}")))?;
-        let mut content = Vec::new();
-        let length = file.take(FILE_MAX.saturating_add(1)).read_to_end(&mut content);
-        let length = length.map_err(|error| fault(format!("cannot be read: {error}")))?;
-        if length as u64 > FILE_MAX {
-            return Err(fault(format!("is over {} MiB, which no key or certificate is", FILE_MAX / 1024 / 1024)));
-        }
-        let content = Secret::new(content);
-        self.read.push((path.to_owned(), content.clone()));
+        let found = if kind == Kind::Decides && self.pins.has(path) {
+            let found = content(path);
+            let fault = found.as_ref().err().cloned();
+            let counts = self.pins.correct(path, found.ok().map(Cow::Owned)).map(Cow::into_owned);
+            counts.ok_or_else(|| fault.unwrap_or_default())
+        } else {
+            content(path)
+        };
+        let content = Secret::new(found.map_err(|fault| Finding::of_file(path, fault, None))?);
+        self.read.push(Read { path: path.to_owned(), kind, content: content.clone() });
         Ok(content)
     }
+}
+
+/// What stands in a file, or why it cannot be read.
+fn content(path: &Path) -> Result<Vec<u8>, String> {
+    // A pipe or a device could keep us waiting for ever.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err("is no file".into());
+    }
+    let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
+    let mut content = Vec::new();
+    let length = file.take(FILE_MAX.saturating_add(1)).read_to_end(&mut content);
+    let length = length.map_err(|error| format!("cannot be read: {error}"))?;
+    if length as u64 > FILE_MAX {
+        return Err(format!("is over {} MiB, which no key or certificate is", FILE_MAX / 1024 / 1024));
+    }
+    Ok(content)
 }
 
 fn no_key(path: &Path, text: &Secret, error: &pem::Error, what: &str) -> Finding {
@@ -284,7 +355,7 @@ mod tests {
         let folder = Folder::new("good");
         let path = folder.file(format!("# two\n{}{}", certificate(), certificate()).as_bytes());
         let mut files = Files::new(&folder.0);
-        assert_eq!(files.certificates(&path).unwrap().len(), 2);
+        assert_eq!(files.certificates(&path, Kind::Current).unwrap().len(), 2);
         let [seen] = files.seen() else { panic!("one file was read") };
         assert!(!seen.has_changed());
         fs::write(&path, "").unwrap();
@@ -297,7 +368,7 @@ mod tests {
     #[test_case("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", "1:certificate 1 is broken"; "no base64")]
     fn bad_certificates(content: &str, expected: &str) {
         let folder = Folder::new("bad");
-        let finding = Files::new(&folder.0).certificates(&folder.file(content.as_bytes())).unwrap_err();
+        let finding = Files::new(&folder.0).certificates(&folder.file(content.as_bytes()), Kind::Current).unwrap_err();
         assert!(message(&finding).starts_with(expected), "{finding}");
     }
 
@@ -306,7 +377,9 @@ mod tests {
         let folder = Folder::new("second");
         let good = certificate();
         let bad = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
-        let finding = Files::new(&folder.0).certificates(&folder.file(format!("{good}{bad}").as_bytes())).unwrap_err();
+        let finding = Files::new(&folder.0)
+            .certificates(&folder.file(format!("{good}{bad}").as_bytes()), Kind::Current)
+            .unwrap_err();
         assert_eq!(finding.line, good.lines().count() + 1);
         assert!(finding.message.starts_with("certificate 2"), "{finding}");
     }
@@ -343,7 +416,7 @@ mod tests {
         let folder = Folder::new("digest");
         let digest = |content: &str, config: Digest| {
             let mut files = Files::new(&folder.0);
-            files.certificates(&folder.file(content.as_bytes())).unwrap();
+            files.certificates(&folder.file(content.as_bytes()), Kind::Current).unwrap();
             files.digest(config)
         };
         let (one, two) = (certificate(), certificate());

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod name;
 pub mod network;
 pub mod origin;
+pub mod pins;
 pub mod policy;
 pub mod principal;
 pub mod proxy;

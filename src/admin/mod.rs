@@ -1,6 +1,7 @@
 //! What operators and their tools read: metrics and health on an address of its own; decisions and servers on a socket,
 //! where things are also changed.
 
+mod history;
 mod orders;
 mod servers;
 
@@ -18,6 +19,7 @@ use pingora::protocols::http::ServerSession;
 use serde::Deserialize;
 use serde_json::json;
 use std::{path::PathBuf, sync::Arc};
+use tokio::task::spawn_blocking;
 
 /// The longest body of a request, in bytes.
 const BODY_MAX: usize = 64 * 1024;
@@ -46,6 +48,8 @@ struct Wish {
     reason: Option<Box<str>>,
     /// The program that takes over.
     binary: Option<PathBuf>,
+    /// Whether a rollback counts no more.
+    again: bool,
 }
 
 type Reply = (StatusCode, Vec<u8>);
@@ -77,7 +81,12 @@ impl Admin {
     }
 
     /// What operators may read.
-    fn read(&self, path: &str, query: &str) -> Reply {
+    async fn read(&self, path: &str, query: &str) -> Reply {
+        if path.starts_with("/history") {
+            let (live, path) = (Arc::clone(&self.live), path.to_owned());
+            let looking = spawn_blocking(move || history::answer(&live, &path));
+            return looking.await.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, Vec::new()));
+        }
         match path {
             "/recent" => (StatusCode::OK, self.recent(query)),
             "/status" => (StatusCode::OK, servers::status(&self.live)),
@@ -93,9 +102,12 @@ impl Admin {
             return (status, text.into_bytes());
         }
         match path {
-            "/reload" => self.order(Task::Reload, cause).await,
+            "/reload" => self.order(Task::Reload { again: wish.again }, cause).await,
             "/upgrade" => self.order(Task::Upgrade(binary), cause).await,
-            _ => (StatusCode::NOT_FOUND, b"nothing can be changed there\n".to_vec()),
+            _ => match path.strip_prefix("/rollback/").and_then(|generation| generation.parse().ok()) {
+                Some(generation) => self.order(Task::RollBack(generation), cause).await,
+                None => (StatusCode::NOT_FOUND, b"nothing can be changed there\n".to_vec()),
+            },
         }
     }
 
@@ -156,7 +168,7 @@ impl Visit {
         let right = self.admin.live.snapshot().operators.right(user);
         match (right, reads) {
             (None, _) => (StatusCode::FORBIDDEN, format!("user {user} may not ask here: see admin.read\n").into()),
-            (Some(_), true) => self.admin.read(path, query),
+            (Some(_), true) => self.admin.read(path, query).await,
             (Some(Right::Read), false) => {
                 (StatusCode::FORBIDDEN, format!("user {user} may only read: see admin.change\n").into())
             }

@@ -12,8 +12,13 @@ const WAITING_MAX: usize = 16;
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
-    /// Read the config again.
-    Reload,
+    /// Read the config again; and as it is, if it was rolled back.
+    Reload {
+        /// Whether a rollback counts no more.
+        again: bool,
+    },
+    /// Make an earlier generation live.
+    RollBack(u64),
     /// Have another process take over: of the same program, or of that one.
     Upgrade(Option<PathBuf>),
 }

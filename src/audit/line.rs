@@ -1,6 +1,6 @@
 //! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
 
-use super::record::{Act, Actor, Decision, HungUp, Judged, Outcome, Record, Summary, Times};
+use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary, Times};
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Asserted, Kid, Profile, Thumbprint};
@@ -404,16 +404,11 @@ impl<'a> Line<'a> {
             pool: server.map(|(pool, _)| pool),
             server: server.map(|(_, server)| server),
             predecessor: record.predecessor.as_ref().map(|it| Before { boot: &it.boot, sequence: it.sequence }),
-            cause: Some(match record.cause.actor {
-                Actor::Itself => "itself",
-                Actor::Files => "files",
-                Actor::Signal(name) => name,
-                Actor::User(_) => "operator",
-            }),
+            cause: Some(record.cause.actor.word()),
             reason: record.cause.reason.as_deref(),
             ..Belay::judged(record.judged)
         };
-        let user = if let Actor::User(id) = record.cause.actor { Some(User { id: id.to_string() }) } else { None };
+        let user = record.cause.actor.user().map(|id| User { id: id.to_string() });
         Self { user, belay, ..Self::plain(record.time, event) }
     }
 }

@@ -153,6 +153,25 @@ pub enum Actor {
     User(u32),
 }
 
+impl Actor {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Itself => "itself",
+            Self::Files => "files",
+            Self::Signal(name) => name,
+            Self::User(_) => "operator",
+        }
+    }
+
+    /// The system's number of the user, if it is one.
+    #[must_use]
+    pub const fn user(self) -> Option<u32> {
+        if let Self::User(user) = self { Some(user) } else { None }
+    }
+}
+
 /// Who has something done, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cause {

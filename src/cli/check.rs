@@ -55,10 +55,10 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
 
 fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
-    let (servers, sights) = (Servers::default(), Sights::default());
+    let (servers, sights, pins) = (Servers::default(), Sights::default(), Arc::default());
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();
-        let beside = Beside { metrics: &metrics, servers: &servers, sights: &sights, live: None, now };
+        let beside = Beside { metrics: &metrics, servers: &servers, sights: &sights, live: None, pins: &pins, now };
         runtime::build(config, Generation::new(0), &beside)
     });
     built.map_err(|faults| findings.extend(faults)).ok()

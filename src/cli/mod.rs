@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod history;
 mod inherited;
 mod log;
 mod recent;
@@ -15,6 +16,7 @@ mod status;
 mod terminal;
 mod token;
 mod upgrade;
+mod users;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use std::{path::PathBuf, process::ExitCode};
@@ -48,6 +50,9 @@ enum Command {
     Routes(routes::Args),
     Recent(recent::Args),
     Reload(reload::Args),
+    History(history::History),
+    Show(history::Show),
+    Rollback(history::Rollback),
     Upgrade(upgrade::Args),
     Status(status::Args),
     Drain(servers::Drain),
@@ -100,6 +105,9 @@ pub fn main() -> ExitCode {
         Some(Command::Routes(args)) => routes::main(&args, &terminal),
         Some(Command::Recent(args)) => recent::main(&args, &terminal),
         Some(Command::Reload(args)) => reload::main(&args, &terminal),
+        Some(Command::History(args)) => args.main(&terminal),
+        Some(Command::Show(args)) => args.main(&terminal),
+        Some(Command::Rollback(args)) => args.main(&terminal),
         Some(Command::Upgrade(args)) => upgrade::main(&args, &terminal),
         Some(Command::Status(args)) => status::main(&args, &terminal),
         Some(Command::Drain(args)) => args.main(&terminal),

@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// Why, for the audit log and the history.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Read it also if it was rolled back and has not been changed since.
+    #[arg(long)]
+    again: bool,
     /// Print what came of it as JSON.
     #[arg(long)]
     json: bool,
@@ -27,7 +30,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
         Ok(socket) => socket,
         Err(exit) => return exit,
     };
-    match socket::order(&socket, "/reload", &json!({ "reason": args.reason })) {
+    match socket::order(&socket, "/reload", &json!({ "reason": args.reason, "again": args.again })) {
         Ok(answer) => tell(&answer, args.json, terminal),
         Err(error) => {
             terminal.fail(&error);

@@ -5,7 +5,7 @@ use super::{DEFAULT_CONFIG, Exit, run};
 use crate::clock::{self, Clock, UnixSeconds};
 use crate::config::{Finding, KeySource};
 use crate::identity::{BodyDigest, Claims, Confirmation, Kid, Peer, SigningKey};
-use crate::keys::Files;
+use crate::keys::{Files, Kind};
 use crate::request::Id;
 use http::{Method, Uri};
 use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
@@ -256,7 +256,7 @@ fn signer(args: &Args, config: &crate::config::Config, (name, key): (&String, &P
     let thumbprint = match &args.cert {
         None => None,
         Some(cert) => {
-            let peer = Peer::new(&files.certificates(cert).map_err(Error::File)?);
+            let peer = Peer::new(&files.certificates(cert, Kind::Current).map_err(Error::File)?);
             let peer = peer.filter(|peer| peer.claims() == Some(id));
             let stranger = || Error::Certificate { file: cert.clone(), name: name.clone(), id: id.to_owned() };
             Some(peer.ok_or_else(stranger)?.thumbprint().to_string())

@@ -135,6 +135,12 @@ impl Finding {
         }
     }
 
+    /// The same, without being an error.
+    #[must_use]
+    pub fn as_warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
+    }
+
     /// A fault at a line and column of a file.
     #[must_use]
     pub fn at(

@@ -46,8 +46,13 @@ pub struct Checked {
 /// Reads a config file.
 #[must_use]
 pub fn read_file(file: &Path, filters: &[&dyn FilterKind]) -> Checked {
+    read_file_as(file, filters, |text| text)
+}
+
+/// Reads a config file of whose text perhaps something else counts.
+pub fn read_file_as(file: &Path, filters: &[&dyn FilterKind], counts: impl FnOnce(String) -> String) -> Checked {
     match text_of(file) {
-        Ok(text) => read(file, &text, filters),
+        Ok(text) => read(file, &counts(text), filters),
         Err(finding) => Checked { config: None, findings: vec![finding] },
     }
 }

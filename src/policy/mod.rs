@@ -32,7 +32,9 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    fn rule_for(&self, workload: &Workload) -> Option<&RuleId> {
+    /// The rule that lets a workload in, if one does.
+    #[must_use]
+    pub fn rule_for(&self, workload: &Workload) -> Option<&RuleId> {
         let by_role = || workload.roles.iter().find_map(|role| self.roles.get(role));
         self.workloads.get(&workload.name).or_else(by_role)
     }

@@ -1,10 +1,13 @@
 //! Which route a request belongs to: pure, first match wins, nothing revealed.
 
+mod examples;
 mod pattern;
 
+pub use examples::examples;
 pub use pattern::{HostPattern, Malformed, PathPattern, Pattern};
 
 use crate::request::Facts;
+use http::Method;
 use std::collections::HashMap;
 
 /// Routes in the config's order, found by host first.
@@ -34,9 +37,15 @@ impl<T> Table<T> {
     /// The first route that takes the request.
     #[must_use]
     pub fn find(&self, facts: &Facts) -> Option<&T> {
-        let indices = self.by_host.get(&facts.host).unwrap_or(&self.elsewhere);
+        self.first(&facts.method, &facts.host, facts.path.as_str())
+    }
+
+    /// The first route that takes such a request. The host is in lower case.
+    #[must_use]
+    pub fn first(&self, method: &Method, host: &str, path: &str) -> Option<&T> {
+        let indices = self.by_host.get(host).unwrap_or(&self.elsewhere);
         let candidates = indices.iter().filter_map(|index| self.routes.get(*index));
-        candidates.filter(|(pattern, _)| pattern.takes(facts)).map(|(_, route)| route).next()
+        candidates.filter(|(pattern, _)| pattern.takes(method, host, path)).map(|(_, route)| route).next()
     }
 
     /// The routes in order.

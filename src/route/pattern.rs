@@ -1,6 +1,6 @@
 //! What a route matches.
 
-use crate::request::{Facts, Path};
+use crate::request::Path;
 use http::Method;
 use std::fmt;
 
@@ -109,7 +109,7 @@ impl PathPattern {
         }
     }
 
-    fn takes(&self, path: &str) -> bool {
+    pub(super) fn takes(&self, path: &str) -> bool {
         let below = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
         match self {
             Self::Exact(exact) => **exact == *path,
@@ -159,10 +159,11 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Whether the request matches.
-    pub(super) fn takes(&self, facts: &Facts) -> bool {
-        let method = self.methods.as_ref().is_none_or(|methods| methods.contains(&facts.method));
-        method && self.path.takes(facts.path.as_str()) && self.host.takes(&facts.host)
+    /// Whether such a request matches. The host is in lower case.
+    #[must_use]
+    pub fn takes(&self, method: &Method, host: &str, path: &str) -> bool {
+        let fits = self.methods.as_ref().is_none_or(|methods| methods.contains(method));
+        fits && self.path.takes(path) && self.host.takes(host)
     }
 
     /// Whether every request that `other` matches would match this one.
@@ -238,8 +239,8 @@ mod tests {
             post in any::<bool>(),
         ) {
             let facts = facts(if post { &Method::POST } else { &Method::GET }, &host, &target);
-            if wide.covers(&narrow) && narrow.takes(&facts) {
-                prop_assert!(wide.takes(&facts), "{:?} {:?} {}{}", wide, narrow, host, target);
+            if wide.covers(&narrow) && narrow.takes(&facts.method, &facts.host, facts.path.as_str()) {
+                prop_assert!(wide.takes(&facts.method, &facts.host, facts.path.as_str()), "{:?} {:?} {}{}", wide, narrow, host, target);
             }
         }
     }

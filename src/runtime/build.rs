@@ -9,9 +9,10 @@ use crate::config::{self, CertificateFiles, Config, Finding, KeySource, KeyState
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, BadAuthority, Counts, Rules, TokenKey, Trust};
-use crate::keys::Files;
+use crate::keys::{Files, Kind, Read};
 use crate::metrics::Metrics;
 use crate::network::Own;
+use crate::pins::Pins;
 use crate::policy::Door;
 use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
@@ -36,6 +37,8 @@ pub struct Beside<'a> {
     pub sights: &'a Sights,
     /// The generation that is live.
     pub live: Option<&'a Snapshot>,
+    /// The files that were rolled back.
+    pub pins: &'a Arc<Pins>,
     /// When.
     pub now: Timestamp,
 }
@@ -46,7 +49,7 @@ pub struct Beside<'a> {
 /// What is wrong with which file.
 pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) -> Result<Snapshot, Vec<Finding>> {
     let (metrics, servers) = (beside.metrics, beside.servers);
-    let files = Files::new(config.file.parent().unwrap_or_else(|| Path::new("")));
+    let files = Files::with_pins(config.file.parent().unwrap_or_else(|| Path::new("")), Arc::clone(beside.pins));
     let mut build = Build { files, beside, findings: Vec::new(), aging: Vec::new() };
     let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
@@ -82,6 +85,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
         nowhere: metrics.route(None),
         pools: Pools::build(pools.into_iter().flatten().collect(), servers, metrics),
         files: build.files.seen().into(),
+        read: std::iter::once(Read::config(&config.file, &config.text)).chain(build.files.read().to_vec()).collect(),
     })
 }
 
@@ -180,7 +184,7 @@ impl Build<'_> {
         }
         let mut pairs = Vec::new();
         for (chain, key) in &paths {
-            let chain = self.files.certificates(chain);
+            let chain = self.files.certificates(chain, Kind::Current);
             let key = self.files.private_key(key);
             let (chain, key) = (self.take(chain), self.take(key));
             pairs.extend(chain.zip(key));
@@ -199,7 +203,7 @@ impl Build<'_> {
     fn authorities(&mut self, listener: &config::Listener, client_auth: &config::ClientAuth) -> Option<Authorities> {
         let (mut certificates, mut lists) = (Vec::new(), Vec::new());
         for path in &client_auth.ca {
-            let read = self.files.certificates(path);
+            let read = self.files.certificates(path, Kind::Decides);
             certificates.extend(self.take(read).into_iter().flatten().map(|certificate| (path, certificate)));
         }
         for path in &client_auth.crl {
@@ -364,12 +368,12 @@ impl Build<'_> {
         let tls = pool.tls.as_ref()?;
         let mut ca = Vec::new();
         for path in &tls.ca {
-            let read = self.files.certificates(path);
+            let read = self.files.certificates(path, Kind::Decides);
             ca.extend(self.take(read)?);
         }
         let client = match &tls.client {
             Some((chain, key)) => {
-                let chain = self.files.certificates(chain);
+                let chain = self.files.certificates(chain, Kind::Current);
                 let key = self.files.private_key(key);
                 Some((self.take(chain)?, self.take(key)?))
             }

@@ -1,20 +1,23 @@
 //! The generation that is live, and the change to the next.
 
 use super::build::build;
-use super::history::History;
+use super::history::{Entry, History, News, Stored, digest_on_disk, pins_of};
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::audit::{Act, Actor, Cause, Predecessor, Record};
 use crate::clock::Timestamp;
-use crate::config::{Config, Finding, LogLevel};
+use crate::config::{Config, Finding, KeyState, LogLevel};
 use crate::generation::Generation;
+use crate::identity::Kid;
 use crate::name::ListenerName;
+use crate::pins::Pins;
 use crate::upstream::ServerState;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use std::{
     fmt::Write,
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -55,8 +58,10 @@ impl Live {
         mut history: History,
         predecessor: Option<Predecessor>,
     ) -> Result<Self, Vec<Finding>> {
-        let snapshot = build(&Arc::new(config), history.next(), &state.beside(None))?;
-        remember(&mut history, &snapshot)?;
+        let pins = history.pins();
+        let snapshot = build(&Arc::new(config), history.next(), &state.beside(None, &pins))?;
+        let news = News { time: state.clock.now(), action: "start", cause: &Cause::default() };
+        remember(&mut history, &snapshot, &news, pins)?;
         told(&state, &snapshot);
         let generations = watch::Sender::new(snapshot.generation);
         let making = Mutex::new(history);
@@ -104,16 +109,48 @@ impl Live {
         self.generations.subscribe()
     }
 
-    /// Makes a checked config live.
+    /// Makes a checked config live. Files that were rolled back and are changed since count again.
     ///
     /// # Errors
     /// What is wrong; the old generation stays.
     pub fn apply(&self, config: Config, cause: &Cause) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
-        let fixed = unchangeable(&self.snapshot.load().config, &config);
-        let change = if fixed.is_empty() { self.make(&mut history, &Arc::new(config)) } else { Err(fixed) };
-        self.report(&change, cause);
+        let mut pins = Pins::clone(&history.pins());
+        pins.forget_changed(digest_on_disk);
+        let change = self.change(&mut history, config, ("reload", cause), pins);
+        self.report(&change, "reload", cause);
         change
+    }
+
+    /// Makes an earlier config live, with the files that decided then.
+    ///
+    /// # Errors
+    /// What is wrong; the old generation stays.
+    pub fn roll_back(&self, stored: &Stored, config: Config, cause: &Cause) -> Result<Change, Vec<Finding>> {
+        let mut history = self.making.lock();
+        let revived = revived(&self.snapshot.load().config, &config);
+        let change = if revived.is_empty() {
+            self.change(&mut history, config, ("rollback", cause), pins_of(stored))
+        } else {
+            Err(revived)
+        };
+        self.report(&change, "rollback", cause);
+        change
+    }
+
+    fn change(
+        &self,
+        history: &mut History,
+        config: Config,
+        (action, cause): (&'static str, &Cause),
+        pins: Pins,
+    ) -> Result<Change, Vec<Finding>> {
+        let fixed = unchangeable(&self.snapshot.load().config, &config);
+        if !fixed.is_empty() {
+            return Err(fixed);
+        }
+        let news = News { time: self.state.clock.now(), action, cause };
+        self.make(history, &Arc::new(config), &news, Arc::new(pins))
     }
 
     /// Reads the files of the live config again and makes a generation if one of them is different.
@@ -123,9 +160,47 @@ impl Live {
     pub fn refresh(&self) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
         let config = Arc::clone(&self.snapshot.load().config);
-        let change = self.make(&mut history, &config);
-        self.report(&change, &Cause { actor: Actor::Files, reason: None });
+        let cause = Cause { actor: Actor::Files, reason: None };
+        let news = News { time: self.state.clock.now(), action: "reload", cause: &cause };
+        let pins = history.pins();
+        let change = self.make(&mut history, &config, &news, pins);
+        self.report(&change, "reload", &cause);
         change
+    }
+
+    /// What counts of a config's text that was read: another, if it was rolled back.
+    #[must_use]
+    pub fn counts(&self, file: &Path, text: String) -> String {
+        let pins = self.making.lock().pins();
+        match pins.correct(file, Some(text.as_bytes().into())) {
+            Some(counts) if *counts != *text.as_bytes() => String::from_utf8_lossy(&counts).into_owned(),
+            Some(_) | None => text,
+        }
+    }
+
+    /// Lets every file count as it is on disk, from the next generation on.
+    pub fn forget_rollback(&self) {
+        self.making.lock().forget_pins();
+    }
+
+    /// Whether a file was rolled back, and has not been changed since.
+    #[must_use]
+    pub fn is_rolled_back(&self, file: &Path) -> bool {
+        self.making.lock().pins().has(file)
+    }
+
+    /// The generations that are remembered, the oldest first.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<Entry> {
+        self.making.lock().entries().cloned().collect()
+    }
+
+    /// A generation that is remembered, with its contents.
+    ///
+    /// # Errors
+    /// If it is not, or is damaged.
+    pub fn stored(&self, generation: u64) -> Result<Stored, Finding> {
+        self.making.lock().stored(generation)
     }
 
     /// Takes the servers that were found since; whether there are others.
@@ -136,7 +211,7 @@ impl Live {
 
     /// Notes an attempt at a change that ended before there was a config.
     pub fn refused(&self, findings: &[Finding], cause: &Cause) {
-        self.report(&Err(findings.to_vec()), cause);
+        self.report(&Err(findings.to_vec()), "reload", cause);
     }
 
     /// What is to be done every second, by the one who counts them: summaries of what strangers did, and servers that come
@@ -198,16 +273,22 @@ impl Live {
         self.is_frozen.load(Ordering::Relaxed)
     }
 
-    fn make(&self, history: &mut History, config: &Arc<Config>) -> Result<Change, Vec<Finding>> {
+    fn make(
+        &self,
+        history: &mut History,
+        config: &Arc<Config>,
+        news: &News<'_>,
+        pins: Arc<Pins>,
+    ) -> Result<Change, Vec<Finding>> {
         let live = self.snapshot.load_full();
-        let snapshot = build(config, history.next(), &self.state.beside(Some(&live)))?;
+        let snapshot = build(config, history.next(), &self.state.beside(Some(&live), &pins))?;
         if snapshot.digest == live.digest {
             // The same content in files that look different: the live generation takes note of their looks.
             self.snapshot.store(Arc::new(Snapshot { generation: live.generation, ..snapshot }));
             return Ok(Change::Nothing);
         }
         let generation = snapshot.generation;
-        remember(history, &snapshot)?;
+        remember(history, &snapshot, news, pins)?;
         told(&self.state, &snapshot);
         self.former.store(Some(Arc::new((live, Instant::now()))));
         self.snapshot.store(Arc::new(snapshot));
@@ -215,13 +296,13 @@ impl Live {
         Ok(Change::Applied(generation))
     }
 
-    fn report(&self, change: &Result<Change, Vec<Finding>>, cause: &Cause) {
+    fn report(&self, change: &Result<Change, Vec<Finding>>, action: &'static str, cause: &Cause) {
         match change {
             Ok(Change::Nothing) => log::info!("nothing that decides has changed"),
             Ok(Change::Applied(generation)) => {
                 log::info!("generation {generation} is live");
                 self.state.metrics.reloaded(true);
-                self.record("reload", cause);
+                self.record(action, cause);
             }
             Err(findings) => {
                 let mut text = String::new();
@@ -232,7 +313,7 @@ impl Live {
                 log::error!("the change is refused and the old config stays:{text}");
                 self.state.metrics.reloaded(false);
                 let messages: Vec<_> = findings.iter().map(|finding| finding.message.as_str()).collect();
-                self.record_failure("reload", cause, &messages.join("; "));
+                self.record_failure(action, cause, &messages.join("; "));
             }
         }
     }
@@ -263,10 +344,31 @@ fn told(state: &State, snapshot: &Snapshot) {
     }
 }
 
-fn remember(history: &mut History, snapshot: &Snapshot) -> Result<(), Vec<Finding>> {
+fn remember(history: &mut History, snapshot: &Snapshot, news: &News<'_>, pins: Arc<Pins>) -> Result<(), Vec<Finding>> {
     let folder = snapshot.config.history_dir.clone().unwrap_or_default();
     let fault = |error| vec![Finding::of_file(folder, format!("the history cannot be written: {error}"), None)];
-    history.remember(snapshot.generation).map_err(fault)
+    history.remember((snapshot.generation, snapshot.digest), &snapshot.read, news, pins).map_err(fault)
+}
+
+/// Keys that are revoked now and would count again.
+fn revived(live: &Config, earlier: &Config) -> Vec<Finding> {
+    let keys = |config: &'_ Config| {
+        config
+            .workloads
+            .iter()
+            .flat_map(|it| it.keys.iter().map(|key| (key.kid.clone(), key.state)))
+            .collect::<Vec<_>>()
+    };
+    let is_revoked = |(kid, _): &&(Kid, KeyState)| {
+        keys(live).iter().any(|(known, state)| known == kid && *state == KeyState::Revoked)
+    };
+    let again: Vec<_> = keys(earlier);
+    let again = again.iter().filter(|(_, state)| *state != KeyState::Revoked).filter(is_revoked);
+    let finding = |(kid, _): &(Kid, KeyState)| {
+        let hint = "change the config by hand, and reload".to_owned();
+        Finding::of_file("", format!("the token key `{kid}` is revoked now, and would count again"), Some(hint))
+    };
+    again.map(finding).collect()
 }
 
 /// What a running process cannot change yet.

@@ -5,6 +5,7 @@
 
 mod aging;
 mod build;
+mod files;
 mod history;
 mod live;
 mod operators;
@@ -14,7 +15,7 @@ mod state;
 
 pub use aging::Aging;
 pub use build::{Beside, build};
-pub use history::History;
+pub use history::{Entry, History, News, Stored};
 pub use live::{Change, Live};
 pub use operators::{Operators, Right};
 pub use sights::Sights;

@@ -1,13 +1,12 @@
 //! When keys were first seen: a new name or date does not make an old key young.
 
+use super::files::replace_for_good;
 use crate::clock::{Timestamp, UnixSeconds};
 use crate::generation::Digest;
 use parking_lot::Mutex;
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -48,22 +47,12 @@ impl Sights {
         let mut with_it = first.clone();
         with_it.insert(name, now.unix_seconds());
         if let Some(file) = &self.file {
-            remember(file, &serde_json::to_vec_pretty(&with_it).map_err(io::Error::other)?)?;
+            replace_for_good(file, &serde_json::to_vec_pretty(&with_it).map_err(io::Error::other)?)?;
         }
         // What could not be written is not known, so that it is tried again.
         *first = with_it;
         Ok(now.unix_seconds())
     }
-}
-
-/// Puts a file in the place of another so that after a power cut one of the two is there, whole.
-fn remember(file: &Path, content: &[u8]) -> io::Result<()> {
-    let new = file.with_extension("new");
-    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    written.write_all(content)?;
-    written.sync_all()?;
-    fs::rename(&new, file)?;
-    file.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]

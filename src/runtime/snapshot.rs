@@ -7,7 +7,7 @@ use crate::config::{ClientAddress, Config, Limits};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
-use crate::keys::Seen;
+use crate::keys::{Read, Seen};
 use crate::metrics;
 use crate::name::ListenerName;
 use crate::network::Networks;
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub pools: Pools,
     /// The files that it was built from, as they were then.
     pub files: Box<[Seen]>,
+    /// What it was built from: the config, and the files in the order in which they were read.
+    pub read: Box<[Read]>,
 }
 
 impl Snapshot {

@@ -7,10 +7,12 @@ use super::sights::Sights;
 use super::snapshot::Snapshot;
 use crate::audit::{Predecessor, Sealer};
 use crate::clock::{Clock, Timestamp};
-use crate::config::{Config, Finding};
+use crate::config::{self, Config, Finding};
+use crate::filter;
 use crate::identity::{Elsewhere, ReplayStore};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+use crate::pins::Pins;
 use crate::request::Id;
 use crate::room::Rooms;
 use crate::slots::{Slots, Tarpit};
@@ -64,9 +66,9 @@ impl State {
         self.heir.store(heir.map(Arc::new));
     }
 
-    pub(super) fn beside<'a>(&'a self, live: Option<&'a Snapshot>) -> Beside<'a> {
+    pub(super) fn beside<'a>(&'a self, live: Option<&'a Snapshot>, pins: &'a Arc<Pins>) -> Beside<'a> {
         let now = self.clock.now();
-        Beside { metrics: &self.metrics, servers: &self.servers, sights: &self.sights, live, now }
+        Beside { metrics: &self.metrics, servers: &self.servers, sights: &self.sights, live, pins, now }
     }
 }
 
@@ -90,7 +92,7 @@ pub fn start(
     let journal = Journal::open(&config.audit_file, sealer, metrics.audit());
     let journal = journal.map_err(|error| fault(&config.audit_file, "the audit log cannot be opened", &error))?;
     let folder = config.history_dir.as_deref();
-    let history = History::open(folder);
+    let history = History::open(folder, config.history_keep);
     let history = history
         .map_err(|error| fault(folder.unwrap_or_else(|| Path::new("")), "the history cannot be read", &error))?;
     let sights = Sights::open(folder);
@@ -103,5 +105,15 @@ pub fn start(
     let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
     let heir = ArcSwapOption::empty();
     let state = State { clock, metrics, replay, heir, journal, sights, held, warned, slots, tarpit, servers };
+    let config = rolled_back(config, &history.pins())?;
     Live::new(config, state, history, predecessor)
+}
+
+/// The config that counts, where the one on disk was rolled back.
+fn rolled_back(config: Config, pins: &Pins) -> Result<Config, Vec<Finding>> {
+    let text = pins.correct(&config.file, Some(config.text.as_bytes().into()));
+    let Some(text) = text.filter(|text| **text != *config.text.as_bytes()) else { return Ok(config) };
+    log::warn!("{} was rolled back: an earlier text counts until it is changed", config.file.display());
+    let checked = config::read(&config.file, &String::from_utf8_lossy(&text), &filter::KINDS);
+    checked.config.ok_or(checked.findings)
 }

@@ -54,7 +54,7 @@ impl Received {
         tokio::select! {
             _ = self.hup.recv() => {
                 let cause = Cause { actor: Actor::Signal("HUP"), reason: None };
-                Told::Do(Order { task: Task::Reload, cause, answer: None })
+                Told::Do(Order { task: Task::Reload { again: false }, cause, answer: None })
             }
             _ = self.term.recv() => Told::Stop("TERM"),
             _ = self.quit.recv() => Told::Stop("QUIT"),
@@ -91,9 +91,12 @@ pub(super) struct Post {
 pub(super) async fn obey(mut wishes: Wishes, mut post: Post) {
     loop {
         match wishes.next().await {
-            Told::Do(Order { task: Task::Reload, cause, answer }) => {
+            Told::Do(Order { task: Task::Reload { again }, cause, answer }) => {
                 let file = post.options.config_file.clone();
-                reply(answer, reload::reload(&post.live, &mut post.sockets, file, cause).await);
+                reply(answer, reload::reload(&post.live, &mut post.sockets, (file, again), cause).await);
+            }
+            Told::Do(Order { task: Task::RollBack(generation), cause, answer }) => {
+                reply(answer, reload::roll_back(&post.live, &mut post.sockets, generation, cause).await);
             }
             Told::Do(Order { task: Task::Upgrade(binary), cause, answer }) => {
                 match upgrade::upgrade(&mut wishes, &post, (binary, &cause), answer).await {

@@ -70,7 +70,7 @@ async fn look_at_text(live: &Live, orders: &Orders, last: Option<Seen>) -> Optio
     });
     let (now, is_new) = looking.await.ok()?;
     let cause = Cause { actor: Actor::Files, reason: None };
-    if is_new && let Err(fault) = orders.leave(Task::Reload, cause) {
+    if is_new && let Err(fault) = orders.leave(Task::Reload { again: false }, cause) {
         log::warn!("the config has changed and is not read yet: {fault}");
         return None;
     }

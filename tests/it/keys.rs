@@ -190,6 +190,7 @@ const EFFECTS: &[(&str, &str)] = &[
     ("admin.socket", "recent_tells_the_last_decisions"),
     ("history", "a_history_goes_on_counting"),
     ("history.dir", "a_history_goes_on_counting"),
+    ("history.keep", "only_so_many_are_kept"),
 ];
 
 #[test]

@@ -28,6 +28,7 @@ mod proxying;
 mod queueing;
 mod readme;
 mod reload;
+mod rollback;
 mod stickiness;
 mod support;
 mod upgrading;

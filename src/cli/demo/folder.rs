@@ -168,7 +168,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             change: Vec::new(),
         }),
         reload: Reload::default(),
-        history: Some(History { dir: "history".into() }),
+        history: Some(History { dir: "history".into(), keep: 100 }),
     }
 }
 

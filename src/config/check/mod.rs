@@ -62,6 +62,8 @@ pub(super) fn check(
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
     let tokens = tokens?;
     Some(Config {
+        text: context.text.into(),
+        document: Box::new(document.clone()),
         text_digest: Config::digest_of(context.text.as_bytes()),
         file: context.file.to_owned(),
         node: node?,
@@ -80,6 +82,10 @@ pub(super) fn check(
         operators: operators(document),
         is_watched: document.reload.watch,
         log: document.log.clone(),
+        history_keep: document
+            .history
+            .as_ref()
+            .map_or(0, |history| usize::try_from(history.keep).unwrap_or(usize::MAX)),
         history_dir: document.history.as_ref().map(|history| check.path(&history.dir)),
     })
 }

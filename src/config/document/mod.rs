@@ -384,8 +384,17 @@ pub struct Admin {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct History {
-    /// An existing folder for the number of the last generation, so that numbers go on growing after a restart.
+    /// An existing folder for what was live: each generation with the files that decided, but never a secret. Numbers go
+    /// on growing after a restart, and `belay history`, `show` and `rollback` work.
     pub dir: String,
+    /// How many generations are remembered.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub keep: u32,
+}
+
+fn hundred() -> u32 {
+    100
 }
 
 fn time(text: &str) -> DurationText {

@@ -11,6 +11,7 @@ pub use pool::{
 };
 pub(super) use pool::{Expression, OriginTls};
 
+use super::document::Document;
 use super::filter::FilterSpec;
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
@@ -25,6 +26,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 /// A config that can be built.
 #[derive(Debug)]
 pub struct Config {
+    /// The text.
+    pub text: Arc<str>,
+    /// The same, word for word.
+    pub document: Box<Document>,
     /// SHA-256 of the text.
     pub text_digest: Digest,
     /// The config's file.
@@ -63,6 +68,8 @@ pub struct Config {
     pub log: ProcessLog,
     /// The folder for what outlives a restart.
     pub history_dir: Option<PathBuf>,
+    /// How many generations are remembered there.
+    pub history_keep: usize,
 }
 
 impl Config {

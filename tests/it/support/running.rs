@@ -28,8 +28,14 @@ impl Running {
 
     /// The same, as it starts.
     pub async fn started(edit: impl FnOnce(String) -> String) -> Self {
+        let with_admin = |site: &Site| format!("{}admin: {{ http: '127.0.0.1:0' }}\n", site.config_text());
+        Self::started_at(|site| site.write("belay.yaml", &edit(with_admin(site)))).await
+    }
+
+    /// The same, at a site that is prepared.
+    pub async fn started_at(prepare: impl FnOnce(&Site)) -> Self {
         let site = Site::new(System.now().unix_seconds()).await;
-        site.write("belay.yaml", &edit(format!("{}admin: {{ http: '127.0.0.1:0' }}\n", site.config_text())));
+        prepare(&site);
         let belay = Belay::start(&["run", "--json", "-c", site.config().to_str().unwrap()]);
         Self { site, belay }
     }
