@@ -17,6 +17,7 @@ pub mod filter;
 pub mod generation;
 pub mod hangup;
 pub mod identity;
+pub mod insight;
 pub mod journal;
 pub mod keys;
 pub mod metrics;

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["policy", "audit"],
     &["config"],
     &["tls", "keys", "upstream", "journal"],
-    &["filter"],
+    &["filter", "insight"],
     &["runtime"],
     &["proxy", "admin", "origin"],
     &["server"],

@@ -1,7 +1,8 @@
 //! What was live.
 
 use super::Reply;
-use crate::keys::Kind;
+use crate::generation::Digest;
+use crate::keys::{Kind, Read};
 use crate::runtime::{Entry, Live};
 use http::StatusCode;
 use serde::Serialize;
@@ -23,12 +24,36 @@ struct Shown<'a> {
     contents: Vec<Content<'a>>,
 }
 
+/// What is live.
+#[derive(Serialize)]
+struct Current<'a> {
+    generation: u64,
+    digest: Digest,
+    contents: Vec<Content<'a>>,
+}
+
 #[derive(Serialize)]
 struct Content<'a> {
     path: &'a Path,
     kind: Kind,
+    sha256: String,
     /// None of a secret.
     text: Option<String>,
+}
+
+/// What is live, with the contents of its files but secrets.
+pub(super) fn live(live: &Live) -> Reply {
+    let snapshot = live.snapshot();
+    let text = |read: &Read| (read.kind != Kind::Secret).then(|| String::from_utf8_lossy(read.content()).into_owned());
+    let contents = snapshot.read.iter().map(|read| Content {
+        path: &read.path,
+        kind: read.kind,
+        sha256: read.digest().to_string(),
+        text: text(read),
+    });
+    let told =
+        Current { generation: snapshot.generation.number(), digest: snapshot.digest, contents: contents.collect() };
+    (StatusCode::OK, serde_json::to_vec(&told).unwrap_or_default())
 }
 
 /// Answers `/history`, and `/history/N` with the contents of that generation's files.
@@ -46,6 +71,7 @@ pub(super) fn answer(live: &Live, path: &str) -> Reply {
                 let contents = files.map(|(file, content)| Content {
                     path: &file.path,
                     kind: file.kind,
+                    sha256: file.sha256.clone(),
                     text: content.as_deref().map(text),
                 });
                 serde_json::to_vec(&Shown { entry: &stored.entry, contents: contents.collect() })

@@ -46,6 +46,8 @@ pub struct Visit {
 struct Wish {
     /// Why it is given.
     reason: Option<Box<str>>,
+    /// What is accepted by name, although it is dangerous.
+    accept: Vec<String>,
     /// The program that takes over.
     binary: Option<PathBuf>,
     /// Whether a rollback counts no more.
@@ -89,6 +91,7 @@ impl Admin {
         }
         match path {
             "/recent" => (StatusCode::OK, self.recent(query)),
+            "/config" => history::live(&self.live),
             "/status" => (StatusCode::OK, servers::status(&self.live)),
             _ => self.read_by_all(path),
         }
@@ -96,7 +99,8 @@ impl Admin {
 
     /// What changes something.
     async fn change(&self, path: &str, wish: Wish, user: u32) -> Reply {
-        let (binary, cause) = (wish.binary, Cause { actor: Actor::User(user), reason: wish.reason });
+        let (binary, cause) =
+            (wish.binary, Cause { actor: Actor::User(user), reason: wish.reason, accepted: wish.accept });
         if let Some(words) = path.strip_prefix("/servers/") {
             let (status, text) = servers::change(&self.live, words, &cause);
             return (status, text.into_bytes());

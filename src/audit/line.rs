@@ -274,6 +274,9 @@ struct Belay<'a> {
     /// Why, in the words of whoever wanted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    /// What he has accepted by name, although it is dangerous.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    accepted: &'a [String],
 }
 
 /// The process that was replaced.
@@ -406,6 +409,7 @@ impl<'a> Line<'a> {
             predecessor: record.predecessor.as_ref().map(|it| Before { boot: &it.boot, sequence: it.sequence }),
             cause: Some(record.cause.actor.word()),
             reason: record.cause.reason.as_deref(),
+            accepted: &record.cause.accepted,
             ..Belay::judged(record.judged)
         };
         let user = record.cause.actor.user().map(|id| User { id: id.to_string() });

@@ -179,6 +179,16 @@ pub struct Cause {
     pub actor: Actor,
     /// Why, in his words.
     pub reason: Option<Box<str>>,
+    /// What he has accepted by name, although it is dangerous.
+    pub accepted: Vec<String>,
+}
+
+impl Cause {
+    /// Somebody, who says no more.
+    #[must_use]
+    pub const fn of(actor: Actor) -> Self {
+        Self { actor, reason: None, accepted: Vec::new() }
+    }
 }
 
 /// Where the records of the process end that was replaced.

@@ -53,7 +53,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     if ok { Exit::Ok } else { Exit::Config }
 }
 
-fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
+pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
     let (servers, sights, pins) = (Servers::default(), Sights::default(), Arc::default());
     let built = metrics.and_then(|metrics| {

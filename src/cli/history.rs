@@ -55,6 +55,9 @@ pub(super) struct Rollback {
     /// Why, for the audit log and the history.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Something dangerous that is meant, by the name that `belay plan` says; `all` for all.
+    #[arg(long, value_name = "NAME")]
+    accept: Vec<String>,
     /// Print what came of it as JSON.
     #[arg(long)]
     json: bool,
@@ -107,7 +110,7 @@ impl Rollback {
             Ok(socket) => socket,
             Err(exit) => return exit,
         };
-        let wish = json!({ "reason": self.reason });
+        let wish = json!({ "reason": self.reason, "accept": self.accept });
         match socket::order(&socket, &format!("/rollback/{}", self.generation), &wish) {
             Ok(answer) => tell(&answer, self.json, terminal),
             Err(error) => {
@@ -118,7 +121,7 @@ impl Rollback {
     }
 }
 
-fn ask(at: &socket::At, target: &str, terminal: &Terminal) -> Result<Value, Exit> {
+pub(super) fn ask(at: &socket::At, target: &str, terminal: &Terminal) -> Result<Value, Exit> {
     let socket = at.path(terminal)?;
     let told = socket::ask(&socket, "GET", target)
         .and_then(|told| serde_json::from_str(&told).map_err(|_not_json| NoAnswer::Strange(socket)));

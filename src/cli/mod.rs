@@ -5,6 +5,7 @@ mod demo;
 mod history;
 mod inherited;
 mod log;
+mod plan;
 mod recent;
 mod reload;
 mod routes;
@@ -50,6 +51,7 @@ enum Command {
     Routes(routes::Args),
     Recent(recent::Args),
     Reload(reload::Args),
+    Plan(plan::Args),
     History(history::History),
     Show(history::Show),
     Rollback(history::Rollback),
@@ -70,6 +72,8 @@ const DEFAULT_CONFIG: &str = "belay.yaml";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     Ok = 0,
+    /// A plan has changes.
+    Changes = 2,
     /// The command line is wrong.
     Usage = 64,
     /// A file's content is wrong.
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Some(Command::Routes(args)) => routes::main(&args, &terminal),
         Some(Command::Recent(args)) => recent::main(&args, &terminal),
         Some(Command::Reload(args)) => reload::main(&args, &terminal),
+        Some(Command::Plan(args)) => plan::main(&args, &terminal),
         Some(Command::History(args)) => args.main(&terminal),
         Some(Command::Show(args)) => args.main(&terminal),
         Some(Command::Rollback(args)) => args.main(&terminal),

@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// Why, for the audit log and the history.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Something dangerous that is meant, by the name that `belay plan` says; `all` for all.
+    #[arg(long, value_name = "NAME")]
+    accept: Vec<String>,
     /// Read it also if it was rolled back and has not been changed since.
     #[arg(long)]
     again: bool,
@@ -30,7 +33,11 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
         Ok(socket) => socket,
         Err(exit) => return exit,
     };
-    match socket::order(&socket, "/reload", &json!({ "reason": args.reason, "again": args.again })) {
+    match socket::order(
+        &socket,
+        "/reload",
+        &json!({ "reason": args.reason, "again": args.again, "accept": args.accept }),
+    ) {
         Ok(answer) => tell(&answer, args.json, terminal),
         Err(error) => {
             terminal.fail(&error);

@@ -12,7 +12,7 @@ use crate::server::{self, Addresses, Options, Program, Replaced};
 use std::{
     io,
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -54,7 +54,9 @@ pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
             replaced.refuse(why);
         }
     };
-    let Some(config) = load(&args.config, terminal) else {
+    // Whoever asks later may be elsewhere.
+    let file = path::absolute(&args.config).unwrap_or(args.config);
+    let Some(config) = load(&file, terminal) else {
         refuse("its config is refused, see `belay check`");
         return Exit::Config;
     };
@@ -68,7 +70,7 @@ pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
     };
     let json = args.json;
     let options = Options {
-        config_file: Some(args.config),
+        config_file: Some(file),
         inherited: inherited::sockets(),
         grace: GRACE,
         program: program(),

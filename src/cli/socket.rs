@@ -53,6 +53,11 @@ impl NoAnswer {
 }
 
 impl At {
+    /// At that socket, or at the one that the config names.
+    pub(super) const fn of(config: PathBuf, socket: Option<PathBuf>) -> Self {
+        Self { config, socket }
+    }
+
     /// Where to ask.
     ///
     /// # Errors

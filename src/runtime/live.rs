@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::config::{Config, Finding, KeyState, LogLevel};
 use crate::generation::Generation;
 use crate::identity::Kid;
+use crate::insight::{self, Danger};
 use crate::name::ListenerName;
 use crate::pins::Pins;
 use crate::upstream::ServerState;
@@ -145,9 +146,11 @@ impl Live {
         (action, cause): (&'static str, &Cause),
         pins: Pins,
     ) -> Result<Change, Vec<Finding>> {
-        let fixed = unchangeable(&self.snapshot.load().config, &config);
-        if !fixed.is_empty() {
-            return Err(fixed);
+        let live = Arc::clone(&self.snapshot.load().config);
+        let refused: Vec<_> =
+            unchangeable(&live, &config).into_iter().chain(unaccepted(&live, &config, cause)).collect();
+        if !refused.is_empty() {
+            return Err(refused);
         }
         let news = News { time: self.state.clock.now(), action, cause };
         self.make(history, &Arc::new(config), &news, Arc::new(pins))
@@ -160,7 +163,7 @@ impl Live {
     pub fn refresh(&self) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
         let config = Arc::clone(&self.snapshot.load().config);
-        let cause = Cause { actor: Actor::Files, reason: None };
+        let cause = Cause::of(Actor::Files);
         let news = News { time: self.state.clock.now(), action: "reload", cause: &cause };
         let pins = history.pins();
         let change = self.make(&mut history, &config, &news, pins);
@@ -348,6 +351,16 @@ fn remember(history: &mut History, snapshot: &Snapshot, news: &News<'_>, pins: A
     let folder = snapshot.config.history_dir.clone().unwrap_or_default();
     let fault = |error| vec![Finding::of_file(folder, format!("the history cannot be written: {error}"), None)];
     history.remember((snapshot.generation, snapshot.digest), &snapshot.read, news, pins).map_err(fault)
+}
+
+/// What is dangerous in a change, and was not accepted.
+fn unaccepted(live: &Config, next: &Config, cause: &Cause) -> Vec<Finding> {
+    let is_meant = |danger: &Danger| cause.accepted.iter().any(|name| *name == danger.name || name == "all");
+    let finding = |danger: Danger| {
+        let hint = format!("if it is meant: belay reload --accept {}", danger.name);
+        Finding::of_file(&next.file, danger.what, Some(hint))
+    };
+    insight::dangers(live, next).into_iter().filter(|danger| !is_meant(danger)).map(finding).collect()
 }
 
 /// Keys that are revoked now and would count again.

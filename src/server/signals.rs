@@ -53,7 +53,7 @@ impl Received {
     async fn next(&mut self) -> Told {
         tokio::select! {
             _ = self.hup.recv() => {
-                let cause = Cause { actor: Actor::Signal("HUP"), reason: None };
+                let cause = Cause::of(Actor::Signal("HUP"));
                 Told::Do(Order { task: Task::Reload { again: false }, cause, answer: None })
             }
             _ = self.term.recv() => Told::Stop("TERM"),
@@ -61,7 +61,7 @@ impl Received {
             _ = self.int.recv() => Told::Stop("INT"),
             _ = self.usr1.recv() => Told::Reopen,
             _ = self.usr2.recv() => {
-                let cause = Cause { actor: Actor::Signal("USR2"), reason: None };
+                let cause = Cause::of(Actor::Signal("USR2"));
                 Told::Do(Order { task: Task::Upgrade(None), cause, answer: None })
             }
         }

@@ -69,7 +69,7 @@ async fn look_at_text(live: &Live, orders: &Orders, last: Option<Seen>) -> Optio
         (now, is_new)
     });
     let (now, is_new) = looking.await.ok()?;
-    let cause = Cause { actor: Actor::Files, reason: None };
+    let cause = Cause::of(Actor::Files);
     if is_new && let Err(fault) = orders.leave(Task::Reload { again: false }, cause) {
         log::warn!("the config has changed and is not read yet: {fault}");
         return None;

@@ -1,7 +1,7 @@
 //! The real binary, changed while it serves.
 
-use crate::support::operator::{acts, apply, command, free, with_socket};
-use crate::support::{Ask, Belay, Load, Needs, Running, admin, eventually};
+use crate::support::operator::{acts, apply, command, with_socket};
+use crate::support::{Ask, Belay, Load, Needs, Running, admin, eventually, free};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ async fn reload_says_what_came_of_it() {
     let site = &running.site;
     let good = site.config_text();
     assert_eq!(command(site, &["reload"]).out, "nothing has changed: generation 1 is live\n");
-    site.write("belay.yaml", &good.replace("path: /status", "path: /state"));
+    site.write("belay.yaml", &good.replace("allow: public", "allow: [checkout]"));
     let said = command(site, &["reload", "--reason", "OPS-712"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(said.out.starts_with("generation 2 is live\ndigest "), "{}", said.out);
@@ -132,11 +132,14 @@ async fn a_watched_config_is_read_when_it_changes() {
     let text = running.site.config_text();
     running.site.write("belay.yaml", "routes: nonsense\n");
     running.eventually("a refusal", |metrics| metrics.contains("belay_reloads_total{result=\"refused\"} 1")).await;
-    running.site.write("belay.yaml", &text.replace("path: /status", "path: /state"));
+    running.site.write("belay.yaml", &text.replace("allow: public", "allow: [checkout]"));
     running.eventually("generation 2", |metrics| metrics.contains("belay_config_generation 2")).await;
     let done = eventually("its record", || acts(&running.site, "reload").into_iter().nth(1));
     assert_eq!(done["belay"]["cause"], "files");
-    running.site.write("belay.yaml", &text.replace("watch: true", "watch: false"));
+    running.site.write(
+        "belay.yaml",
+        &text.replace("allow: public", "allow: [checkout]").replace("watch: true", "watch: false"),
+    );
     running.eventually("generation 3", |metrics| metrics.contains("belay_config_generation 3")).await;
     assert!(running.admin("/metrics").1.contains("belay_reloads_total{result=\"refused\"} 1"), "tried once");
 }

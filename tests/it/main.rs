@@ -23,6 +23,7 @@ mod killed;
 mod listening;
 mod operating;
 mod origins;
+mod planning;
 mod profiles;
 mod proxying;
 mod queueing;

@@ -43,10 +43,10 @@ async fn a_token_that_the_process_before_may_have_seen_is_stale_for_a_post() {
 async fn hup_applies_a_good_change_and_refuses_a_bad_one() {
     let running = Running::new().await;
     let good = running.site.config_text();
-    running.site.write("belay.yaml", &good.replace("path: /status", "path: /state"));
+    running.site.write("belay.yaml", &good.replace("allow: public", "allow: [checkout]"));
     running.belay.signal("HUP");
     running.eventually("generation 2", |metrics| metrics.contains("belay_config_generation 2")).await;
-    assert_eq!(running.status(&public()).await, 401, "there is no such route any more");
+    assert_eq!(running.status(&public()).await, 401, "public no more");
     running.site.write("belay.yaml", "version: 1\nroutes: nonsense\n");
     running.belay.signal("HUP");
     running.eventually("a refusal", |metrics| metrics.contains("belay_reloads_total{result=\"refused\"} 1")).await;
@@ -93,7 +93,7 @@ async fn a_request_in_flight_ends_before_the_process() {
     let running = Running::new().await;
     let text = running.site.config_text();
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();
-    let route = "  - { name: slow, match: { path: /slow }, allow: public, pool: slow }\n";
+    let route = "  - { name: slow, match: { path: /slow }, allow: [checkout], pool: slow }\n";
     let pool = format!("pools:\n  slow: {{ servers: [{{ name: s, address: '{}' }}] }}\n", slow.local_addr().unwrap());
     running.site.write("belay.yaml", &text.replace("pools:\n", &format!("{route}{pool}")));
     running.belay.signal("HUP");
@@ -110,7 +110,7 @@ async fn a_request_in_flight_ends_before_the_process() {
     let Running { site, belay } = running;
     let address = belay.ready["listeners"][0]["address"].as_str().unwrap().to_owned();
     let admin_address = belay.ready["admin"].as_str().unwrap().to_owned();
-    let asking = tokio::spawn(async move { site.ask_at(&address, &Ask { target: "/slow", ..public() }).await });
+    let asking = tokio::spawn(async move { site.ask_at(&address, &Ask::get("/slow")).await });
     tokio::task::spawn_blocking(move || began.recv().unwrap()).await.unwrap();
     belay.signal("TERM");
     let drains = move || {

@@ -37,7 +37,7 @@ async fn what_was_live_is_remembered_with_who_and_why_and_without_secrets() {
     let running = running().await;
     let (site, good) = (&running.site, running.site.config_text());
     site.write("belay.yaml", &opened(&good));
-    assert_eq!(command(site, &["reload", "--reason", "OPS-713"]).code, Some(0));
+    assert_eq!(command(site, &["reload", "--reason", "OPS-713", "--accept", "orders.public"]).code, Some(0));
     let entries = history(site);
     assert_eq!(entries.len(), 2);
     assert_eq!((&entries[1]["reason"], &entries[1]["action"]), (&"OPS-713".into(), &"reload".into()));
@@ -117,7 +117,7 @@ async fn a_rollback_counts_until_somebody_changes_the_file() {
     assert_eq!(running.status(&stranger).await, 200, "and so does the bad one, if somebody insists");
     assert_eq!(command(site, &["rollback", "4"]).code, Some(0));
     assert_eq!(running.status(&stranger).await, 401);
-    assert_eq!(command(site, &["reload", "--again"]).code, Some(0));
+    assert_eq!(command(site, &["reload", "--again", "--accept", "all"]).code, Some(0));
     assert_eq!(running.status(&stranger).await, 200, "insisting works without a change, too");
 }
 

@@ -1,7 +1,7 @@
 //! One process replaces another: nothing is lost, and one of the two always serves.
 
-use crate::support::operator::{acts, command, free, with_socket};
-use crate::support::{Ask, Belay, HOST, Load, Needs, Running, Site, eventually};
+use crate::support::operator::{acts, command, with_socket};
+use crate::support::{Ask, Belay, HOST, Load, Needs, Running, Site, eventually, free};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -170,7 +170,7 @@ async fn a_new_process_that_fails_changes_nothing() {
     assert!(said.contains("the new process has died"), "{said}");
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 200);
     assert_eq!(act(site, "upgrade", 4)["event"]["outcome"], "failure");
-    site.write("belay.yaml", &good.replace("path: /status", "path: /state"));
+    site.write("belay.yaml", &good.replace("x-tenant: shop", "x-tenant: other"));
     assert_eq!(command(site, &["reload"]).code, Some(0), "it makes generations again");
 }
 

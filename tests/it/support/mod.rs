@@ -20,7 +20,7 @@ mod world;
 pub use binary::Belay;
 pub use client::{Ask, Reply};
 pub use load::Load;
-pub use parts::{Needs, eventually};
+pub use parts::{Needs, eventually, free};
 pub use pki::{Ca, Identity, WORKLOAD_LIFE};
 pub use running::{Running, admin};
 pub use site::{HOST, NOW, SECRET, Site, origin};

@@ -2,16 +2,10 @@
 
 use super::{Belay, Site};
 use serde_json::Value;
-use std::net::TcpListener;
 
 /// The config with a socket for operators.
 pub fn with_socket(text: String) -> String {
     text.replace("admin: { http: '127.0.0.1:0' }", "admin: { http: '127.0.0.1:0', socket: admin.sock }")
-}
-
-/// An address that nobody listens at.
-pub fn free() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 pub struct Said {
@@ -30,7 +24,7 @@ pub fn command(site: &Site, words: &[&str]) -> Said {
 /// Reloads with another text, which must be applied.
 pub fn apply(site: &Site, text: &str) {
     site.write("belay.yaml", text);
-    let said = command(site, &["reload"]);
+    let said = command(site, &["reload", "--accept", "all"]);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{}", said.out);
 }
 

@@ -19,6 +19,17 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// An address that nobody listens at, and nobody else takes: a socket holds it to the end of the process, and makes room
+/// for one that listens.
+pub fn free() -> String {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    Box::leak(Box::new(socket));
+    address
+}
+
 /// A program that a test needs and a machine may lack.
 pub struct Needs;
 

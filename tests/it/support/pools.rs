@@ -1,6 +1,7 @@
 //! Pools with servers of all kinds.
 
 use super::client::Ask;
+use super::parts::free;
 use super::site::{NOW, Site, origin};
 use super::world::{World, settled, show};
 use std::{
@@ -57,7 +58,7 @@ pub struct Peak {
 
 impl Pools {
     pub async fn new() -> Self {
-        let (mut addresses, peak) = (vec![("@nobody", nobody().await)], Arc::default());
+        let (mut addresses, peak) = (vec![("@nobody", free())], Arc::default());
         for (mark, kind) in KINDS {
             addresses.push((mark, server(kind, &peak).await));
         }
@@ -98,10 +99,6 @@ impl Pools {
         let applied = world.apply(&self.text(&world.site.config_text(), pool));
         assert!(applied.is_ok(), "{}", show(&applied.unwrap_err()));
     }
-}
-
-async fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
 }
 
 async fn server(kind: Kind, peak: &Arc<Peak>) -> String {

@@ -113,7 +113,8 @@ impl World {
     /// Applies another text of the config.
     pub fn apply(&self, text: &str) -> Result<runtime::Change, Vec<Finding>> {
         self.site.write("belay.yaml", text);
-        let change = load(&self.site).and_then(|config| self.live.apply(config, &Cause::default()));
+        let change = load(&self.site)
+            .and_then(|config| self.live.apply(config, &Cause { accepted: vec!["all".into()], ..Cause::default() }));
         self.follow();
         change
     }

@@ -1,0 +1,406 @@
+//! What a change of the config changes for whom.
+//!
+//! Who may do what is compared by requests: for every kind of request that the routes of either config tell apart, for a
+//! stranger and for each workload, at each listener. What differs is told with one such request. Everything else that is
+//! said differently is told setting by setting, so that nothing is left out.
+
+use super::judge::{Asked, Verdict, decide};
+use super::settings::{self, Setting};
+use crate::config::{Config, Route};
+use crate::generation::Digest;
+use crate::identity::Profile;
+use crate::name::{ListenerName, WorkloadName};
+use crate::policy::Access;
+use crate::route::{HostPattern, Table, examples};
+use http::Method;
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    path::PathBuf,
+};
+
+/// A config and the files that decide beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a> {
+    /// The config.
+    pub config: &'a Config,
+    /// The files with their digests.
+    pub files: &'a [(PathBuf, Digest)],
+}
+
+/// What changes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Plan {
+    /// For whom something is decided differently.
+    pub changes: Vec<Change>,
+    /// Routes that no request reaches any more.
+    pub shadowed: Vec<String>,
+    /// What is said differently, beside what `changes` tells.
+    pub settings: Vec<Setting>,
+    /// Files with another content, new ones, and ones that are not read any more.
+    pub files: Vec<PathBuf>,
+    /// What must be accepted by name.
+    pub dangers: Vec<Danger>,
+}
+
+/// What is decided differently.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// How.
+    pub kind: Kind,
+    /// The route that decides, or the one that did.
+    pub route: String,
+    /// At which listeners.
+    pub listeners: BTreeSet<String>,
+    /// For these workloads; `strangers` is everybody else.
+    pub whom: BTreeSet<String>,
+    /// A request that is decided differently.
+    pub witness: Witness,
+}
+
+/// How a decision changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Everybody may, without an identity.
+    Public,
+    /// Less proof is asked.
+    Weaker,
+    /// Who might not, may.
+    Opens,
+    /// Who might, may not.
+    Closes,
+    /// Other proof is asked, and not less.
+    Stronger,
+    /// Another route, rule or pool takes it.
+    Moves,
+}
+
+/// A request, and what is decided of it before and after.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Witness {
+    /// The request.
+    pub asked: Asked,
+    /// What was decided.
+    pub before: Verdict,
+    /// What will be.
+    pub after: Verdict,
+}
+
+/// Something that is probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Danger {
+    /// By what it is accepted.
+    pub name: String,
+    /// What it is.
+    pub what: String,
+}
+
+impl Plan {
+    /// Whether nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.shadowed.is_empty() && self.settings.is_empty() && self.files.is_empty()
+    }
+
+    /// The dangers that were not accepted.
+    pub fn unaccepted<'a>(&'a self, accepted: &'a [String]) -> impl Iterator<Item = &'a Danger> {
+        let is_meant = |danger: &&Danger| accepted.iter().any(|name| *name == danger.name || name == "all");
+        self.dangers.iter().filter(move |danger| !is_meant(danger))
+    }
+}
+
+/// What changes from one to the other.
+#[must_use]
+pub fn plan(old: &Side<'_>, new: &Side<'_>) -> Plan {
+    let changes = decisions(old.config, new.config);
+    let before = shadowed(old.config);
+    let shadowed = shadowed(new.config).into_iter().filter(|name| !before.contains(name)).collect();
+    let settings = told(old.config, new.config, &changes);
+    let files = files(old.files, new.files);
+    let mut dangers: Vec<_> = changes.iter().filter_map(danger).chain(settings.iter().filter_map(weakens)).collect();
+    dangers.sort();
+    dangers.dedup();
+    Plan { changes, shadowed, settings, files, dangers }
+}
+
+/// What must be accepted before a change is made: the dangers of [`plan`], without looking at files.
+#[must_use]
+pub fn dangers(old: &Config, new: &Config) -> Vec<Danger> {
+    plan(&Side { config: old, files: &[] }, &Side { config: new, files: &[] }).dangers
+}
+
+/// Which route takes a request, before and after.
+type Pair = (Option<usize>, Option<usize>);
+/// Method, host and path.
+type Request = (Method, String, String);
+
+/// What is decided differently, of whatever the routes of either config tell apart.
+fn decisions(old: &Config, new: &Config) -> Vec<Change> {
+    let table = |config: &Config| {
+        let patterns = config.routes.iter().map(|route| route.pattern.clone());
+        Table::new(patterns.zip(0_usize..))
+    };
+    let (before, after) = (table(old), table(new));
+    let methods = methods(old, new);
+    // Each pair of routes that some request belongs to, with the first such request.
+    let mut pairs: BTreeMap<Pair, Request> = BTreeMap::new();
+    for (host, path) in requests(old, new) {
+        for method in &methods {
+            let pair = (before.first(method, &host, &path).copied(), after.first(method, &host, &path).copied());
+            pairs.entry(pair).or_insert_with(|| (method.clone(), host.clone(), path.clone()));
+        }
+    }
+    let mut found = Found::default();
+    let listeners: BTreeSet<&ListenerName> =
+        [old, new].iter().flat_map(|it| &it.listeners).map(|it| &it.name).collect();
+    let workloads = [old, new].into_iter().flat_map(|it| &it.workloads).map(|it| &it.workload.name);
+    let everybody: BTreeSet<Option<&WorkloadName>> = workloads.map(Some).chain([None]).collect();
+    let all = listeners.iter().flat_map(|listener| everybody.iter().map(move |who| (*listener, *who)));
+    let all: Vec<_> = all.collect();
+    for ((was, is), request) in &pairs {
+        let was = was.and_then(|index| old.routes.get(index));
+        let is = is.and_then(|index| new.routes.get(index));
+        let stays_public = was.is_some_and(is_public) && is.is_some_and(is_public);
+        for asker in &all {
+            let before = decide(old, was, *asker);
+            // Another door to what was open to everybody opens it to nobody else.
+            if !(stays_public && before == Verdict::Nowhere) {
+                found.compare((before, decide(new, is, *asker)), *asker, request);
+            }
+        }
+    }
+    found.changes.into_values().collect()
+}
+
+fn is_public(route: &Route) -> bool {
+    matches!(*route.access, Access::Public(_))
+}
+
+/// Changes, by how and of which routes.
+#[derive(Default)]
+struct Found {
+    changes: BTreeMap<(Kind, Option<String>, Option<String>), Change>,
+}
+
+impl Found {
+    fn compare(
+        &mut self,
+        (before, after): (Verdict, Verdict),
+        (listener, who): (&ListenerName, Option<&WorkloadName>),
+        (method, host, path): &Request,
+    ) {
+        let Some(kind) = kind(&before, &after) else { return };
+        let key = (kind, before.route().map(str::to_owned), after.route().map(str::to_owned));
+        let change = self.changes.entry(key).or_insert_with(|| Change {
+            kind,
+            route: after.route().or_else(|| before.route()).unwrap_or("no route").to_owned(),
+            listeners: BTreeSet::new(),
+            whom: BTreeSet::new(),
+            witness: Witness {
+                asked: Asked {
+                    listener: listener.clone(),
+                    workload: who.cloned(),
+                    method: method.clone(),
+                    host: host.clone(),
+                    path: path.clone(),
+                },
+                before,
+                after,
+            },
+        });
+        change.listeners.insert(listener.to_string());
+        change.whom.insert(who.map_or_else(|| "strangers".to_owned(), ToString::to_string));
+    }
+}
+
+fn kind(before: &Verdict, after: &Verdict) -> Option<Kind> {
+    match (before, after) {
+        (
+            Verdict::Allow { profile: old, route, rule, pool },
+            Verdict::Allow { profile: new, route: to, rule: by, pool: there },
+        ) => match (old, new) {
+            (Some(_), None) => Some(Kind::Public),
+            (None, Some(_)) => Some(Kind::Stronger),
+            (Some(old), Some(new)) if old != new => {
+                Some(if is_weaker(*new, *old) { Kind::Weaker } else { Kind::Stronger })
+            }
+            _ => ((route, rule, pool) != (to, by, there)).then_some(Kind::Moves),
+        },
+        (_, Verdict::Allow { profile: None, .. }) => Some(Kind::Public),
+        (_, Verdict::Allow { .. }) => Some(Kind::Opens),
+        (Verdict::Allow { .. }, _) => Some(Kind::Closes),
+        (_, _) => None,
+    }
+}
+
+/// Whether a profile leaves out a proof that another demands. A shared secret proves less than a key pair.
+fn is_weaker(one: Profile, than: Profile) -> bool {
+    let lacks = |proof: fn(Profile) -> bool| proof(than) && !proof(one);
+    lacks(Profile::needs_certificate) || lacks(Profile::needs_token) || (one == Profile::Psk && than == Profile::Jwt)
+}
+
+/// Hosts and paths that stand for all requests that could be decided differently.
+fn requests(old: &Config, new: &Config) -> BTreeSet<(String, String)> {
+    let all: Vec<&Route> = old.routes.iter().chain(&new.routes).collect();
+    let named: HashSet<&str> = all.iter().filter_map(|route| named(&route.pattern.host)).collect();
+    let is_named = |host: &str| named.contains(host);
+    let changed = changed(old, new);
+    let mut requests = BTreeSet::new();
+    for one in all.iter().filter(|route| changed.contains(route.name.as_str())) {
+        for other in &all {
+            requests.extend(examples(&one.pattern, &other.pattern, &is_named));
+        }
+    }
+    requests
+}
+
+fn named(host: &HostPattern) -> Option<&str> {
+    if let HostPattern::Exact(host) = host { Some(host) } else { None }
+}
+
+/// The routes that decide differently, or at another place in the order; all of them, if who can prove what is different.
+fn changed<'a>(old: &'a Config, new: &'a Config) -> HashSet<&'a str> {
+    let names = |config: &'a Config| config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>();
+    let (before, after) = (names(old), names(new));
+    let in_both = |of: &[&'a str], other: &[&'a str]| {
+        let other: HashSet<_> = other.iter().collect();
+        of.iter().copied().filter(|name| other.contains(name)).collect::<Vec<_>>()
+    };
+    let (kept, ordered) = (in_both(&before, &after), in_both(&after, &before));
+    if kept != ordered || proofs(old) != proofs(new) {
+        return before.into_iter().chain(after).collect();
+    }
+    let by_name =
+        |config: &'a Config| config.routes.iter().map(|route| (route.name.as_str(), route)).collect::<BTreeMap<_, _>>();
+    let (old_routes, new_routes) = (by_name(old), by_name(new));
+    let is_same = |name: &str| match (old_routes.get(name), new_routes.get(name)) {
+        (Some(one), Some(other)) => is_same(one, other),
+        (_, _) => false,
+    };
+    before.into_iter().chain(after).filter(|name| !is_same(name)).collect()
+}
+
+/// Whether two routes decide the same.
+fn is_same(one: &Route, other: &Route) -> bool {
+    let rules = |access: &Access| match access {
+        Access::Public(_) => None,
+        Access::Listed(list) => {
+            let (workloads, roles) = (list.workloads.keys(), list.roles.keys());
+            let names = workloads.map(ToString::to_string).chain(roles.map(|role| format!("role {role}")));
+            Some(names.collect::<BTreeSet<_>>())
+        }
+    };
+    one.pattern == other.pattern
+        && (one.identity, &one.pool) == (other.identity, &other.pool)
+        && rules(&one.access) == rules(&other.access)
+}
+
+/// All that says who can prove what, beside the routes.
+fn proofs(config: &Config) -> Vec<String> {
+    let listeners = config.listeners.iter().map(|listener| {
+        let trusts = listener.tls.as_ref().map(|tls| tls.client_auth.is_some());
+        format!("{} {} {trusts:?}", listener.name, listener.identity)
+    });
+    let workloads = config.workloads.iter().map(|it| {
+        let keys: Vec<_> = it.keys.iter().map(|key| format!("{:?} {:?}", key.source, key.state)).collect();
+        format!("{} {:?} {keys:?}", it.workload.name, it.workload.roles)
+    });
+    listeners.chain(workloads).chain([config.edge.is_some().to_string()]).collect()
+}
+
+/// Methods that some route names, and one that none does; GET first, since it reads best.
+fn methods(old: &Config, new: &Config) -> Vec<Method> {
+    let listed = old.routes.iter().chain(&new.routes).filter_map(|route| route.pattern.methods.as_deref()).flatten();
+    let mut methods: Vec<Method> = listed.cloned().collect();
+    let usual = [Method::GET, Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::HEAD, Method::OPTIONS];
+    methods.extend(usual.into_iter().chain([Method::TRACE]).find(|method| !methods.contains(method)));
+    methods.sort_by_key(|method| (method != Method::GET, method.as_str().to_owned()));
+    methods.dedup();
+    methods
+}
+
+/// Routes whose requests an earlier one takes.
+fn shadowed(config: &Config) -> Vec<String> {
+    let earlier = |index: usize| config.routes.iter().take(index);
+    let routes = config.routes.iter().enumerate();
+    let hidden = routes.filter(|(index, route)| earlier(*index).any(|other| other.pattern.covers(&route.pattern)));
+    hidden.map(|(_, route)| route.name.to_string()).collect()
+}
+
+/// The settings that differ, without those that `changes` tells already.
+fn told(old: &Config, new: &Config, changes: &[Change]) -> Vec<Setting> {
+    let value = |config: &Config| serde_json::to_value(&*config.document).unwrap_or_default();
+    let mut settings = settings::compare(&value(old), &value(new));
+    let is_told = |setting: &Setting| {
+        changes.iter().any(|change| {
+            let route = format!("routes[{}]", change.route);
+            let rest = setting.place.strip_prefix(&route);
+            rest.is_some_and(|rest| rest.is_empty() || [".allow", ".identity", ".pool"].contains(&rest))
+        })
+    };
+    settings.retain(|setting| !is_told(setting));
+    let order = |config: &Config| config.routes.iter().map(|route| Value::from(route.name.as_str())).collect::<Value>();
+    let kept = |config: &Config, other: &Config| {
+        let is_there = |name: &Value| other.routes.iter().any(|route| *name == route.name.as_str());
+        let names = order(config);
+        names.as_array().into_iter().flatten().filter(|name| is_there(name)).cloned().collect::<Value>()
+    };
+    if kept(old, new) != kept(new, old) {
+        settings.push(Setting { place: "the order of routes".into(), from: Some(order(old)), to: Some(order(new)) });
+    }
+    settings
+}
+
+fn files(old: &[(PathBuf, Digest)], new: &[(PathBuf, Digest)]) -> Vec<PathBuf> {
+    let differs = |one: &'_ (PathBuf, Digest), others: &[(PathBuf, Digest)]| !others.contains(one);
+    let gone = old.iter().filter(|file| differs(file, new));
+    let come = new.iter().filter(|file| differs(file, old));
+    gone.chain(come).map(|(path, _)| path.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What must be said out loud of a decision.
+fn danger(change: &Change) -> Option<Danger> {
+    let route = &change.route;
+    match change.kind {
+        Kind::Public => Some(Danger {
+            name: format!("{route}.public"),
+            what: format!("`{route}` lets everybody in, without an identity"),
+        }),
+        Kind::Weaker => {
+            Some(Danger { name: format!("{route}.identity"), what: format!("`{route}` asks for less proof") })
+        }
+        Kind::Opens | Kind::Closes | Kind::Stronger | Kind::Moves => None,
+    }
+}
+
+/// How a place ends, when it is weaker, and what that means.
+type Guard = (&'static str, fn(&Setting) -> bool, &'static str);
+
+/// Settings that guard, by how their places end, and what makes them weaker.
+const GUARDS: [Guard; 6] = [
+    (".client_auth.crl", |it| len(it.to.as_ref()) < len(it.from.as_ref()), "fewer revocation lists are asked"),
+    (".client_auth.crl_expired", |it| is(it, "warn"), "an expired revocation list goes on to count"),
+    (".client_auth.trust_shared_ca", |it| it.to.is_some(), "a CA is trusted that signs for strangers, too"),
+    (".client_auth.max_certificate_lifetime", |it| it.to.is_none(), "certificates may live as long as they like"),
+    ("edge.token.replay", |it| is(it, "off"), "a token may be used as often as one likes"),
+    (".state", |it| it.from.as_ref().is_some_and(|from| from == "revoked"), "a revoked key counts again"),
+];
+
+fn len(list: Option<&Value>) -> usize {
+    list.and_then(Value::as_array).map_or(0, Vec::len)
+}
+
+fn is(setting: &Setting, word: &str) -> bool {
+    setting.to.as_ref().is_some_and(|to| to == word)
+}
+
+/// What must be said out loud of a setting.
+fn weakens(setting: &Setting) -> Option<Danger> {
+    let (_, _, what) = GUARDS.iter().find(|(end, is_weaker, _)| setting.place.ends_with(end) && is_weaker(setting))?;
+    Some(Danger { name: setting.place.clone(), what: format!("{what} ({})", setting.place) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use super::*;
+use crate::config;
+use crate::filter;
+use crate::insight::judge;
+use proptest::prelude::*;
+use std::path::Path;
+use test_case::test_case;
+
+const BASE: &str = "\
+version: 1
+listeners:
+  edge:
+    bind: ['127.0.0.1:8443']
+    tls:
+      certificates: [{ cert: lb.pem, key: 'file:lb.key' }]
+      client_auth: { ca: [ca.pem], crl: [ca.crl] }
+  local: { bind: ['127.0.0.1:8081'], identity: none }
+edge: { issuer: 'https://edge.example.com', audience: 'https://lb.example.com' }
+workloads:
+  checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }] }
+  billing: { id: spiffe://example.com/billing, keys: [{ kid: b-1, key: 'file:b.pub', state: revoked }] }
+roles:
+  reader: { workloads: [billing] }
+pools:
+  shop: { servers: [{ name: a, address: '10.0.0.1:80' }] }
+  store: { servers: [{ name: a, address: '10.0.0.2:80' }] }
+audit: { file: audit.jsonl }
+";
+
+const ROUTES: &str = "\
+routes:
+  - { name: orders, match: { host: shop.example, path: /orders/**, methods: [GET, POST] }, allow: [checkout], pool: shop }
+  - { name: reports, match: { host: shop.example, path: /reports/* }, identity: mtls, allow: [reader], pool: shop }
+  - { name: status, match: { path: /status }, allow: public, pool: store }
+";
+
+fn read(text: &str) -> Config {
+    let checked = config::read(Path::new("belay.yaml"), text, &filter::KINDS);
+    checked.config.unwrap_or_else(|| panic!("{:?}\n{text}", checked.findings))
+}
+
+fn planned(old: &str, new: &str) -> Plan {
+    let (old, new) = (read(old), read(new));
+    plan(&Side { config: &old, files: &[] }, &Side { config: &new, files: &[] })
+}
+
+/// What a replacement in the text changes.
+#[test_case("name: x", "name: x", "nothing changes\n"; "nothing")]
+#[test_case("allow: [checkout]", "allow: [checkout, reader]", "orders opens for billing"; "but a revoked key opens nothing")]
+#[test_case("allow: [reader]", "allow: [reader, checkout]", "  reports opens for checkout, at edge\n    GET https://shop.example/reports/any by checkout at edge\n    before: 403 at reports, no rule allows it\n    after: passes by routes.reports.allow.checkout, with mtls, to shop"; "opens")]
+#[test_case("allow: [checkout]", "allow: public", "--accept orders.public"; "public")]
+#[test_case("allow: [checkout]", "identity: mtls, allow: [checkout]", "--accept orders.identity"; "weaker")]
+#[test_case("identity: mtls, allow", "allow", "reports closes for billing"; "who has no key cannot prove more")]
+#[test_case("allow: public", "allow: [checkout]", "status asks for other proof for checkout, at edge"; "public no more")]
+#[test_case("methods: [GET, POST]", "methods: [GET]", "POST https://shop.example/orders by checkout at edge\n    before: passes by routes.orders.allow.checkout, with mtls+jwt, to shop\n    after: 404, no route takes it"; "a method less")]
+#[test_case("pool: store", "pool: shop", "status is decided elsewhere"; "another pool")]
+#[test_case("- { name: orders", "- { name: all, match: {}, allow: public, pool: shop }\n  - { name: orders", "orders: an earlier route takes all its requests"; "shadowed")]
+#[test_case("reader: { workloads: [billing] }", "reader: { workloads: [billing, checkout] }", "reports opens for checkout"; "a role grows")]
+#[test_case("state: revoked", "state: active", "--accept workloads.billing.keys[b-1].state"; "a key is revoked no more")]
+#[test_case(", crl: [ca.crl]", "", "--accept listeners.edge.tls.client_auth.crl"; "no revocation lists")]
+#[test_case("audience: 'https://lb.example.com' }", "audience: 'https://lb.example.com', token: { replay: off } }", "--accept edge.token.replay"; "tokens without number")]
+#[test_case("address: '10.0.0.1:80'", "address: '10.0.0.9:80'", "pools.shop.servers[a].address: 10.0.0.1:80 -> 10.0.0.9:80"; "a server")]
+#[test_case("tls:\n", "limits: { body: 1GiB }\n    tls:\n", "listeners.edge.limits.body: 10MiB -> 1GiB"; "a limit")]
+#[test_case("identity: none }\nedge", "identity: none }\n  other: { bind: ['127.0.0.1:8082'], identity: none }\nedge", "listeners.other is new"; "a listener more makes nothing public")]
+#[test_case("  local: { bind: ['127.0.0.1:8081'], identity: none }\n", "", "nobody listens"; "a listener less")]
+fn tells(from: &str, to: &str, expected: &str) {
+    let old = format!("{BASE}{ROUTES}");
+    let new = old.replacen(from, to, 1);
+    let said = planned(&old, &new).show(false);
+    let is_there = said.contains(expected);
+    assert!(
+        said.contains("Must be accepted") == expected.contains("--accept") || expected.contains("earlier route"),
+        "{said}"
+    );
+    let is_not_meant = from == "allow: [checkout]" && to == "allow: [checkout, reader]";
+    assert_eq!(is_there, !is_not_meant, "{said}");
+}
+
+#[test]
+fn a_plan_to_read() {
+    let old = format!("{BASE}{ROUTES}");
+    let new = old
+        .replacen("allow: [checkout]", "allow: public", 1)
+        .replacen("allow: [reader]", "allow: [checkout]", 1)
+        .replacen("address: '10.0.0.1:80'", "address: '10.0.0.9:80'", 1);
+    let (old, new) = (read(&old), read(&new));
+    let digest = |text: &str| Digest::of_content(text.as_bytes());
+    let files = |content| vec![(PathBuf::from("ca.pem"), digest(content)), (PathBuf::from("lb.pem"), digest("lb"))];
+    let plan = plan(&Side { config: &old, files: &files("one") }, &Side { config: &new, files: &files("other") });
+    insta::assert_snapshot!("plan_text", plan.show(false));
+    insta::assert_snapshot!("plan_markdown", plan.show(true));
+    assert_eq!(plan.unaccepted(&["orders.public".into()]).count(), 0);
+    assert_eq!(plan.unaccepted(&["status.public".into()]).count(), 1);
+}
+
+#[test]
+fn a_thousand_routes_are_compared_quickly_if_few_are_changed() {
+    let routes = |changed: &str| {
+        let route = |number: usize| {
+            let allow = if number == 500 { changed } else { "[checkout]" };
+            format!(
+                "  - {{ name: r{number}, match: {{ host: shop.example, path: /r{number}/** }}, allow: {allow}, pool: shop }}\n"
+            )
+        };
+        format!("{BASE}routes:\n{}", (0..1_000).map(route).collect::<String>())
+            .replace("  store: { servers: [{ name: a, address: '10.0.0.2:80' }] }\n", "")
+    };
+    let plan = planned(&routes("[checkout]"), &routes("public"));
+    assert_eq!(plan.dangers.len(), 1);
+    assert!(plan.changes.iter().all(|change| change.route == "r500"));
+}
+
+fn route() -> impl Strategy<Value = String> {
+    let hosts = prop::sample::select(vec!["a.x", "b.x", "'*.x'", "'*'"]);
+    let paths = prop::sample::select(vec!["/p", "/p/*", "/p/**", "/p/q", "/p/q/**", "/**", "/*"]);
+    let methods = prop::sample::select(vec!["", ", methods: [GET]", ", methods: [POST, PUT]"]);
+    let allow = prop::sample::select(vec!["public", "[checkout]", "[reader]", "[checkout, reader]"]);
+    let identity = prop::sample::select(vec!["", "identity: mtls, "]);
+    let pool = prop::sample::select(vec!["shop", "store"]);
+    (hosts, paths, methods, allow, identity, pool).prop_map(|(host, path, methods, allow, identity, pool)| {
+        format!("match: {{ host: {host}, path: {path}{methods} }}, {identity}allow: {allow}, pool: {pool}")
+    })
+}
+
+fn config() -> impl Strategy<Value = String> {
+    prop::collection::vec((0..4_u8, route()), 1..4).prop_map(|mut routes| {
+        routes.dedup_by_key(|(name, _)| *name);
+        let mut seen = HashSet::new();
+        routes.retain(|(name, _)| seen.insert(*name));
+        let text: String = routes.iter().map(|(name, route)| format!("  - {{ name: r{name}, {route} }}\n")).collect();
+        format!("{}routes:\n{text}", BASE.replace(", state: revoked", ""))
+    })
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let hosts = prop::sample::select(vec!["a.x", "b.x", "c.x", "d.c.x", "other"]);
+    let paths = prop::sample::select(vec!["/", "/p", "/p/q", "/p/z", "/p/q/z", "/z"]);
+    let methods = prop::sample::select(vec![Method::GET, Method::POST, Method::DELETE]);
+    let who = prop::sample::select(vec![None, Some("checkout"), Some("billing")]);
+    let listener = prop::sample::select(vec!["edge", "local"]);
+    (listener, who, methods, hosts, paths).prop_map(|(listener, who, method, host, path)| Asked {
+        listener: ListenerName::parse(listener).unwrap(),
+        workload: who.map(|name| WorkloadName::parse(name).unwrap()),
+        method,
+        host: host.into(),
+        path: path.into(),
+    })
+}
+
+proptest! {
+    #[test]
+    fn equal_configs_have_no_plan(text in config()) {
+        prop_assert!(planned(&text, &text).is_empty());
+    }
+
+    /// Every request of a plan is decided differently, and whatever is decided differently is in the plan.
+    #[test]
+    fn a_plan_is_true_and_whole(old in config(), new in config(), asked in asked()) {
+        let plan = planned(&old, &new);
+        let (old, new) = (read(&old), read(&new));
+        for Change { witness, .. } in &plan.changes {
+            prop_assert_eq!(&judge(&old, &witness.asked), &witness.before);
+            prop_assert_eq!(&judge(&new, &witness.asked), &witness.after);
+            prop_assert_ne!(&witness.before, &witness.after);
+        }
+        let (before, after) = (judge(&old, &asked), judge(&new, &asked));
+        let everybodys = |verdict: &Verdict| matches!(verdict, Verdict::Allow { profile: None, .. });
+        prop_assume!(!(before == Verdict::Nowhere && everybodys(&after)));
+        if let Some(kind) = kind(&before, &after) {
+            let who = asked.workload.as_ref().map_or("strangers", |name| name.as_str());
+            let is_told = plan.changes.iter().any(|change| {
+                change.kind == kind && change.whom.contains(who) && change.listeners.contains(asked.listener.as_str())
+                    && (change.witness.before.route(), change.witness.after.route()) == (before.route(), after.route())
+            });
+            prop_assert!(is_told, "{asked:?}: {before:?} -> {after:?} is not told in\n{}", plan.show(false));
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A plan, as people read it: on a terminal, and in a pull request.
+
+use super::judge::Verdict;
+use super::plan::{Change, Kind, Plan, Witness};
+use super::settings::Setting;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+impl Kind {
+    /// What happens to the route.
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Public => "becomes PUBLIC",
+            Self::Weaker => "asks for LESS PROOF",
+            Self::Opens => "opens",
+            Self::Closes => "closes",
+            Self::Stronger => "asks for other proof",
+            Self::Moves => "is decided elsewhere",
+        }
+    }
+}
+
+/// How it is written.
+#[derive(Clone, Copy)]
+struct Style {
+    title: [&'static str; 2],
+    bullet: &'static str,
+    inner: &'static str,
+    code: &'static str,
+}
+
+const TERMINAL: Style = Style { title: ["", "\n"], bullet: "  ", inner: "    ", code: "" };
+const MARKDOWN: Style = Style { title: ["### ", "\n\n"], bullet: "- ", inner: "  - ", code: "`" };
+
+impl Plan {
+    /// The plan as text for a terminal, or as Markdown.
+    #[must_use]
+    pub fn show(&self, is_markdown: bool) -> String {
+        if self.is_empty() {
+            return "nothing changes\n".into();
+        }
+        let style = if is_markdown { MARKDOWN } else { TERMINAL };
+        let Style { bullet, code, .. } = style;
+        let sections = [
+            style.section("For whom", &self.changes, |change| style.change(change)),
+            style.section("Never reached any more", &self.shadowed, |route| {
+                format!("{bullet}{code}{route}{code}: an earlier route takes all its requests\n")
+            }),
+            style.section("Settings", &self.settings, |it| format!("{bullet}{}\n", style.setting(it))),
+            style.section("Files", &self.files, |file| format!("{bullet}{code}{}{code}\n", file.display())),
+            style.section("Must be accepted", &self.dangers, |danger| {
+                format!("{bullet}{}: {code}--accept {}{code}\n", danger.what, danger.name)
+            }),
+        ];
+        sections.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Style {
+    fn section<T>(self, title: &str, items: &[T], show: impl Fn(&T) -> String) -> Option<String> {
+        let [before, after] = self.title;
+        let shown: String = items.iter().map(show).collect();
+        (!items.is_empty()).then(|| format!("{before}{title}{after}{shown}"))
+    }
+
+    fn change(self, change: &Change) -> String {
+        let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+        let Self { bullet, inner, code, .. } = self;
+        let Witness { asked, before, after } = &change.witness;
+        let who = asked.workload.as_ref().map_or_else(|| "a stranger".to_owned(), ToString::to_string);
+        let whom = if change.kind == Kind::Public { String::new() } else { format!(" for {}", list(&change.whom)) };
+        let (route, what, at) = (&change.route, change.kind.sentence(), list(&change.listeners));
+        let request = format!("{} https://{}{}", asked.method, asked.host, asked.path);
+        let (before, after) = (verdict(before), verdict(after));
+        format!(
+            "{bullet}{code}{route}{code} {what}{whom}, at {at}\n\
+             {inner}{code}{request}{code} by {who} at {}\n\
+             {inner}before: {before}\n\
+             {inner}after: {after}\n",
+            asked.listener
+        )
+    }
+
+    fn setting(self, setting: &Setting) -> String {
+        let value = |value: &Option<Value>| match value {
+            Some(Value::String(text)) => text.clone(),
+            Some(value) => value.to_string(),
+            None => "-".into(),
+        };
+        let (place, code) = (&setting.place, self.code);
+        match (&setting.from, &setting.to) {
+            (None, Some(_)) => format!("{code}{place}{code} is new: {}", value(&setting.to)),
+            (Some(_), None) => format!("{code}{place}{code} is gone: {}", value(&setting.from)),
+            (_, _) => format!("{code}{place}{code}: {} -> {}", value(&setting.from), value(&setting.to)),
+        }
+    }
+}
+
+fn verdict(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Allow { rule, profile: Some(profile), pool, .. } => {
+            format!("passes by {rule}, with {profile}, to {pool}")
+        }
+        Verdict::Allow { rule, profile: None, pool, .. } => format!("passes by {rule}, without an identity, to {pool}"),
+        Verdict::Deny { route: Some(route), status, reason } => format!("{status} at {route}, {reason}"),
+        Verdict::Deny { route: None, status, reason } => format!("{status}, {reason}"),
+        Verdict::Nowhere => "nobody listens".into(),
+    }
+}
