@@ -1,11 +1,13 @@
 //! One signal that says "finish what you have and begin nothing new", and a count of who has not finished yet.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 /// Starts the drain and waits for its end.
 #[derive(Debug)]
 pub struct Trigger {
     signal: watch::Sender<bool>,
+    is_announced: AtomicBool,
 }
 
 /// Hears of the drain. While a clone lives, its owner has not finished.
@@ -18,7 +20,7 @@ pub struct Watch {
 #[must_use]
 pub fn channel() -> (Trigger, Watch) {
     let (sender, receiver) = watch::channel(false);
-    (Trigger { signal: sender }, Watch { signal: receiver })
+    (Trigger { signal: sender, is_announced: AtomicBool::new(false) }, Watch { signal: receiver })
 }
 
 impl Trigger {
@@ -27,10 +29,15 @@ impl Trigger {
         self.signal.send_replace(true);
     }
 
-    /// Whether the drain has started.
+    /// Says that it will start soon.
+    pub fn announce(&self) {
+        self.is_announced.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the drain has started, or will soon.
     #[must_use]
-    pub fn is_started(&self) -> bool {
-        *self.signal.borrow()
+    pub fn is_announced(&self) -> bool {
+        self.is_announced.load(Ordering::Relaxed) || *self.signal.borrow()
     }
 
     /// Waits until every [`Watch`] is gone.
@@ -61,10 +68,12 @@ mod tests {
     async fn ends_when_the_last_watch_is_gone() {
         let (trigger, mut watch) = channel();
         let other = watch.clone();
-        assert!(!trigger.is_started() && !*other.receiver().borrow());
+        assert!(!trigger.is_announced() && !*other.receiver().borrow());
+        trigger.announce();
+        assert!(trigger.is_announced() && !*other.receiver().borrow());
         trigger.start();
         watch.wait().await;
-        assert!(trigger.is_started() && *other.receiver().borrow());
+        assert!(trigger.is_announced() && *other.receiver().borrow());
         drop((watch, other));
         trigger.finished().await;
     }

@@ -149,7 +149,7 @@ impl Admin {
     /// Unready is what this node alone suffers from; an unhealthy pool is seen by all nodes and shows in the metrics.
     fn readiness(&self) -> Reply {
         let causes = [
-            (self.drain.is_started(), "draining\n"),
+            (self.drain.is_announced(), "draining\n"),
             (!self.live.state().journal.is_writing(), "the audit log cannot be written\n"),
         ];
         match causes.into_iter().find(|(present, _)| *present) {

@@ -14,11 +14,7 @@ use std::{
     os::fd::AsFd,
     path::{self, Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
-
-/// How long requests in flight may take to end after a stop was asked for.
-pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// The argument of a process that replaces the one that has started it.
 const SUCCESSOR: &str = "--successor";
@@ -69,13 +65,7 @@ pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
         return Exit::Config;
     };
     let json = args.json;
-    let options = Options {
-        config_file: Some(file),
-        inherited: inherited::sockets(),
-        grace: GRACE,
-        program: program(),
-        replaced,
-    };
+    let options = Options { config_file: Some(file), inherited: inherited::sockets(), program: program(), replaced };
     serve(&live, options, move |addresses| announce(addresses, json), terminal)
 }
 

@@ -3,6 +3,7 @@
 mod bind;
 mod handover;
 mod listen;
+mod notify;
 mod reload;
 mod signals;
 mod sockets;
@@ -39,8 +40,6 @@ pub struct Options {
     pub config_file: Option<PathBuf>,
     /// Sockets that the service manager has opened.
     pub inherited: InheritedSockets,
-    /// How long requests in flight may take to end after a stop was asked for.
-    pub grace: Duration,
     /// How it was started; without it no process can replace it.
     pub program: Option<Program>,
     /// The process that this one replaces.
@@ -191,7 +190,10 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     let following = watch::follow(Arc::clone(&live), Arc::new(followers), generations, (orders, drain));
     let following = tokio::spawn(following);
     ready();
+    notify::ready();
+    let watchdog = tokio::spawn(notify::watchdog());
     signals::obey(Wishes { received, ordered }, Post { live, options, sockets, trigger, attended }).await;
     following.abort();
+    watchdog.abort();
     stopped.notify_one();
 }

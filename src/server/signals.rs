@@ -2,6 +2,7 @@
 //! USR2 and `belay upgrade` have another process take over, TERM, QUIT and INT drain and stop.
 
 use super::handover::Attended;
+use super::notify;
 use super::sockets::Sockets;
 use super::upgrade::{self, Upgraded};
 use super::{Options, reload};
@@ -34,6 +35,7 @@ pub(super) struct Wishes {
 
 pub(super) enum Told {
     Do(Order),
+    /// With `TERM` after a lame duck's time.
     Stop(&'static str),
     Reopen,
 }
@@ -93,7 +95,9 @@ pub(super) async fn obey(mut wishes: Wishes, mut post: Post) {
         match wishes.next().await {
             Told::Do(Order { task: Task::Reload { again }, cause, answer }) => {
                 let file = post.options.config_file.clone();
+                notify::reloading();
                 reply(answer, reload::reload(&post.live, &mut post.sockets, (file, again), cause).await);
+                notify::ready();
             }
             Told::Do(Order { task: Task::RollBack(generation), cause, answer }) => {
                 reply(answer, reload::roll_back(&post.live, &mut post.sockets, generation, cause).await);
@@ -112,8 +116,9 @@ pub(super) async fn obey(mut wishes: Wishes, mut post: Post) {
     // All connections have ended, but perhaps some of listeners that a reload has taken away.
     post.sockets.no_more();
     post.trigger.start();
+    let grace = post.grace();
     drop(post.sockets);
-    if time::timeout(post.options.grace, post.trigger.finished()).await.is_err() {
+    if time::timeout(grace, post.trigger.finished()).await.is_err() {
         log::warn!("connections of listeners that are gone are cut");
     }
 }
@@ -123,13 +128,32 @@ pub(super) fn reply(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
     to.map(|to| to.send(answer).ok());
 }
 
+impl Post {
+    /// How long requests in flight may take to end.
+    pub(super) fn grace(&self) -> Duration {
+        self.live.snapshot().config.grace
+    }
+}
+
+/// Says that it stops, waits until those have heard it who balance before this node, and drains.
 async fn stop(name: &'static str, wishes: &mut Wishes, post: &mut Post) {
+    notify::stopping();
+    post.trigger.announce();
+    let lame_duck = post.live.snapshot().config.lame_duck;
+    if name == "TERM" && lame_duck > Duration::ZERO {
+        log::info!("{name}: not ready any more; connections are accepted for {} s", lame_duck.as_secs_f64());
+        let impatient = async { while !matches!(wishes.received.next().await, Told::Stop(_)) {} };
+        tokio::select! {
+            () = time::sleep(lame_duck) => {}
+            () = impatient => {}
+        }
+    }
     log::info!("{name}: no new connections; waiting for requests in flight");
     if let Some(attended) = post.attended.take() {
         attended.stop().await;
     }
     post.sockets.no_more();
-    drain(&mut wishes.received, &post.trigger, post.options.grace).await;
+    drain(&mut wishes.received, &post.trigger, post.grace()).await;
 }
 
 async fn drain(received: &mut Received, trigger: &Trigger, grace: Duration) {
@@ -137,7 +161,7 @@ async fn drain(received: &mut Received, trigger: &Trigger, grace: Duration) {
     let impatient = async { while !matches!(received.next().await, Told::Stop(_)) {} };
     tokio::select! {
         () = trigger.finished() => log::info!("all requests have ended"),
-        () = time::sleep(grace) => log::warn!("requests still run after {} s, and are cut", grace.as_secs()),
+        () = time::sleep(grace) => log::warn!("requests still run after {} s, and are cut", grace.as_secs_f64()),
         () = impatient => log::warn!("told twice, so requests in flight are cut"),
     }
 }

@@ -1,6 +1,7 @@
 //! Has another process take over, and drains; or goes on as before, if that one fails.
 
 use super::handover::{self, Attended, NotReplaced, Successor};
+use super::notify;
 use super::signals::{Post, Told, Wishes, reply};
 use crate::admin::{Answer, Order};
 use crate::audit::Cause;
@@ -46,6 +47,7 @@ pub(super) async fn upgrade(
     };
     let pid = successor.pid().unwrap_or_default();
     log::info!("process {pid} has taken over; waiting for requests in flight");
+    notify::replaced_by(pid);
     post.live.record("upgrade", cause);
     post.sockets.leave();
     reply(answer, Answer::Replaced { pid });
@@ -73,8 +75,8 @@ async fn leave(wishes: &mut Wishes, post: &Post, cause: &Cause, mut successor: S
     };
     tokio::select! {
         () = quiet => log::info!("all requests have ended"),
-        () = time::sleep(post.options.grace) => {
-            log::warn!("requests still run after {} s, and are cut", post.options.grace.as_secs());
+        () = time::sleep(post.grace()) => {
+            log::warn!("requests still run after {} s, and are cut", post.grace().as_secs_f64());
         }
         name = told_to_stop(wishes) => log::warn!("{name}: requests in flight are cut"),
         fault = successor.fails() => {
@@ -93,6 +95,7 @@ async fn leave(wishes: &mut Wishes, post: &Post, cause: &Cause, mut successor: S
 fn come_back(post: &Post, cause: &Cause, successor: Successor, fault: &NotReplaced) {
     // Whatever it does, it does no more.
     drop(successor);
+    notify::replaced_by(std::process::id());
     handover::take_back(&post.live, true);
     post.sockets.come_back();
     failed(post, cause, fault);

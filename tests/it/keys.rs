@@ -7,6 +7,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// The key, and the test that shows what it does.
 const EFFECTS: &[(&str, &str)] = &[
     ("version", "another_version_is_refused"),
+    ("stop", "a_lame_duck_accepts_for_a_while"),
+    ("stop.lame_duck", "a_lame_duck_accepts_for_a_while"),
+    ("stop.grace", "who_takes_too_long_is_cut"),
     ("reload", "a_watched_config_is_read_when_it_changes"),
     ("reload.watch", "a_watched_config_is_read_when_it_changes"),
     ("admin.read", "operators_have_the_rights_that_the_config_gives_them"),

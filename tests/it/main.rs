@@ -21,6 +21,7 @@ mod identity;
 mod keys;
 mod killed;
 mod listening;
+mod managed;
 mod operating;
 mod origins;
 mod planning;

@@ -7,7 +7,7 @@ use crate::config;
 use crate::config::document::{
     Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Dns, Document, DurationText,
     Edge, Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
-    ProfileName, Queue, Reload, Retry, Role, Route, Server, ShareText, Timeouts, Tls, Token, Workload,
+    ProfileName, Queue, Reload, Retry, Role, Route, Server, ShareText, Stop, Timeouts, Tls, Token, Workload,
 };
 use crate::request::Id;
 use rcgen::KeyPair;
@@ -168,6 +168,8 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             change: Vec::new(),
         }),
         reload: Reload::default(),
+        // Whoever presses Ctrl-C does not want to wait.
+        stop: Stop { grace: DurationText("2s".into()), ..Stop::default() },
         history: Some(History { dir: "history".into(), keep: 100 }),
     }
 }

@@ -88,7 +88,6 @@ fn serve(args: &Args, folder: &Folder, terminal: &Terminal) -> Exit {
     let options = Options {
         config_file: Some(folder.config()),
         inherited: InheritedSockets::default(),
-        grace: Duration::from_secs(2),
         // The demo's origins live in this process.
         program: None,
         replaced: None,

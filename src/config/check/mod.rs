@@ -23,6 +23,8 @@ use std::{
     time::Duration,
 };
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// What a check needs beside the document.
 #[derive(Clone, Copy)]
 pub(super) struct Context<'a> {
@@ -60,6 +62,9 @@ pub(super) fn check(
     let routes = routes::check(&mut check, &world);
     servers::not_our_own(&mut check, document, admin_http);
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
+    let stop = top.key("stop");
+    let lame_duck = check.duration(&document.stop.lame_duck.0, &stop.key("lame_duck"), Duration::ZERO..=5 * MINUTE);
+    let grace = check.duration(&document.stop.grace.0, &stop.key("grace"), Duration::ZERO..=24 * 60 * MINUTE);
     let tokens = tokens?;
     Some(Config {
         text: context.text.into(),
@@ -80,6 +85,8 @@ pub(super) fn check(
         admin_http,
         admin_socket: document.admin.as_ref().and_then(|admin| admin.socket.as_ref()).map(|path| check.path(path)),
         operators: operators(document),
+        lame_duck: lame_duck?,
+        grace: grace?,
         is_watched: document.reload.watch,
         log: document.log.clone(),
         history_keep: document

@@ -65,9 +65,30 @@ pub struct Document {
     /// When the config is read again.
     #[serde(default)]
     pub reload: Reload,
+    /// How the process ends.
+    #[serde(default)]
+    pub stop: Stop,
     /// What outlives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// After TERM, how long connections are still accepted while `/readyz` says `draining`, so that whoever balances
+    /// before this node hears of it first: 0s to 5m. QUIT does without.
+    pub lame_duck: DurationText,
+    /// How long requests in flight may take to end, after it and after an upgrade: 0s to 24h. What is open longer,
+    /// like a tunnel, is cut then.
+    pub grace: DurationText,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { lame_duck: time("0s"), grace: time("30s") }
+    }
 }
 
 /// When the config is read again.

@@ -64,6 +64,10 @@ pub struct Config {
     pub operators: Operators,
     /// Whether a change of its file is a reload.
     pub is_watched: bool,
+    /// After TERM, how long connections are still accepted.
+    pub lame_duck: Duration,
+    /// How long requests in flight may take to end.
+    pub grace: Duration,
     /// What the process says of itself.
     pub log: ProcessLog,
     /// The folder for what outlives a restart.

@@ -169,6 +169,8 @@ fn start(program: &Program) -> Result<(End, Reaped), NotReplaced> {
     let (ours, theirs) = pair()?;
     let mut command = Command::new(path);
     command.args(&program.args).stdin(Stdio::from(theirs));
+    // The service manager's watchdog is meant for whoever is the service.
+    command.env_remove("WATCHDOG_PID");
     let child = command.spawn().map_err(NotReplaced::Start)?;
     Ok((ours, Reaped(Some(child))))
 }
