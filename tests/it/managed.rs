@@ -24,7 +24,7 @@ async fn the_service_manager_is_told_what_happens() {
     let place = site.folder.path().join("notify");
     let socket = UnixDatagram::bind(&place).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut program = Belay::program();
+    let mut program = Belay::roots_program();
     program.args(["run", "--json", "-c", site.config().to_str().unwrap()]).env("NOTIFY_SOCKET", &place);
     program.env("WATCHDOG_USEC", "400000");
     let belay = Belay::spawn(program);

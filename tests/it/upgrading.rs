@@ -37,7 +37,7 @@ async fn running() -> Option<Running> {
         return None;
     }
     let edit = |text: String| with_socket(text.replace("bind: ['127.0.0.1:0']", &format!("bind: ['{}']", free())));
-    Some(Running::with(edit).await)
+    Some(Running::upgradable(edit).await)
 }
 
 fn upgrade(site: &Site) -> Successor {

@@ -3,9 +3,12 @@
 use super::parts::eventually;
 use serde_json::Value;
 use std::{
+    fs,
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
 };
 
 /// A running `belay`, stopped when it is dropped.
@@ -18,6 +21,12 @@ pub struct Belay {
 impl Belay {
     pub fn program() -> Command {
         Command::new(env!("CARGO_BIN_EXE_belay"))
+    }
+
+    /// The same in a place that only root can change, as an upgrade demands; wherever it was built.
+    pub fn roots_program() -> Command {
+        static COPY: OnceLock<PathBuf> = OnceLock::new();
+        Command::new(COPY.get_or_init(copied))
     }
 
     /// Runs a command to its end.
@@ -79,6 +88,26 @@ impl Belay {
     pub fn path(&self, key: &str) -> PathBuf {
         self.ready[key].as_str().unwrap().into()
     }
+}
+
+/// Copies the program to a folder of this process, and removes those of processes that are gone.
+fn copied() -> PathBuf {
+    let prefix = "belay-tests-program-";
+    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let of_nobody = |pid: &str| !Path::new("/proc").join(pid).exists();
+        if name.strip_prefix(prefix).is_some_and(of_nobody) {
+            // Another test may do the same.
+            fs::remove_dir_all(entry.path()).unwrap_or_default();
+        }
+    }
+    let folder = std::env::temp_dir().join(format!("{prefix}{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = folder.join("belay");
+    fs::copy(env!("CARGO_BIN_EXE_belay"), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    copy
 }
 
 impl Drop for Belay {
