@@ -17,7 +17,7 @@ pub use aging::Aging;
 pub use build::{Beside, build};
 pub use history::{Entry, History, News, Stored};
 pub use live::{Change, Live};
-pub use operators::{Operators, Right};
+pub use operators::{Operators, Right, UnknownUser};
 pub use sights::Sights;
 pub use snapshot::{Entrance, Route, Snapshot};
 pub use state::{State, start};
