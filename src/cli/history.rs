@@ -1,10 +1,10 @@
 //! `belay history`, `show` and `rollback`
 
-use super::reload::tell;
+use super::reload;
 use super::socket::{self, NoAnswer};
 use super::terminal::{Terminal, table};
 use super::{Exit, users};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Show what was live: each generation, since when, who wanted it and why.
 ///
@@ -51,21 +51,12 @@ pub(super) struct Rollback {
     /// Its number.
     generation: u64,
     #[command(flatten)]
-    socket: socket::At,
-    /// Why, for the audit log and the history.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Something dangerous that is meant, by the name that `belay plan` says; `all` for all.
-    #[arg(long, value_name = "NAME")]
-    accept: Vec<String>,
-    /// Print what came of it as JSON.
-    #[arg(long)]
-    json: bool,
+    change: socket::Change,
 }
 
 impl History {
     pub(super) fn main(&self, terminal: &Terminal) -> Exit {
-        let told = match ask(&self.socket, "/history", terminal) {
+        let told = match self.socket.ask_json("/history", terminal) {
             Ok(told) => told,
             Err(exit) => return exit,
         };
@@ -80,7 +71,7 @@ impl History {
 
 impl Show {
     pub(super) fn main(&self, terminal: &Terminal) -> Exit {
-        let told = match ask(&self.socket, &format!("/history/{}", self.generation), terminal) {
+        let told = match self.socket.ask_json(&format!("/history/{}", self.generation), terminal) {
             Ok(told) => told,
             Err(exit) => return exit,
         };
@@ -106,29 +97,8 @@ impl Show {
 
 impl Rollback {
     pub(super) fn main(&self, terminal: &Terminal) -> Exit {
-        let socket = match self.socket.path(terminal) {
-            Ok(socket) => socket,
-            Err(exit) => return exit,
-        };
-        let wish = json!({ "reason": self.reason, "accept": self.accept });
-        match socket::order(&socket, &format!("/rollback/{}", self.generation), &wish) {
-            Ok(answer) => tell(&answer, self.json, terminal),
-            Err(error) => {
-                terminal.fail(&error);
-                error.exit()
-            }
-        }
+        reload::make(&format!("/rollback/{}", self.generation), &self.change, false, terminal)
     }
-}
-
-pub(super) fn ask(at: &socket::At, target: &str, terminal: &Terminal) -> Result<Value, Exit> {
-    let socket = at.path(terminal)?;
-    let told = socket::ask(&socket, "GET", target)
-        .and_then(|told| serde_json::from_str(&told).map_err(|_not_json| NoAnswer::Strange(socket)));
-    told.map_err(|error| {
-        terminal.fail(&error);
-        error.exit()
-    })
 }
 
 fn fail(terminal: &Terminal, why: &str) -> Exit {
@@ -164,6 +134,7 @@ fn row(entry: &Value, is_live: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_table_to_read() {

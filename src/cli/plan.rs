@@ -1,6 +1,5 @@
 //! `belay plan`
 
-use super::history::ask;
 use super::terminal::Terminal;
 use super::{Exit, check, run, socket};
 use crate::config::{self, Config};
@@ -96,8 +95,8 @@ fn from_file(file: &Path, terminal: &Terminal) -> Result<Known, Exit> {
 fn old(args: &Args, terminal: &Terminal) -> Result<Known, Exit> {
     let at = socket::At::of(args.new.clone(), args.socket.clone());
     let told = match args.against.parse::<u64>() {
-        Ok(generation) => ask(&at, &format!("/history/{generation}"), terminal)?,
-        Err(_no_number) if args.against == "running" => ask(&at, "/config", terminal)?,
+        Ok(generation) => at.ask_json(&format!("/history/{generation}"), terminal)?,
+        Err(_no_number) if args.against == "running" => at.ask_json("/config", terminal)?,
         Err(_no_number) => return from_file(Path::new(&args.against), terminal),
     };
     let contents = told.get("contents").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -24,19 +24,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
-    let socket = match args.socket.path(terminal) {
-        Ok(socket) => socket,
-        Err(exit) => return exit,
-    };
     let denied = if args.denied { "&denied" } else { "" };
-    match socket::ask(&socket, "GET", &format!("/recent?limit={}{denied}", args.limit)) {
+    match args.socket.ask(&format!("/recent?limit={}{denied}", args.limit), terminal) {
         Ok(lines) if args.json => terminal.say(&lines),
         Ok(lines) if lines.trim().is_empty() => terminal.tell("nothing yet"),
         Ok(lines) => terminal.say(&show(&lines, terminal)),
-        Err(error) => {
-            terminal.fail(&error);
-            return error.exit();
-        }
+        Err(exit) => return exit,
     }
     Exit::Ok
 }

@@ -13,41 +13,26 @@ use serde_json::{Value, json};
 #[command(after_help = "Example: belay reload -c /etc/belay/belay.yaml --reason 'OPS-712: invoices for billing'")]
 pub(super) struct Args {
     #[command(flatten)]
-    socket: socket::At,
-    /// Why, for the audit log and the history.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Something dangerous that is meant, by the name that `belay plan` says; `all` for all.
-    #[arg(long, value_name = "NAME")]
-    accept: Vec<String>,
+    change: socket::Change,
     /// Read it also if it was rolled back and has not been changed since.
     #[arg(long)]
     again: bool,
-    /// Print what came of it as JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
-    let socket = match args.socket.path(terminal) {
-        Ok(socket) => socket,
-        Err(exit) => return exit,
-    };
-    match socket::order(
-        &socket,
-        "/reload",
-        &json!({ "reason": args.reason, "again": args.again, "accept": args.accept }),
-    ) {
-        Ok(answer) => tell(&answer, args.json, terminal),
-        Err(error) => {
-            terminal.fail(&error);
-            error.exit()
-        }
+    make("/reload", &args.change, args.again, terminal)
+}
+
+/// Has the process change its config, and says what came of it.
+pub(super) fn make(target: &str, change: &socket::Change, again: bool, terminal: &Terminal) -> Exit {
+    let wish = json!({ "reason": change.reason, "accept": change.accept, "again": again });
+    match change.socket.order(target, &wish, terminal) {
+        Ok(answer) => tell(&answer, change.json, terminal),
+        Err(exit) => exit,
     }
 }
 
-/// Says what came of a change.
-pub(super) fn tell(answer: &Value, json: bool, terminal: &Terminal) -> Exit {
+fn tell(answer: &Value, json: bool, terminal: &Terminal) -> Exit {
     if json {
         terminal.say_json(answer);
     } else {

@@ -93,18 +93,11 @@ fn change(server: &Server, act: &str, terminal: &Terminal) -> Exit {
         )));
         return Exit::Usage;
     }
-    let socket = match server.socket.path(terminal) {
-        Ok(socket) => socket,
-        Err(exit) => return exit,
-    };
-    match socket::ask(&socket, "POST", &format!("/servers/{}/{act}", server.server)) {
+    match server.socket.act(&format!("/servers/{}/{act}", server.server), terminal) {
         Ok(done) => {
             terminal.say(&done);
             Exit::Ok
         }
-        Err(error) => {
-            terminal.fail(&error);
-            error.exit()
-        }
+        Err(exit) => exit,
     }
 }

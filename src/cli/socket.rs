@@ -13,7 +13,7 @@ use std::{
 
 /// How long to wait for the process.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// The same for a change, which waits for others.
+/// The same for a change of the config, which waits for others.
 const CHANGE_MAX: Duration = Duration::from_secs(60);
 
 /// Where the process is asked.
@@ -52,17 +52,71 @@ impl NoAnswer {
     }
 }
 
+/// What goes along with a change of the config.
+#[derive(Debug, clap::Args)]
+pub(super) struct Change {
+    #[command(flatten)]
+    pub(super) socket: At,
+    /// Why, for the audit log and the history.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+    /// Something dangerous that is meant, by the name that `belay plan` says; `all` for all.
+    #[arg(long, value_name = "NAME")]
+    pub(super) accept: Vec<String>,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 impl At {
     /// At that socket, or at the one that the config names.
     pub(super) const fn of(config: PathBuf, socket: Option<PathBuf>) -> Self {
         Self { config, socket }
     }
 
-    /// Where to ask.
+    /// Asks for something; what the process answers.
     ///
     /// # Errors
-    /// How to end; why was said.
-    pub(super) fn path(&self, terminal: &Terminal) -> Result<PathBuf, Exit> {
+    /// How to end; why was said. So with the others.
+    pub(super) fn ask(&self, target: &str, terminal: &Terminal) -> Result<String, Exit> {
+        self.exchange("GET", target, "", terminal, |_, status, body| answered(status, body))
+    }
+
+    /// Asks for something that is told in JSON.
+    pub(super) fn ask_json(&self, target: &str, terminal: &Terminal) -> Result<Value, Exit> {
+        self.exchange("GET", target, "", terminal, |socket, status, body| parsed(socket, &answered(status, body)?))
+    }
+
+    /// Has the process do something small at once; what it answers.
+    pub(super) fn act(&self, target: &str, terminal: &Terminal) -> Result<String, Exit> {
+        self.exchange("POST", target, "", terminal, |_, status, body| answered(status, body))
+    }
+
+    /// Has the process change something, which may take its time; the answer in JSON, be it done or refused.
+    pub(super) fn order(&self, target: &str, wish: &Value, terminal: &Terminal) -> Result<Value, Exit> {
+        self.exchange("POST", target, &wish.to_string(), terminal, |socket, status, body| {
+            parsed(socket, &if status == 422 { body } else { answered(status, body)? })
+        })
+    }
+
+    fn exchange<T>(
+        &self,
+        method: &str,
+        target: &str,
+        body: &str,
+        terminal: &Terminal,
+        read: impl FnOnce(&Path, u16, String) -> Result<T, NoAnswer>,
+    ) -> Result<T, Exit> {
+        let socket = self.path(terminal)?;
+        let answer = exchange(&socket, method, target, body).and_then(|(status, body)| read(&socket, status, body));
+        answer.map_err(|error| {
+            terminal.fail(&error);
+            error.exit()
+        })
+    }
+
+    /// Where to ask.
+    fn path(&self, terminal: &Terminal) -> Result<PathBuf, Exit> {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
@@ -81,17 +135,8 @@ impl At {
     }
 }
 
-/// Asks for something; what the process answers.
-pub(super) fn ask(socket: &Path, method: &str, target: &str) -> Result<String, NoAnswer> {
-    let (status, body) = exchange(socket, method, target, "", ANSWER_MAX)?;
-    answered(status, body)
-}
-
-/// Has the process change something, which may take its time; the answer in JSON, be it done or refused.
-pub(super) fn order(socket: &Path, target: &str, wish: &Value) -> Result<Value, NoAnswer> {
-    let (status, body) = exchange(socket, "POST", target, &wish.to_string(), CHANGE_MAX)?;
-    let body = if status == 422 { body } else { answered(status, body)? };
-    serde_json::from_str(&body).map_err(|_not_json| NoAnswer::Strange(socket.to_owned()))
+fn parsed(socket: &Path, body: &str) -> Result<Value, NoAnswer> {
+    serde_json::from_str(body).map_err(|_not_json| NoAnswer::Strange(socket.to_owned()))
 }
 
 fn answered(status: u16, body: String) -> Result<String, NoAnswer> {
@@ -103,13 +148,8 @@ fn answered(status: u16, body: String) -> Result<String, NoAnswer> {
     }
 }
 
-fn exchange(
-    socket: &Path,
-    method: &str,
-    target: &str,
-    body: &str,
-    patience: Duration,
-) -> Result<(u16, String), NoAnswer> {
+fn exchange(socket: &Path, method: &str, target: &str, body: &str) -> Result<(u16, String), NoAnswer> {
+    let patience = if body.is_empty() { ANSWER_MAX } else { CHANGE_MAX };
     let silent = |error| NoAnswer::Silent(socket.to_owned(), error);
     let mut stream = UnixStream::connect(socket).map_err(silent)?;
     stream.set_read_timeout(Some(patience)).map_err(silent)?;

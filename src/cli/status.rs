@@ -1,10 +1,10 @@
 //! `belay status`
 
 use super::Exit;
-use super::socket::{self, NoAnswer};
+use super::socket;
 use super::terminal::{Terminal, table};
 use serde_json::Value;
-use std::{path::Path, thread, time::Duration};
+use std::{thread, time::Duration};
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
@@ -25,17 +25,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
-    let socket = match args.socket.path(terminal) {
-        Ok(socket) => socket,
-        Err(exit) => return exit,
-    };
     loop {
-        match look(&socket, args, terminal) {
+        match look(args, terminal) {
             Ok(text) => terminal.say(&text),
-            Err(error) => {
-                terminal.fail(&error);
-                return error.exit();
-            }
+            Err(exit) => return exit,
         }
         if !args.watch {
             return Exit::Ok;
@@ -44,12 +37,11 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     }
 }
 
-fn look(socket: &Path, args: &Args, terminal: &Terminal) -> Result<String, NoAnswer> {
-    let json = socket::ask(socket, "GET", "/status")?;
+fn look(args: &Args, terminal: &Terminal) -> Result<String, Exit> {
+    let status = args.socket.ask_json("/status", terminal)?;
     if args.json {
-        return Ok(json);
+        return Ok(status.to_string());
     }
-    let status = serde_json::from_str(&json).map_err(|_not_json| NoAnswer::Strange(socket.to_owned()))?;
     let clear = if args.watch { terminal.clear() } else { "" };
     Ok(format!("{clear}{}", show(&status, terminal)))
 }

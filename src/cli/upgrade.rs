@@ -28,17 +28,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
-    let socket = match args.socket.path(terminal) {
-        Ok(socket) => socket,
-        Err(exit) => return exit,
-    };
     let binary = args.binary.as_ref().and_then(|binary| path::absolute(binary).ok());
-    let answer = match socket::order(&socket, "/upgrade", &json!({ "reason": args.reason, "binary": binary })) {
+    let wish = json!({ "reason": args.reason, "binary": binary });
+    let answer = match args.socket.order("/upgrade", &wish, terminal) {
         Ok(answer) => answer,
-        Err(error) => {
-            terminal.fail(&error);
-            return error.exit();
-        }
+        Err(exit) => return exit,
     };
     if args.json {
         terminal.say_json(&answer);

@@ -473,7 +473,8 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_used_there_and_not_here() {
-        let (old, new) = (store(100), Store::new(100, at(1000)));
+        // Room for all of them, whatever shard they come to.
+        let (old, new) = (store(SHARDS * 8), Store::new(SHARDS * 8, at(1000)));
         let who = worker("checkout");
         let post = (Replay::Tolerant, &Method::POST);
         let (one, two, three) =
