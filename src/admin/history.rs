@@ -1,15 +1,17 @@
 //! What was live.
 
-use super::Reply;
+use super::reply::Reply;
 use crate::generation::Digest;
 use crate::keys::{Kind, Read};
 use crate::runtime::{Entry, Live};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::Path;
 
-#[derive(Serialize)]
-struct History {
+/// What was live.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct History {
     /// The generation that is live.
     live: u64,
     /// The oldest first.
@@ -17,22 +19,24 @@ struct History {
 }
 
 /// A generation with its files.
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Shown<'a> {
     #[serde(flatten)]
     entry: &'a Entry,
     contents: Vec<Content<'a>>,
 }
 
 /// What is live.
-#[derive(Serialize)]
-struct Current<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Current<'a> {
     generation: u64,
+    #[schemars(with = "String")]
     digest: Digest,
     contents: Vec<Content<'a>>,
 }
 
-#[derive(Serialize)]
+/// A file that decides.
+#[derive(Serialize, JsonSchema)]
 struct Content<'a> {
     path: &'a Path,
     kind: Kind,
@@ -53,32 +57,29 @@ pub(super) fn live(live: &Live) -> Reply {
     });
     let told =
         Current { generation: snapshot.generation.number(), digest: snapshot.digest, contents: contents.collect() };
-    (StatusCode::OK, serde_json::to_vec(&told).unwrap_or_default())
+    Reply::json(&told)
 }
 
-/// Answers `/history`, and `/history/N` with the contents of that generation's files.
-pub(super) fn answer(live: &Live, path: &str) -> Reply {
-    let generation = path.strip_prefix("/history/").map(str::parse::<u64>);
-    let told = match generation {
-        None => {
-            let generations = live.remembered();
-            serde_json::to_vec(&History { live: live.snapshot().generation.number(), generations })
-        }
-        Some(Ok(generation)) => match live.stored(generation) {
-            Ok(stored) => {
-                let text = |content: &[u8]| String::from_utf8_lossy(content).into_owned();
-                let files = stored.files.iter();
-                let contents = files.map(|(file, content)| Content {
-                    path: &file.path,
-                    kind: file.kind,
-                    sha256: file.sha256.clone(),
-                    text: content.as_deref().map(text),
-                });
-                serde_json::to_vec(&Shown { entry: &stored.entry, contents: contents.collect() })
-            }
-            Err(finding) => return (StatusCode::NOT_FOUND, format!("{}\n", finding.message).into_bytes()),
-        },
-        Some(Err(_)) => return (StatusCode::NOT_FOUND, b"a generation is a number\n".to_vec()),
+/// The generations that are remembered.
+pub(super) fn all(live: &Live) -> Reply {
+    Reply::json(&History { live: live.snapshot().generation.number(), generations: live.remembered() })
+}
+
+/// One of them, with the contents of its files.
+pub(super) fn one(live: &Live, generation: &str) -> Reply {
+    let Ok(generation) = generation.parse() else {
+        return Reply::text(StatusCode::BAD_REQUEST, "a generation is a number");
     };
-    (StatusCode::OK, told.unwrap_or_default())
+    let stored = match live.stored(generation) {
+        Ok(stored) => stored,
+        Err(finding) => return Reply::text(StatusCode::NOT_FOUND, finding.message),
+    };
+    let text = |content: &[u8]| String::from_utf8_lossy(content).into_owned();
+    let contents = stored.files.iter().map(|(file, content)| Content {
+        path: &file.path,
+        kind: file.kind,
+        sha256: file.sha256.clone(),
+        text: content.as_deref().map(text),
+    });
+    Reply::json(&Shown { entry: &stored.entry, contents: contents.collect() })
 }

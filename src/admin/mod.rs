@@ -1,30 +1,36 @@
 //! What operators and their tools read: metrics and health on an address of its own; decisions and servers on a socket,
 //! where things are also changed.
 
+mod endpoints;
+mod health;
 mod history;
+mod openapi;
 mod orders;
+mod reply;
 mod servers;
 
+pub use openapi::openapi;
 pub use orders::{Answer, NotTaken, Order, Orders, Task, channel};
 
 use crate::audit::{Actor, Cause};
 use crate::drain::Trigger;
-use crate::runtime::{Change, Live, Right};
+use crate::runtime::{Live, Right};
 use async_trait::async_trait;
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{Method, Response, StatusCode};
+use endpoints::{Does, Endpoint, Unknown};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, Response, StatusCode, uri::Authority};
+use orders::{Reloading, Replacing, RollingBack, ServerChange};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use serde::Deserialize;
-use serde_json::json;
-use std::{path::PathBuf, sync::Arc};
+use reply::{Content, Reply};
+use serde::de::DeserializeOwned;
+use std::{net::IpAddr, sync::Arc};
 use tokio::task::spawn_blocking;
 
 /// The longest body of a request, in bytes.
 const BODY_MAX: usize = 64 * 1024;
 
-/// Answers `/metrics`, `/livez` and `/readyz`; at the socket also `/recent`, `/status`, and what changes things.
+/// Answers what the table of endpoints says.
 #[derive(Debug)]
 pub struct Admin {
     live: Arc<Live>,
@@ -40,22 +46,6 @@ pub struct Visit {
     user: Option<u32>,
 }
 
-/// What goes along with an order.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Wish {
-    /// Why it is given.
-    reason: Option<Box<str>>,
-    /// What is accepted by name, although it is dangerous.
-    accept: Vec<String>,
-    /// The program that takes over.
-    binary: Option<PathBuf>,
-    /// Whether a rollback counts no more.
-    again: bool,
-}
-
-type Reply = (StatusCode, Vec<u8>);
-
 impl Admin {
     /// Reads from there; not ready any more once the drain starts; what concerns the process as a whole is ordered.
     #[must_use]
@@ -69,151 +59,215 @@ impl Admin {
         Arc::new(Visit { admin: Arc::clone(self), user })
     }
 
-    /// What everybody may read.
-    fn read_by_all(&self, path: &str) -> Reply {
-        match path {
-            "/metrics" => match self.live.state().metrics.render(self.live.state().replay.len()) {
-                Ok(text) => (StatusCode::OK, text),
-                Err(fault) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{fault}\n").into_bytes()),
+    /// What is read.
+    async fn read(&self, does: Does, words: &[&str], query: &str) -> Reply {
+        match (does, words) {
+            (Does::Metrics, _) => match self.live.state().metrics.render(self.live.state().replay.len()) {
+                Ok(text) => Reply::ok(Content::Metrics, text),
+                Err(fault) => Reply::text(StatusCode::INTERNAL_SERVER_ERROR, fault.to_string()),
             },
-            "/livez" => (StatusCode::OK, b"ok\n".to_vec()),
-            "/readyz" => self.readiness(),
-            _ => (StatusCode::NOT_FOUND, b"here are /metrics, /livez and /readyz\n".to_vec()),
-        }
-    }
-
-    /// What operators may read.
-    async fn read(&self, path: &str, query: &str) -> Reply {
-        if path.starts_with("/history") {
-            let (live, path) = (Arc::clone(&self.live), path.to_owned());
-            let looking = spawn_blocking(move || history::answer(&live, &path));
-            return looking.await.unwrap_or((StatusCode::INTERNAL_SERVER_ERROR, Vec::new()));
-        }
-        match path {
-            "/recent" => (StatusCode::OK, self.recent(query)),
-            "/config" => history::live(&self.live),
-            "/status" => (StatusCode::OK, servers::status(&self.live)),
-            _ => self.read_by_all(path),
-        }
-    }
-
-    /// What changes something.
-    async fn change(&self, path: &str, wish: Wish, user: u32) -> Reply {
-        let (binary, cause) =
-            (wish.binary, Cause { actor: Actor::User(user), reason: wish.reason, accepted: wish.accept });
-        if let Some(words) = path.strip_prefix("/servers/") {
-            let (status, text) = servers::change(&self.live, words, &cause);
-            return (status, text.into_bytes());
-        }
-        match path {
-            "/reload" => self.order(Task::Reload { again: wish.again }, cause).await,
-            "/upgrade" => self.order(Task::Upgrade(binary), cause).await,
-            _ => match path.strip_prefix("/rollback/").and_then(|generation| generation.parse().ok()) {
-                Some(generation) => self.order(Task::RollBack(generation), cause).await,
-                None => (StatusCode::NOT_FOUND, b"nothing can be changed there\n".to_vec()),
-            },
-        }
-    }
-
-    async fn order(&self, task: Task, cause: Cause) -> Reply {
-        let answer = match self.orders.give(task, cause).await {
-            Ok(answer) => answer,
-            Err(fault) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{fault}\n").into_bytes()),
-        };
-        let judged = self.live.snapshot().judged();
-        let (status, answer) = match answer {
-            Answer::Config(change, findings) => {
-                let word = match change {
-                    Some(Change::Applied(_)) => "applied",
-                    Some(Change::Nothing) => "unchanged",
-                    None => "refused",
-                };
-                let (generation, digest) = (judged.generation, judged.digest);
-                let told = json!({ "result": word, "generation": generation, "digest": digest, "findings": findings });
-                (change.map_or(StatusCode::UNPROCESSABLE_ENTITY, |_| StatusCode::OK), told)
+            (Does::Livez | Does::Startupz, _) => Reply::text(StatusCode::OK, "ok"),
+            (Does::Readyz, _) => health::readiness(&self.live, self.drain.is_announced(), query == "verbose"),
+            (Does::OpenApi, _) => Reply::json(&openapi()),
+            (Does::Recent, _) => Reply::ok(Content::Lines, self.recent(query)),
+            (Does::Status, _) => servers::status(&self.live),
+            (Does::Config, _) => history::live(&self.live),
+            (Does::History, _) => history::all(&self.live),
+            (Does::Generation, [generation]) => {
+                let (live, generation) = (Arc::clone(&self.live), (*generation).to_owned());
+                // It reads files.
+                let looking = spawn_blocking(move || history::one(&live, &generation));
+                looking.await.unwrap_or_else(|_panicked| lost())
             }
-            Answer::Replaced { pid } => (StatusCode::OK, json!({ "result": "replaced", "pid": pid })),
-            Answer::Failed(why) => (StatusCode::UNPROCESSABLE_ENTITY, json!({ "result": "failed", "reason": why })),
-        };
-        (status, format!("{answer}\n").into_bytes())
+            _ => lost(),
+        }
     }
 
-    /// The last decisions, one line of JSON each: `limit=N`, `denied`.
+    /// What is changed.
+    async fn change(&self, does: Does, words: &[&str], body: &[u8], user: u32) -> Result<Reply, BadBody> {
+        let by = |reason, accepted| Cause { actor: Actor::User(user), reason, accepted };
+        let (task, cause) = match (does, words) {
+            (Does::Server, [pool, server, act]) => {
+                let cause = by(parsed::<ServerChange>(body)?.reason, Vec::new());
+                return Ok(servers::change(&self.live, (pool, server, act), &cause));
+            }
+            (Does::Reload, _) => {
+                let Reloading { reason, accept, again } = parsed(body)?;
+                (Task::Reload { again }, by(reason, accept))
+            }
+            (Does::RollBack, [generation]) => {
+                let Ok(generation) = generation.parse() else {
+                    return Ok(Reply::text(StatusCode::BAD_REQUEST, "a generation is a number"));
+                };
+                let RollingBack { reason, accept } = parsed(body)?;
+                (Task::RollBack(generation), by(reason, accept))
+            }
+            (Does::Upgrade, _) => {
+                let Replacing { reason, binary } = parsed(body)?;
+                (Task::Upgrade(binary), by(reason, Vec::new()))
+            }
+            _ => return Ok(lost()),
+        };
+        Ok(orders::answer(&self.orders, task, cause, &self.live).await)
+    }
+
+    /// The last decisions, one line of JSON each: `limit=N`, `denied`; or all records of a request: `request=ID`.
     fn recent(&self, query: &str) -> Vec<u8> {
+        let recent = self.live.state().journal.recent();
         let mut words = query.split('&');
+        if let Some(id) = words.clone().find_map(|word| word.strip_prefix("request=")) {
+            return recent.of_request(id);
+        }
         let limit = words.clone().find_map(|word| word.strip_prefix("limit=")?.parse().ok());
         let only_denied = words.any(|word| word == "denied");
-        self.live.state().journal.recent().last(limit.unwrap_or(usize::MAX), only_denied)
+        recent.last(limit.unwrap_or(usize::MAX), only_denied)
     }
+}
 
-    /// Unready is what this node alone suffers from; an unhealthy pool is seen by all nodes and shows in the metrics.
-    fn readiness(&self) -> Reply {
-        let causes = [
-            (self.drain.is_announced(), "draining\n"),
-            (!self.live.state().journal.is_writing(), "the audit log cannot be written\n"),
-        ];
-        match causes.into_iter().find(|(present, _)| *present) {
-            Some((_, cause)) => (StatusCode::SERVICE_UNAVAILABLE, cause.into()),
-            None => (StatusCode::OK, b"ok\n".to_vec()),
-        }
-    }
+/// An endpoint of the table that nothing answers, or a word of its path that is not there.
+fn lost() -> Reply {
+    Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here")
 }
 
 impl Visit {
     async fn answer(&self, session: &mut ServerSession) -> Reply {
         let head = session.req_header();
-        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let uri = head.uri.clone();
         let (path, query) = (uri.path(), uri.query().unwrap_or_default());
-        let reads = method == Method::GET || method == Method::HEAD;
-        let Some(user) = self.user else {
-            let refused = || (StatusCode::METHOD_NOT_ALLOWED, b"only GET and HEAD\n".to_vec());
-            return if reads { self.admin.read_by_all(path) } else { refused() };
-        };
-        let right = self.admin.live.snapshot().operators.right(user);
-        match (right, reads) {
-            (None, _) => (StatusCode::FORBIDDEN, format!("user {user} may not ask here: see admin.read\n").into()),
-            (Some(_), true) => self.admin.read(path, query).await,
-            (Some(Right::Read), false) => {
-                (StatusCode::FORBIDDEN, format!("user {user} may only read: see admin.change\n").into())
-            }
-            (Some(Right::Change), false) if method == Method::POST => match wish(session).await {
-                Ok(wish) => self.admin.change(path, wish, user).await,
-                Err(why) => (StatusCode::BAD_REQUEST, why.into_bytes()),
+        let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+        let found = self.may_ask(&head.headers).and_then(|right| may(self.user, right, &method, path));
+        match (found, self.user) {
+            (Err(refused), _) => refused,
+            (Ok((endpoint, words)), Some(user)) if method != Method::GET => match body(session).await {
+                Ok(body) => {
+                    let changed = self.admin.change(endpoint.does, &words, &body, user).await;
+                    changed.unwrap_or_else(|bad| Reply::text(StatusCode::BAD_REQUEST, bad.to_string()))
+                }
+                Err(bad) => Reply::text(StatusCode::BAD_REQUEST, bad.to_string()),
             },
-            (Some(Right::Change), false) => (StatusCode::METHOD_NOT_ALLOWED, b"only GET, HEAD and POST\n".to_vec()),
+            (Ok((endpoint, words)), _) => self.admin.read(endpoint.does, &words, query).await,
         }
+    }
+
+    /// The right of who asks; none at the address.
+    fn may_ask(&self, headers: &HeaderMap) -> Result<Option<Right>, Reply> {
+        let Some(user) = self.user else {
+            let told = "ask for localhost or an IP address: a name could be anybody's who lets it point here";
+            return if names_us(headers) { Ok(None) } else { Err(Reply::text(StatusCode::MISDIRECTED_REQUEST, told)) };
+        };
+        let refused = || Reply::text(StatusCode::FORBIDDEN, format!("user {user} may not ask here: see admin.read"));
+        self.admin.live.snapshot().operators.right(user).map(Some).ok_or_else(refused)
     }
 }
 
-/// What goes along with an order: nothing, or an object of JSON.
-async fn wish(session: &mut ServerSession) -> Result<Wish, String> {
+/// Whether a request for `/metrics` or so is meant for us: a browser that was told another name's address is 127.0.0.1
+/// (DNS rebinding) still sends that name.
+fn names_us(headers: &HeaderMap) -> bool {
+    let is_us = |host: &str| {
+        let authority = host.parse::<Authority>().ok();
+        let name = authority.as_ref().map_or("", Authority::host);
+        name.eq_ignore_ascii_case("localhost") || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
+    };
+    // HTTP/1.0 has no Host, and no browser speaks it.
+    headers.get_all(HOST).iter().all(|host| host.to_str().is_ok_and(is_us))
+}
+
+/// What is asked, if whoever asks may.
+fn may<'a>(
+    user: Option<u32>,
+    right: Option<Right>,
+    method: &Method,
+    path: &'a str,
+) -> Result<(&'static Endpoint, Vec<&'a str>), Reply> {
+    let (endpoint, words) = match endpoints::find(method, path) {
+        Ok(found) => found,
+        Err(Unknown::Method) if user.is_some() => {
+            return Err(Reply::text(StatusCode::METHOD_NOT_ALLOWED, format!("{path} is not asked with {method}")));
+        }
+        Err(_) if *method != Method::GET => {
+            return Err(Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD"));
+        }
+        Err(_) => return Err(nothing(right)),
+    };
+    match (user, endpoint.needs) {
+        (_, needed) if needed <= right => Ok((endpoint, words)),
+        (Some(user), _) => {
+            Err(Reply::text(StatusCode::FORBIDDEN, format!("user {user} may only read: see admin.change")))
+        }
+        (None, _) if *method != Method::GET => Err(Reply::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD")),
+        (None, _) => Err(nothing(right)),
+    }
+}
+
+fn nothing(right: Option<Right>) -> Reply {
+    let here = if right.is_some() { "see /openapi.json" } else { "here are /metrics, /livez, /readyz and /startupz" };
+    Reply::text(StatusCode::NOT_FOUND, here)
+}
+
+/// What goes along with a change is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum BadBody {
+    #[error("the body is over {BODY_MAX} bytes")]
+    TooLong,
+    #[error("the body did not come: {0}")]
+    Broken(#[from] Box<pingora::Error>),
+    #[error("the body is not as expected: {0}")]
+    Strange(#[from] serde_json::Error),
+}
+
+async fn body(session: &mut ServerSession) -> Result<Vec<u8>, BadBody> {
     let mut body = Vec::new();
-    while let Some(piece) = session.read_request_body().await.map_err(|fault| format!("{fault}\n"))? {
+    while let Some(piece) = session.read_request_body().await? {
         body.extend_from_slice(&piece);
         if body.len() > BODY_MAX {
-            return Err(format!("the body is over {BODY_MAX} bytes\n"));
+            return Err(BadBody::TooLong);
         }
     }
-    let body: Bytes = body.into();
-    if body.is_empty() {
-        return Ok(Wish::default());
-    }
-    serde_json::from_slice(&body).map_err(|fault| format!("the body is not as expected: {fault}\n"))
+    Ok(body)
+}
+
+/// What goes along with a change: nothing, or an object of JSON.
+fn parsed<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, BadBody> {
+    if body.is_empty() { Ok(T::default()) } else { Ok(serde_json::from_slice(body)?) }
 }
 
 #[async_trait]
 impl ServeHttp for Visit {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let (status, body) = self.answer(session).await;
+        let Reply { status, content, body } = self.answer(session).await;
         let bodiless = session.req_header().method == Method::HEAD;
         let response = Response::builder()
             .status(status)
-            .header(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")
+            .header(CONTENT_TYPE, content.media_type())
             .header(CONTENT_LENGTH, body.len())
             .header(CACHE_CONTROL, "no-store");
         let response =
             if status == StatusCode::METHOD_NOT_ALLOWED { response.header(ALLOW, "GET, HEAD") } else { response };
         // The headers are well formed, so the builder has no fault to report.
         response.body(if bodiless { Vec::new() } else { body }).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use test_case::test_case;
+
+    #[test_case(&["localhost"], true; "localhost")]
+    #[test_case(&["LOCALHOST:9900"], true; "with a port")]
+    #[test_case(&["127.0.0.1:9900"], true; "an address")]
+    #[test_case(&["[::1]:9900"], true; "a long one")]
+    #[test_case(&["10.0.0.7"], true; "whoever says an address was told it by nobody")]
+    #[test_case(&[], true; "none")]
+    #[test_case(&["evil.example"], false; "a name")]
+    #[test_case(&["127.0.0.1.evil.example"], false; "a name like an address")]
+    #[test_case(&["localhost.evil.example"], false; "a name like ours")]
+    #[test_case(&["localhost", "evil.example"], false; "two")]
+    #[test_case(&["evil.example@localhost/"], false; "no host")]
+    #[test_case(&[""], false; "empty")]
+    fn a_name_could_be_anybodys(hosts: &[&str], expected: bool) {
+        let headers: HeaderMap = hosts.iter().map(|host| (HOST, HeaderValue::from_str(host).unwrap())).collect();
+        assert_eq!(names_us(&headers), expected);
     }
 }

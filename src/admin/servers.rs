@@ -1,23 +1,27 @@
 //! The state of servers: told, and changed.
 
+use super::reply::Reply;
 use crate::audit::Cause;
 use crate::name::{PoolName, ServerName};
 use crate::network::Address;
 use crate::runtime::Live;
 use crate::upstream::{Member, Mode, Pool};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
 /// What `/status` tells.
-#[derive(Serialize)]
-struct Status<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Status<'a> {
     generation: u64,
     pools: Vec<PoolStatus<'a>>,
 }
 
-#[derive(Serialize)]
+/// A pool.
+#[derive(Serialize, JsonSchema)]
 struct PoolStatus<'a> {
+    #[schemars(with = "String")]
     name: &'a PoolName,
     /// Requests that wait for a server with room.
     queued: usize,
@@ -28,9 +32,12 @@ struct PoolStatus<'a> {
     unknown: Vec<String>,
 }
 
-#[derive(Serialize)]
+/// A server.
+#[derive(Serialize, JsonSchema)]
 struct ServerStatus<'a> {
+    #[schemars(with = "String")]
     name: &'a ServerName,
+    #[schemars(with = "String")]
     address: &'a Address,
     state: Mode,
     /// `up`, `down`, `unknown` before the first check, `ejected` for its answers, or `down (agent)`.
@@ -48,15 +55,12 @@ struct ServerStatus<'a> {
 }
 
 /// All pools by name, as JSON.
-pub(super) fn status(live: &Live) -> Vec<u8> {
+pub(super) fn status(live: &Live) -> Reply {
     let snapshot = live.snapshot();
     let pools: Vec<_> = snapshot.pools.iter().collect();
     let mut pools: Vec<_> = pools.iter().map(|pool| pool_status(pool)).collect();
     pools.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
-    let status = Status { generation: snapshot.generation.number(), pools };
-    let mut text = serde_json::to_vec(&status).unwrap_or_default();
-    text.push(b'\n');
-    text
+    Reply::json(&Status { generation: snapshot.generation.number(), pools })
 }
 
 fn pool_status(pool: &Pool) -> PoolStatus<'_> {
@@ -85,20 +89,17 @@ fn server_status(member: &Member) -> ServerStatus<'_> {
     }
 }
 
-/// Does what `POOL/SERVER/ACT` says: `ready`, `drain`, `maint`, `weight=N` or `weight=default`.
-pub(super) fn change(live: &Live, words: &str, cause: &Cause) -> (StatusCode, String) {
-    let parts: Vec<_> = words.split('/').collect();
-    let [pool, server, act] = parts.as_slice() else {
-        return (StatusCode::NOT_FOUND, "say POOL/SERVER/ACT\n".into());
-    };
+/// Does with a server what a word says: `ready`, `drain`, `maint`, `weight=N` or `weight=default`.
+pub(super) fn change(live: &Live, (pool, server, act): (&str, &str, &str), cause: &Cause) -> Reply {
     let snapshot = live.snapshot();
-    let found = snapshot.pools.iter().find(|it| it.name().as_str() == *pool);
+    let found = snapshot.pools.iter().find(|it| it.name().as_str() == pool);
     let Some(member) = found.as_ref().and_then(|it| it.member(server)) else {
-        return (StatusCode::NOT_FOUND, format!("there is no server {pool}/{server}\n"));
+        return Reply::text(StatusCode::NOT_FOUND, format!("there is no server {pool}/{server}"));
     };
     let Some(act) = Act::parse(act) else {
         let known = "ready, drain, maint, weight=0 to weight=256, weight=default";
-        return (StatusCode::BAD_REQUEST, format!("`{act}` is nothing that can be done; there are {known}\n"));
+        let fault = format!("`{act}` is nothing that can be done; there are {known}");
+        return Reply::text(StatusCode::BAD_REQUEST, fault);
     };
     let (action, done) = match act {
         Act::Mode(mode) => {
@@ -112,7 +113,7 @@ pub(super) fn change(live: &Live, words: &str, cause: &Cause) -> (StatusCode, St
     };
     live.record_of(action, &member.state, cause);
     log::info!("{done}");
-    (StatusCode::OK, done + "\n")
+    Reply::text(StatusCode::OK, done)
 }
 
 enum Act {

@@ -4,7 +4,7 @@ use super::reload;
 use super::socket::{self, NoAnswer};
 use super::terminal::{Terminal, table};
 use super::{Exit, users};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Show what was live: each generation, since when, who wanted it and why.
 ///
@@ -97,7 +97,8 @@ impl Show {
 
 impl Rollback {
     pub(super) fn main(&self, terminal: &Terminal) -> Exit {
-        reload::make(&format!("/rollback/{}", self.generation), &self.change, false, terminal)
+        let wish = json!({ "reason": self.change.reason, "accept": self.change.accept });
+        reload::make(&format!("/rollback/{}", self.generation), &wish, &self.change, terminal)
     }
 }
 
@@ -134,7 +135,6 @@ fn row(entry: &Value, is_live: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_table_to_read() {

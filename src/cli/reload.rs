@@ -1,7 +1,7 @@
 //! `belay reload`
 
 use super::Exit;
-use super::socket;
+use super::socket::Change;
 use super::terminal::Terminal;
 use crate::config::Finding;
 use serde_json::{Value, json};
@@ -13,20 +13,21 @@ use serde_json::{Value, json};
 #[command(after_help = "Example: belay reload -c /etc/belay/belay.yaml --reason 'OPS-712: invoices for billing'")]
 pub(super) struct Args {
     #[command(flatten)]
-    change: socket::Change,
+    change: Change,
     /// Read it also if it was rolled back and has not been changed since.
     #[arg(long)]
     again: bool,
 }
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
-    make("/reload", &args.change, args.again, terminal)
+    let Change { reason, accept, .. } = &args.change;
+    let wish = json!({ "reason": reason, "accept": accept, "again": args.again });
+    make("/reload", &wish, &args.change, terminal)
 }
 
 /// Has the process change its config, and says what came of it.
-pub(super) fn make(target: &str, change: &socket::Change, again: bool, terminal: &Terminal) -> Exit {
-    let wish = json!({ "reason": change.reason, "accept": change.accept, "again": again });
-    match change.socket.order(target, &wish, terminal) {
+pub(super) fn make(target: &str, wish: &Value, change: &Change, terminal: &Terminal) -> Exit {
+    match change.socket.order(target, wish, terminal) {
         Ok(answer) => tell(&answer, change.json, terminal),
         Err(exit) => exit,
     }

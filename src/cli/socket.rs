@@ -155,7 +155,7 @@ fn exchange(socket: &Path, method: &str, target: &str, body: &str) -> Result<(u1
     stream.set_read_timeout(Some(patience)).map_err(silent)?;
     let length = body.len();
     let request = format!(
-        "{method} {target} HTTP/1.1\r\nHost: admin\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).map_err(silent)?;
     let mut raw = String::new();

@@ -318,9 +318,7 @@ impl<W: Write> Writer<W> {
             Ok(()) => {
                 self.records = self.records.saturating_add(1);
                 self.sequence.store(self.sealer.last(), Ordering::Relaxed);
-                if let Record::Decision(decision) = record {
-                    self.recent.remember(decision.verdict.is_err(), self.lines.get(before..).unwrap_or_default());
-                }
+                self.recent.remember(record, self.lines.get(before..).unwrap_or_default());
             }
             Err(fault) => {
                 self.metrics.lost.inc();

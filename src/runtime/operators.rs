@@ -4,11 +4,11 @@ use nix::unistd::User;
 use std::collections::HashSet;
 
 /// What a user may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Right {
-    /// Read.
+    /// Read what goes on.
     Read,
-    /// Read, and change things.
+    /// The same, read the config, and change things.
     Change,
 }
 

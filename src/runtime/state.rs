@@ -85,20 +85,18 @@ pub fn start(
     horizon: Timestamp,
     predecessor: Option<Predecessor>,
 ) -> Result<Live, Vec<Finding>> {
-    let fault =
-        |path: &Path, what: &str, error: &io::Error| vec![Finding::of_file(path, format!("{what}: {error}"), None)];
+    let fault = |path: &Path, what: &str, error: &io::Error| {
+        let hint = (error.kind() == io::ErrorKind::NotFound).then(|| "is its folder there?".to_owned());
+        vec![Finding::of_file(path, format!("{what}: {error}"), hint)]
+    };
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)])?;
     let sealer = Sealer::new(config.node.clone(), Id::random());
     let journal = Journal::open(&config.audit_file, sealer, metrics.audit());
     let journal = journal.map_err(|error| fault(&config.audit_file, "the audit log cannot be opened", &error))?;
     let folder = config.history_dir.as_deref();
-    let history = History::open(folder, config.history_keep);
-    let history = history
-        .map_err(|error| fault(folder.unwrap_or_else(|| Path::new("")), "the history cannot be read", &error))?;
-    let sights = Sights::open(folder);
-    let sights = sights.map_err(|error| {
-        fault(folder.unwrap_or_else(|| Path::new("")), "the history of keys cannot be read", &error)
-    })?;
+    let of_history = |what: &'static str| move |error| fault(folder.unwrap_or_else(|| Path::new("")), what, &error);
+    let history = History::open(folder, config.history_keep).map_err(of_history("the history cannot be read"))?;
+    let sights = Sights::open(folder).map_err(of_history("the history of keys cannot be read"))?;
     let warned = AtomicI64::new(clock.now().unix_seconds() / 3600);
     let held = Rooms::new(HELD_MAX);
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);

@@ -266,6 +266,12 @@ impl Pool {
         self.servers.iter().find(|server| server.state.name.as_str() == name)
     }
 
+    /// Whether any server may be asked, with room or without.
+    #[must_use]
+    pub fn has_server(&self) -> bool {
+        self.members(self.state.now()).next().is_some()
+    }
+
     /// Requests that wait for a server with room.
     #[must_use]
     pub fn queued(&self) -> usize {

@@ -3,7 +3,7 @@
 use belay::hangup::Hangup;
 use belay::metrics::Metrics;
 use belay::refusal::Refusal;
-use belay::{cli, config, filter};
+use belay::{admin, cli, config, filter};
 use std::{fs, path::Path};
 
 #[test]
@@ -13,6 +13,7 @@ fn the_references_are_true() {
         ("metrics.md", metrics()),
         ("refusals.md", refusals()),
         ("cli.md", command_line()),
+        ("openapi.json", serde_json::to_string_pretty(&admin::openapi()).unwrap() + "\n"),
     ];
     let mut stale = Vec::new();
     for (name, text) in pages {

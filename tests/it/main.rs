@@ -5,6 +5,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "rows of tables are values")]
 //! Belay from outside: in process over a duplex, and the real binary.
 
+mod api;
 mod balancing;
 mod changing;
 mod checks;

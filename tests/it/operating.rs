@@ -126,7 +126,7 @@ async fn who_may_read_metrics_may_not_change_servers() {
     assert_eq!(running.admin("/status").0, 404);
     let mut stream = std::net::TcpStream::connect(running.belay.ready["admin"].as_str().unwrap()).unwrap();
     let request =
-        "POST /servers/shop/a/drain HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        "POST /servers/shop/a/drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

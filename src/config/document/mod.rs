@@ -386,17 +386,19 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// A loopback address with port for `/metrics`, `/livez` and `/readyz`. Port 0 takes a free one.
+    /// A loopback address with port for `/metrics`, `/livez`, `/readyz` and `/startupz`. Port 0 takes a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
     /// A Unix socket for the same, for `belay recent` and `status`, and for changes. Only root and the user that Belay
     /// runs as may ask there, unless `read` or `change` names others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
-    /// More users of the system, by name or number, who may read at the socket.
+    /// More users of the system, by name or number, who may read at the socket: servers,
+    /// decisions, when what was live. Not the config.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub read: Vec<String>,
-    /// More users of the system, by name or number, who may read and change things at the socket.
+    /// More users of the system, by name or number, who may read all and change things at the
+    /// socket.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub change: Vec<String>,
 }

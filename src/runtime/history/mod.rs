@@ -13,6 +13,7 @@ use crate::config::Finding;
 use crate::generation::{Digest, Generation};
 use crate::keys::{Kind, Read};
 use crate::pins::{Pin, Pins};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
@@ -23,7 +24,7 @@ use std::{
 use store::Store;
 
 /// A generation that was live.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     /// Its number.
     pub generation: u64,
@@ -48,7 +49,7 @@ pub struct Entry {
 }
 
 /// A file that decided.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct File {
     /// Which.
     pub path: PathBuf,

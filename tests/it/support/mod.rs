@@ -22,6 +22,6 @@ pub use client::{Ask, Reply};
 pub use load::Load;
 pub use parts::{Needs, eventually, free};
 pub use pki::{Ca, Identity, WORKLOAD_LIFE};
-pub use running::{Running, admin};
+pub use running::{Running, admin, admin_as};
 pub use site::{HOST, NOW, SECRET, Site, origin};
 pub use world::{World, settled, show};

@@ -89,8 +89,13 @@ impl Running {
 
 /// Asks the admin address.
 pub fn admin(address: &str, path: &str) -> (u16, String) {
+    admin_as(address, "localhost", path)
+}
+
+/// The same, by another name.
+pub fn admin_as(address: &str, host: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
     let mut raw = String::new();
     stream.read_to_string(&mut raw).unwrap();
     let reply = parse(&raw);
