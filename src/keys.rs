@@ -279,20 +279,25 @@ impl Files {
     }
 }
 
-/// What stands in a file, or why it cannot be read.
 fn content(path: &Path) -> Result<Vec<u8>, String> {
+    let most = FILE_MAX / 1024 / 1024;
+    content_up_to(path, FILE_MAX)?.ok_or_else(|| format!("is over {most} MiB, which no key or certificate is"))
+}
+
+/// What stands in a file, unless that is longer than so many bytes.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn content_up_to(path: &Path, max: u64) -> Result<Option<Vec<u8>>, String> {
     // A pipe or a device could keep us waiting for ever.
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err("is no file".into());
     }
     let file = File::open(path).map_err(|error| format!("cannot be opened: {error}"))?;
     let mut content = Vec::new();
-    let length = file.take(FILE_MAX.saturating_add(1)).read_to_end(&mut content);
+    let length = file.take(max.saturating_add(1)).read_to_end(&mut content);
     let length = length.map_err(|error| format!("cannot be read: {error}"))?;
-    if length as u64 > FILE_MAX {
-        return Err(format!("is over {} MiB, which no key or certificate is", FILE_MAX / 1024 / 1024));
-    }
-    Ok(content)
+    Ok((length as u64 <= max).then_some(content))
 }
 
 fn no_key(path: &Path, text: &Secret, error: &pem::Error, what: &str) -> Finding {

@@ -55,6 +55,11 @@ impl Pins {
         self.0.iter().map(|(path, pin)| (path.as_path(), pin))
     }
 
+    /// Forgets the files that nobody reads.
+    pub fn forget_unread(&mut self, is_read: impl Fn(&Path) -> bool) {
+        self.0.retain(|path, _| is_read(path));
+    }
+
     /// Forgets the files that are changed since; whether there were any.
     pub fn forget_changed(&mut self, digest_on_disk: impl Fn(&Path) -> Option<Digest>) -> bool {
         let before = self.0.len();

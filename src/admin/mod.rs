@@ -25,8 +25,13 @@ use pingora::protocols::http::ServerSession;
 use reply::{Content, Reply};
 use serde::de::DeserializeOwned;
 use std::{net::IpAddr, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
+/// Connections at once: of operators, and of whoever comes to the address.
+const VISITS_MAX: usize = 256;
+/// The same of users without any right, who may hear no more than that.
+const STRANGERS_MAX: usize = 16;
 /// The longest body of a request, in bytes.
 const BODY_MAX: usize = 64 * 1024;
 
@@ -36,6 +41,15 @@ pub struct Admin {
     live: Arc<Live>,
     drain: Arc<Trigger>,
     orders: Orders,
+    places: Places,
+}
+
+/// Places for connections, so that none of them takes the descriptors that the service needs.
+#[derive(Debug)]
+struct Places {
+    operators: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+    address: Arc<Semaphore>,
 }
 
 /// One connection.
@@ -44,19 +58,29 @@ pub struct Visit {
     admin: Arc<Admin>,
     /// Who came by the socket.
     user: Option<u32>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Admin {
     /// Reads from there; not ready any more once the drain starts; what concerns the process as a whole is ordered.
     #[must_use]
-    pub const fn new(live: Arc<Live>, drain: Arc<Trigger>, orders: Orders) -> Self {
-        Self { live, drain, orders }
+    pub fn new(live: Arc<Live>, drain: Arc<Trigger>, orders: Orders) -> Self {
+        let places = |max| Arc::new(Semaphore::new(max));
+        let (operators, strangers, address) = (places(VISITS_MAX), places(STRANGERS_MAX), places(VISITS_MAX));
+        Self { live, drain, orders, places: Places { operators, strangers, address } }
     }
 
-    /// A connection: by that user at the socket, or by nobody known at the address.
+    /// A connection: by that user at the socket, or by nobody known at the address; none if there are too many.
     #[must_use]
-    pub fn visited_by(self: &Arc<Self>, user: Option<u32>) -> Arc<Visit> {
-        Arc::new(Visit { admin: Arc::clone(self), user })
+    pub fn visited_by(self: &Arc<Self>, user: Option<u32>) -> Option<Arc<Visit>> {
+        let is_operator = |user| self.live.snapshot().operators.right(user).is_some();
+        let places = match user {
+            None => &self.places.address,
+            Some(user) if is_operator(user) => &self.places.operators,
+            Some(_) => &self.places.strangers,
+        };
+        let place = Arc::clone(places).try_acquire_owned().ok()?;
+        Some(Arc::new(Visit { admin: Arc::clone(self), user, _place: place }))
     }
 
     /// What is read.
@@ -103,8 +127,8 @@ impl Admin {
                 (Task::RollBack(generation), by(reason, accept))
             }
             (Does::Upgrade, _) => {
-                let Replacing { reason, binary } = parsed(body)?;
-                (Task::Upgrade(binary), by(reason, Vec::new()))
+                let Replacing { reason, binary, accept } = parsed(body)?;
+                (Task::Upgrade(binary), by(reason, accept))
             }
             _ => return Ok(lost()),
         };
@@ -236,13 +260,13 @@ impl ServeHttp for Visit {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let Reply { status, content, body } = self.answer(session).await;
         let bodiless = session.req_header().method == Method::HEAD;
+        let allow = if self.user.is_some() { "GET, HEAD, POST" } else { "GET, HEAD" };
         let response = Response::builder()
             .status(status)
             .header(CONTENT_TYPE, content.media_type())
             .header(CONTENT_LENGTH, body.len())
             .header(CACHE_CONTROL, "no-store");
-        let response =
-            if status == StatusCode::METHOD_NOT_ALLOWED { response.header(ALLOW, "GET, HEAD") } else { response };
+        let response = if status == StatusCode::METHOD_NOT_ALLOWED { response.header(ALLOW, allow) } else { response };
         // The headers are well formed, so the builder has no fault to report.
         response.body(if bodiless { Vec::new() } else { body }).unwrap_or_default()
     }

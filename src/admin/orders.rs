@@ -29,6 +29,18 @@ pub enum Task {
     Upgrade(Option<PathBuf>),
 }
 
+impl Task {
+    /// What it is called in records.
+    #[must_use]
+    pub const fn action(&self) -> &'static str {
+        match self {
+            Self::Reload { .. } => "reload",
+            Self::RollBack(_) => "rollback",
+            Self::Upgrade(_) => "upgrade",
+        }
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub enum Answer {
@@ -73,6 +85,8 @@ pub(super) struct Replacing {
     pub(super) reason: Option<Box<str>>,
     /// The program of the new process; that of the running one, if none is named.
     pub(super) binary: Option<PathBuf>,
+    /// What is meant although it is dangerous, by the names that a plan says; `all` for all.
+    pub(super) accept: Vec<String>,
 }
 
 /// What the change of a server is told.

@@ -8,7 +8,7 @@ use crate::filter;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::policy::Access;
-use crate::runtime::{self, Beside, Sights, Snapshot};
+use crate::runtime::{self, Beside, Revocations, Sights, Snapshot};
 use crate::upstream::Servers;
 use serde_json::json;
 use std::{
@@ -56,9 +56,18 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
 pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
     let (servers, sights, pins) = (Servers::default(), Sights::default(), Arc::default());
+    let revocations = Revocations::default();
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();
-        let beside = Beside { metrics: &metrics, servers: &servers, sights: &sights, live: None, pins: &pins, now };
+        let beside = Beside {
+            metrics: &metrics,
+            servers: &servers,
+            sights: &sights,
+            revocations: &revocations,
+            live: None,
+            pins: &pins,
+            now,
+        };
         runtime::build(config, Generation::new(0), &beside)
     });
     built.map_err(|faults| findings.extend(faults)).ok()

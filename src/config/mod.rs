@@ -32,7 +32,7 @@ use document::Document;
 use std::path::{Path, PathBuf};
 
 /// The largest config, in bytes.
-const TEXT_MAX: usize = 16 * 1024 * 1024;
+pub const TEXT_MAX: u64 = 16 * 1024 * 1024;
 
 /// A config and what is to be said of it.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ pub fn socket_of(file: &Path) -> Result<Option<PathBuf>, Vec<Finding>> {
 /// Reads the config whose text stands in `file`. Its relative paths start at the file's folder.
 #[must_use]
 pub fn read(file: &Path, text: &str, filters: &[&dyn FilterKind]) -> Checked {
-    if text.len() > TEXT_MAX {
+    if text.len() as u64 > TEXT_MAX {
         let message = format!("the config is over {} MiB", TEXT_MAX / 1024 / 1024);
         return Checked { config: None, findings: vec![Finding::of_file(file, message, None)] };
     }

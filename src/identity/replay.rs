@@ -52,6 +52,7 @@ pub struct Store {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spending<'a> {
     jti: Cow<'a, str>,
+    #[serde(with = "base64_digest")]
     digest: [u8; 32],
     iat: UnixSeconds,
     until: UnixSeconds,
@@ -65,11 +66,28 @@ pub struct Spending<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     jti: Box<str>,
+    #[serde(with = "base64_digest")]
     digest: [u8; 32],
     workload: WorkloadName,
     until: UnixSeconds,
     first: UnixSeconds,
     count: u8,
+}
+
+/// A digest as text: there may be a million of them to hand over.
+mod base64_digest {
+    use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD as BASE64};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(digest: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64.encode(digest))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
+        let text = <&str>::deserialize(from)?;
+        let bytes = BASE64.decode(text).map_err(D::Error::custom)?;
+        bytes.try_into().map_err(|_other_length| D::Error::custom("a digest has 32 bytes"))
+    }
 }
 
 /// Why a use was not entered.

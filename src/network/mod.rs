@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv6Net};
 use std::{fmt, net::IpAddr};
 
 /// Networks, any of which counts.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Networks(Box<[IpNet]>);
 
 /// A text is no network.
@@ -34,6 +34,12 @@ impl Networks {
     #[must_use]
     pub fn have_everybody(&self) -> bool {
         self.0.iter().any(|network| network.prefix_len() == 0)
+    }
+
+    /// Whether every address of others lies in one of them. Neighbours do not count as one.
+    #[must_use]
+    pub fn cover(&self, others: &Self) -> bool {
+        others.0.iter().all(|other| self.0.iter().any(|network| network.contains(other)))
     }
 
     /// Whether an address lies in one of them; an IPv4 address in IPv6's clothes counts as what it is.

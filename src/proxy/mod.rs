@@ -120,12 +120,10 @@ impl Gate {
     /// Enters the token that was used: into our own store, or into that of the process that replaces this one.
     async fn enter(&self, cleared: Cleared<'_>, now: Timestamp) -> Result<Permit, Refusal> {
         let state = self.live.state();
-        let cleared = match state.heir() {
-            None => match cleared.enter(&state.replay, now)? {
-                Ok(permit) => return Ok(permit),
-                Err(cleared) => cleared,
-            },
-            Some(_) => cleared,
+        let cleared = match cleared.enter(&state.replay, now)? {
+            Ok(permit) => return Ok(permit),
+            // This part of the store was handed over.
+            Err(cleared) => cleared,
         };
         // Between the two looks the store may have been taken back: then nobody can say.
         let heir = state.heir().ok_or(Refusal::ReplayStoreSilent)?;

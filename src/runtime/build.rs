@@ -2,6 +2,7 @@
 
 use super::aging::Aging;
 use super::operators::{Operators, UnknownUser};
+use super::revocations::Revocations;
 use super::sights::Sights;
 use super::snapshot::{Entrance, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
@@ -35,6 +36,8 @@ pub struct Beside<'a> {
     pub servers: &'a Servers,
     /// When keys were first seen.
     pub sights: &'a Sights,
+    /// What was revoked.
+    pub revocations: &'a Revocations,
     /// The generation that is live.
     pub live: Option<&'a Snapshot>,
     /// The files that were rolled back.
@@ -107,7 +110,14 @@ impl Build<'_> {
             let hint = "write the name of a user of this system, or his number".to_owned();
             Finding::of_file(&config.file, fault.to_string(), Some(hint))
         };
-        self.take(Operators::named(&config.operators.read, &config.operators.change).map_err(nobody))
+        let named = Operators::named(&config.operators.read, &config.operators.change);
+        // An account that was deleted must not keep a revocation list from being read.
+        let known = self.beside.live.filter(|live| live.config.operators == config.operators);
+        if let (Err(fault), Some(live)) = (&named, known) {
+            log::warn!("{fault}: as `admin` says who may ask, all stay who they were");
+            return Some(live.operators.clone());
+        }
+        self.take(named.map_err(nobody))
     }
 
     fn entrance(&mut self, listener: &config::Listener, metrics: &Metrics) -> Option<Entrance> {
@@ -133,7 +143,7 @@ impl Build<'_> {
     fn tls(&mut self, listener: &config::Listener, tls: &config::Tls) -> Option<Tls> {
         // Both are read before either ends this, so that the faults of both are reported.
         let certificates = self.certificates(&tls.certificates);
-        let authorities = tls.client_auth.as_ref().map(|client_auth| self.authorities(listener, client_auth));
+        let authorities = tls.client_auth.as_ref().map(|client_auth| self.authorities(client_auth));
         let certificates = certificates?;
         let authorities = match authorities {
             Some(authorities) => Some(Arc::new(authorities?)),
@@ -200,7 +210,7 @@ impl Build<'_> {
         self.take(certificates)
     }
 
-    fn authorities(&mut self, listener: &config::Listener, client_auth: &config::ClientAuth) -> Option<Authorities> {
+    fn authorities(&mut self, client_auth: &config::ClientAuth) -> Option<Authorities> {
         let (mut certificates, mut lists) = (Vec::new(), Vec::new());
         for path in &client_auth.ca {
             let read = self.files.certificates(path, Kind::Decides);
@@ -223,9 +233,8 @@ impl Build<'_> {
         let authorities =
             Authorities::new(&ders, &list_ders, rules).map_err(|bad| bad_authority(bad, ca_file, list_file));
         let authorities = self.take(authorities)?;
-        let live = self.beside.live.and_then(|live| live.entrances.get(&listener.name)?.authorities.as_ref());
-        if let Some(older) = live.and_then(|live| authorities.older_list(live)) {
-            let message = "holds an older revocation list than the one that is live";
+        if let Some(older) = self.beside.revocations.older_list(&authorities) {
+            let message = "holds an older revocation list than one that was live";
             let hint = "its CRL number is lower; what was revoked since would be trusted again".to_owned();
             self.findings.push(Finding::of_file(list_file(older), message, Some(hint)));
         }

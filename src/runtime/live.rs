@@ -1,15 +1,14 @@
 //! The generation that is live, and the change to the next.
 
 use super::build::build;
+use super::consent::{revived, trusted_again, unaccepted, unchangeable, unrevoked};
 use super::history::{Entry, History, News, Stored, digest_on_disk, pins_of};
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::audit::{Act, Actor, Cause, Predecessor, Record};
 use crate::clock::Timestamp;
-use crate::config::{Config, Finding, KeyState, LogLevel};
+use crate::config::{Config, Finding, LogLevel};
 use crate::generation::Generation;
-use crate::identity::Kid;
-use crate::insight::{self, Danger};
 use crate::name::ListenerName;
 use crate::pins::Pins;
 use crate::upstream::ServerState;
@@ -43,6 +42,23 @@ pub struct Live {
     making: Mutex<History>,
 }
 
+/// A config that may take the place of that one: nothing in it is dangerous and unsaid.
+#[derive(Debug)]
+pub struct Consented {
+    config: Arc<Config>,
+    instead_of: Arc<Config>,
+}
+
+/// What is to be made live.
+struct Wanted<'a> {
+    config: Arc<Config>,
+    /// What counts instead of files on disk.
+    pins: Arc<Pins>,
+    /// `reload` or `rollback`.
+    action: &'static str,
+    cause: &'a Cause,
+}
+
 /// What became of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -61,8 +77,11 @@ impl Live {
     ) -> Result<Self, Vec<Finding>> {
         let pins = history.pins();
         let snapshot = build(&Arc::new(config), history.next(), &state.beside(None, &pins))?;
+        for kid in state.revocations.counting_again(&snapshot.trust) {
+            log::warn!("the token key `{kid}` was revoked, and counts again");
+        }
         let news = News { time: state.clock.now(), action: "start", cause: &Cause::default() };
-        remember(&mut history, &snapshot, &news, pins)?;
+        remember(&state, &mut history, &snapshot, &news, pins)?;
         told(&state, &snapshot);
         let generations = watch::Sender::new(snapshot.generation);
         let making = Mutex::new(history);
@@ -110,31 +129,57 @@ impl Live {
         self.generations.subscribe()
     }
 
-    /// Makes a checked config live. Files that were rolled back and are changed since count again.
+    /// Looks at what a change of the config would mean, which takes longer than to make it live.
     ///
     /// # Errors
-    /// What is wrong; the old generation stays.
-    pub fn apply(&self, config: Config, cause: &Cause) -> Result<Change, Vec<Finding>> {
+    /// What cannot be changed, and what is dangerous and was not accepted.
+    pub fn consent(&self, config: Config, action: &'static str, cause: &Cause) -> Result<Consented, Vec<Finding>> {
+        let live = Arc::clone(&self.snapshot.load().config);
+        let unsaid = unaccepted(&live, &config, cause);
+        let refused = refuse(unchangeable(&live, &config).into_iter().chain(unsaid).collect());
+        if refused.is_err() {
+            self.report(&refused.clone().map(|()| Change::Nothing), action, cause);
+        }
+        refused.map(|()| Consented { config: Arc::new(config), instead_of: live })
+    }
+
+    /// Makes a config live. Files that were rolled back and are changed since count again; with `again` all do.
+    ///
+    /// # Errors
+    /// What is wrong; the old generation stays, and what was rolled back stays it.
+    pub fn apply(&self, consented: Consented, again: bool, cause: &Cause) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
-        let mut pins = Pins::clone(&history.pins());
+        let mut pins = if again { Pins::default() } else { Pins::clone(&history.pins()) };
         pins.forget_changed(digest_on_disk);
-        let change = self.change(&mut history, config, ("reload", cause), pins);
+        let change = self.change(&mut history, consented, Arc::new(pins), ("reload", cause));
         self.report(&change, "reload", cause);
         change
+    }
+
+    /// Says what stands against another process's start with a checked config, as [`Live::apply`] would; nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn would_apply(&self, config: Config, cause: &Cause) -> Result<(), Vec<Finding>> {
+        let history = self.making.lock();
+        let live = self.snapshot.load_full();
+        let mut pins = Pins::clone(&history.pins());
+        pins.forget_changed(digest_on_disk);
+        refuse(unaccepted(&live.config, &config, cause))?;
+        let pins = Arc::new(pins);
+        let next = build(&Arc::new(config), history.next(), &self.state.beside(Some(&live), &pins))?;
+        refuse(unrevoked(&self.state.revocations, &next, cause))
     }
 
     /// Makes an earlier config live, with the files that decided then.
     ///
     /// # Errors
     /// What is wrong; the old generation stays.
-    pub fn roll_back(&self, stored: &Stored, config: Config, cause: &Cause) -> Result<Change, Vec<Finding>> {
+    pub fn roll_back(&self, stored: &Stored, consented: Consented, cause: &Cause) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
-        let revived = revived(&self.snapshot.load().config, &config);
-        let change = if revived.is_empty() {
-            self.change(&mut history, config, ("rollback", cause), pins_of(stored))
-        } else {
-            Err(revived)
-        };
+        let pins = Arc::new(pins_of(stored));
+        let change = self.change(&mut history, consented, pins, ("rollback", cause));
         self.report(&change, "rollback", cause);
         change
     }
@@ -142,18 +187,15 @@ impl Live {
     fn change(
         &self,
         history: &mut History,
-        config: Config,
+        Consented { config, instead_of }: Consented,
+        pins: Arc<Pins>,
         (action, cause): (&'static str, &Cause),
-        pins: Pins,
     ) -> Result<Change, Vec<Finding>> {
-        let live = Arc::clone(&self.snapshot.load().config);
-        let refused: Vec<_> =
-            unchangeable(&live, &config).into_iter().chain(unaccepted(&live, &config, cause)).collect();
-        if !refused.is_empty() {
-            return Err(refused);
+        if !Arc::ptr_eq(&instead_of, &self.snapshot.load().config) {
+            let hint = Some("try again".to_owned());
+            return Err(vec![Finding::of_file(&config.file, "something else has become live meanwhile", hint)]);
         }
-        let news = News { time: self.state.clock.now(), action, cause };
-        self.make(history, &Arc::new(config), &news, Arc::new(pins))
+        self.make(history, Wanted { config, pins, action, cause })
     }
 
     /// Reads the files of the live config again and makes a generation if one of them is different.
@@ -162,11 +204,12 @@ impl Live {
     /// What is wrong; the old generation stays.
     pub fn refresh(&self) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
-        let config = Arc::clone(&self.snapshot.load().config);
+        if self.is_frozen() {
+            return Ok(Change::Nothing);
+        }
+        let (config, pins) = (Arc::clone(&self.snapshot.load().config), history.pins());
         let cause = Cause::of(Actor::Files);
-        let news = News { time: self.state.clock.now(), action: "reload", cause: &cause };
-        let pins = history.pins();
-        let change = self.make(&mut history, &config, &news, pins);
+        let change = self.make(&mut history, Wanted { config, pins, action: "reload", cause: &cause });
         self.report(&change, "reload", &cause);
         change
     }
@@ -179,11 +222,6 @@ impl Live {
             Some(counts) if *counts != *text.as_bytes() => String::from_utf8_lossy(&counts).into_owned(),
             Some(_) | None => text,
         }
-    }
-
-    /// Lets every file count as it is on disk, from the next generation on.
-    pub fn forget_rollback(&self) {
-        self.making.lock().forget_pins();
     }
 
     /// Whether a file was rolled back, and has not been changed since.
@@ -212,9 +250,9 @@ impl Live {
         self.snapshot.load().pools.rediscover(&self.state.servers, &self.state.metrics)
     }
 
-    /// Notes an attempt at a change that ended before there was a config.
-    pub fn refused(&self, findings: &[Finding], cause: &Cause) {
-        self.report(&Err(findings.to_vec()), "reload", cause);
+    /// Notes an attempt at a change that ended before there was something to make live.
+    pub fn refused(&self, findings: &[Finding], action: &'static str, cause: &Cause) {
+        self.report(&Err(findings.to_vec()), action, cause);
     }
 
     /// What is to be done every second, by the one who counts them: summaries of what strangers did, and servers that come
@@ -264,10 +302,24 @@ impl Live {
     /// # Errors
     /// If these cannot be read.
     pub fn freeze(&self, is_frozen: bool) -> io::Result<()> {
-        self.is_frozen.store(is_frozen, Ordering::Relaxed);
-        // Who waits for it has been let through when this returns.
+        // Whoever makes one has made it when this is locked, and nobody begins another who locks it later.
         let mut history = self.making.lock();
-        if is_frozen { Ok(()) } else { history.read_again() }
+        if !is_frozen {
+            history.read_again()?;
+            self.state.revocations.read_again()?;
+        }
+        self.is_frozen.store(is_frozen, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The generation that another process has made live meanwhile, if it is another than the one here.
+    #[must_use]
+    pub fn overtaken_by(&self) -> Option<u64> {
+        let history = self.making.lock();
+        let live = self.snapshot.load();
+        let newest = history.entries().next_back()?;
+        (newest.generation > live.generation.number() && newest.digest != live.digest.to_string())
+            .then_some(newest.generation)
     }
 
     /// Whether another process makes generations.
@@ -276,22 +328,28 @@ impl Live {
         self.is_frozen.load(Ordering::Relaxed)
     }
 
-    fn make(
-        &self,
-        history: &mut History,
-        config: &Arc<Config>,
-        news: &News<'_>,
-        pins: Arc<Pins>,
-    ) -> Result<Change, Vec<Finding>> {
+    fn make(&self, history: &mut History, wanted: Wanted<'_>) -> Result<Change, Vec<Finding>> {
+        let Wanted { config, pins, action, cause } = wanted;
         let live = self.snapshot.load_full();
-        let snapshot = build(config, history.next(), &self.state.beside(Some(&live), &pins))?;
+        let snapshot = build(&config, history.next(), &self.state.beside(Some(&live), &pins))?;
+        let revocations = &self.state.revocations;
+        refuse(match action {
+            "rollback" => {
+                let lost = trusted_again(&live, &snapshot, cause);
+                revived(revocations, &snapshot).into_iter().chain(lost).collect()
+            }
+            _ => unrevoked(revocations, &snapshot, cause),
+        })?;
         if snapshot.digest == live.digest {
+            // Perhaps other files count, although the content is the same.
+            history.pin(pins, &snapshot.read).map_err(|fault| unwritten(&config, &fault))?;
             // The same content in files that look different: the live generation takes note of their looks.
             self.snapshot.store(Arc::new(Snapshot { generation: live.generation, ..snapshot }));
             return Ok(Change::Nothing);
         }
         let generation = snapshot.generation;
-        remember(history, &snapshot, news, pins)?;
+        let news = News { time: self.state.clock.now(), action, cause };
+        remember(&self.state, history, &snapshot, &news, pins)?;
         told(&self.state, &snapshot);
         self.former.store(Some(Arc::new((live, Instant::now()))));
         self.snapshot.store(Arc::new(snapshot));
@@ -347,52 +405,24 @@ fn told(state: &State, snapshot: &Snapshot) {
     }
 }
 
-fn remember(history: &mut History, snapshot: &Snapshot, news: &News<'_>, pins: Arc<Pins>) -> Result<(), Vec<Finding>> {
-    let folder = snapshot.config.history_dir.clone().unwrap_or_default();
-    let fault = |error| vec![Finding::of_file(folder, format!("the history cannot be written: {error}"), None)];
-    history.remember((snapshot.generation, snapshot.digest), &snapshot.read, news, pins).map_err(fault)
+fn remember(
+    state: &State,
+    history: &mut History,
+    snapshot: &Snapshot,
+    news: &News<'_>,
+    pins: Arc<Pins>,
+) -> Result<(), Vec<Finding>> {
+    let remembered = history
+        .remember((snapshot.generation, snapshot.digest), &snapshot.read, news, pins)
+        .and_then(|()| state.revocations.learn(snapshot));
+    remembered.map_err(|error| unwritten(&snapshot.config, &error))
 }
 
-/// What is dangerous in a change, and was not accepted.
-fn unaccepted(live: &Config, next: &Config, cause: &Cause) -> Vec<Finding> {
-    let is_meant = |danger: &Danger| cause.accepted.iter().any(|name| *name == danger.name || name == "all");
-    let finding = |danger: Danger| {
-        let hint = format!("if it is meant: belay reload --accept {}", danger.name);
-        Finding::of_file(&next.file, danger.what, Some(hint))
-    };
-    insight::dangers(live, next).into_iter().filter(|danger| !is_meant(danger)).map(finding).collect()
+fn unwritten(config: &Config, fault: &io::Error) -> Vec<Finding> {
+    let folder = config.history_dir.clone().unwrap_or_default();
+    vec![Finding::of_file(folder, format!("the history cannot be written: {fault}"), None)]
 }
 
-/// Keys that are revoked now and would count again.
-fn revived(live: &Config, earlier: &Config) -> Vec<Finding> {
-    let keys = |config: &'_ Config| {
-        config
-            .workloads
-            .iter()
-            .flat_map(|it| it.keys.iter().map(|key| (key.kid.clone(), key.state)))
-            .collect::<Vec<_>>()
-    };
-    let is_revoked = |(kid, _): &&(Kid, KeyState)| {
-        keys(live).iter().any(|(known, state)| known == kid && *state == KeyState::Revoked)
-    };
-    let again: Vec<_> = keys(earlier);
-    let again = again.iter().filter(|(_, state)| *state != KeyState::Revoked).filter(is_revoked);
-    let finding = |(kid, _): &(Kid, KeyState)| {
-        let hint = "change the config by hand, and reload".to_owned();
-        Finding::of_file("", format!("the token key `{kid}` is revoked now, and would count again"), Some(hint))
-    };
-    again.map(finding).collect()
-}
-
-/// What a running process cannot change yet.
-fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
-    let differences = [
-        (old.node != new.node, "node"),
-        (old.audit_file != new.audit_file, "audit.file"),
-        (old.log.format != new.log.format, "log.format"),
-        (old.history_dir != new.history_dir, "history.dir"),
-    ];
-    let finding =
-        |what| Finding::of_file("", format!("a running process cannot change {what}"), Some("restart it".into()));
-    differences.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| finding(what)).collect()
+fn refuse(findings: Vec<Finding>) -> Result<(), Vec<Finding>> {
+    if findings.is_empty() { Ok(()) } else { Err(findings) }
 }

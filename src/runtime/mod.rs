@@ -5,10 +5,12 @@
 
 mod aging;
 mod build;
+mod consent;
 mod files;
 mod history;
 mod live;
 mod operators;
+mod revocations;
 mod sights;
 mod snapshot;
 mod state;
@@ -16,8 +18,9 @@ mod state;
 pub use aging::Aging;
 pub use build::{Beside, build};
 pub use history::{Entry, History, News, Stored};
-pub use live::{Change, Live};
+pub use live::{Change, Consented, Live};
 pub use operators::{Operators, Right, UnknownUser};
+pub use revocations::Revocations;
 pub use sights::Sights;
 pub use snapshot::{Entrance, Route, Snapshot};
 pub use state::{State, start};

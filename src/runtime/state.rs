@@ -3,6 +3,7 @@
 use super::build::Beside;
 use super::history::History;
 use super::live::Live;
+use super::revocations::Revocations;
 use super::sights::Sights;
 use super::snapshot::Snapshot;
 use crate::audit::{Predecessor, Sealer};
@@ -39,6 +40,8 @@ pub struct State {
     pub journal: Journal,
     /// When keys were first seen.
     pub sights: Sights,
+    /// What was revoked.
+    pub revocations: Revocations,
     /// Room for bodies that are held until their digest is checked.
     pub held: Rooms,
     /// The hour of the last warnings of what grows old.
@@ -68,7 +71,8 @@ impl State {
 
     pub(super) fn beside<'a>(&'a self, live: Option<&'a Snapshot>, pins: &'a Arc<Pins>) -> Beside<'a> {
         let now = self.clock.now();
-        Beside { metrics: &self.metrics, servers: &self.servers, sights: &self.sights, live, pins, now }
+        let (metrics, servers, sights, revocations) = (&self.metrics, &self.servers, &self.sights, &self.revocations);
+        Beside { metrics, servers, sights, revocations, live, pins, now }
     }
 }
 
@@ -97,12 +101,14 @@ pub fn start(
     let of_history = |what: &'static str| move |error| fault(folder.unwrap_or_else(|| Path::new("")), what, &error);
     let history = History::open(folder, config.history_keep).map_err(of_history("the history cannot be read"))?;
     let sights = Sights::open(folder).map_err(of_history("the history of keys cannot be read"))?;
+    let revocations = Revocations::open(folder).map_err(of_history("what was revoked cannot be read"))?;
     let warned = AtomicI64::new(clock.now().unix_seconds() / 3600);
     let held = Rooms::new(HELD_MAX);
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
     let heir = ArcSwapOption::empty();
-    let state = State { clock, metrics, replay, heir, journal, sights, held, warned, slots, tarpit, servers };
+    let state =
+        State { clock, metrics, replay, heir, journal, sights, revocations, held, warned, slots, tarpit, servers };
     let config = rolled_back(config, &history.pins())?;
     Live::new(config, state, history, predecessor)
 }

@@ -36,6 +36,15 @@ pub enum Inherited {
     Unix(StdUnix),
 }
 
+impl AsFd for Inherited {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
 impl Inherited {
     /// What a descriptor is.
     pub(super) fn of(descriptor: OwnedFd) -> io::Result<Self> {
@@ -116,20 +125,22 @@ impl Bound {
         }
     }
 
-    /// Takes over the socket of the process that is replaced. A path is ours to remove from now on, if it was that one's.
-    pub(super) fn taken_over(socket: &Inherited, is_removed: bool) -> io::Result<Self> {
-        let bound = Self::inherited(socket)?;
+    /// Takes over a socket that the process that is replaced has bound. Its path stays that one's to remove, until it is
+    /// [taken](Self::give_away).
+    pub(super) fn taken_over(socket: &Inherited) -> io::Result<Self> {
         let path = match socket {
-            Inherited::Unix(socket) if is_removed => socket.local_addr()?.as_pathname().map(Path::to_owned),
-            Inherited::Unix(_) | Inherited::Tcp(_) => None,
+            Inherited::Unix(socket) => socket.local_addr()?.as_pathname().map(Path::to_owned),
+            Inherited::Tcp(_) => None,
         };
-        match (bound, path) {
-            (Self::Unix(socket, _), Some(path)) => Ok(Self::Unix(socket, Arc::new(OwnPath::new(path)))),
-            (bound, _) => Ok(bound),
-        }
+        let bound = match (Self::inherited(socket)?, path) {
+            (Self::Unix(socket, _), Some(path)) => Self::Unix(socket, Arc::new(OwnPath::new(path))),
+            (bound, _) => bound,
+        };
+        bound.give_away(true);
+        Ok(bound)
     }
 
-    /// Leaves the path to another process, or takes it back.
+    /// Leaves the path to another process, or takes it.
     pub(super) fn give_away(&self, is_given_away: bool) {
         if let Self::Unix(_, path) = self {
             path.is_given_away.store(is_given_away, Ordering::Relaxed);

@@ -179,7 +179,10 @@ impl Serves {
             Self::Edge(edge) => edge.serve(stream, peer, drain).await,
             Self::Admin(admin) => {
                 came_from(&mut stream, peer);
-                drop(admin.visited_by(user).process_new(Box::new(stream), drain.receiver()).await);
+                let Some(visit) = admin.visited_by(user) else {
+                    return log::warn!("too many connections are open to the admin; another was closed");
+                };
+                drop(visit.process_new(Box::new(stream), drain.receiver()).await);
             }
         }
     }

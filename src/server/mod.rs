@@ -13,6 +13,7 @@ mod watch;
 use crate::admin::{self, Admin, Order, Orders};
 use crate::audit::Cause;
 use crate::drain;
+use crate::identity::ReplayStore;
 use crate::runtime::Live;
 use crate::upstream::{Lookups, Probes};
 use async_trait::async_trait;
@@ -70,7 +71,11 @@ pub fn run(
     for name in sockets.unused(&config) {
         log::warn!("the service manager passed `{name}`, and no listener has bind: fd:{name}");
     }
-    let opening = sockets.prepare(&config)?;
+    let opening = sockets.prepare(&config).inspect_err(|fault| {
+        if let Some(replaced) = &options.replaced {
+            replaced.refuse(&fault.finding().message);
+        }
+    })?;
     let addresses = opening.addresses();
     let stopped = Arc::new(Notify::new());
     let mut server = Server::new_with_opt_and_conf(None, ServerConf { threads, ..ServerConf::default() });
@@ -155,11 +160,9 @@ async fn succeed(replaced: Replaced, live: &Live) -> Option<Heritage> {
         Ok((Succession::Whole, heritage)) => Some(heritage),
         Ok((Succession::Orphaned, heritage)) => {
             log::warn!("the process that was to be replaced has died; what it knew of used tokens is lost");
+            let state = live.state();
+            state.replay.take_back(Some(state.clock.now().plus(ReplayStore::HORIZON_AFTER_START)));
             Some(heritage)
-        }
-        Ok((Succession::Aborted, _)) => {
-            log::error!("the process that was to be replaced goes on, and this one ends");
-            None
         }
         Err(fault) => {
             log::error!("the process that is to be replaced cannot be asked: {fault}");
@@ -185,7 +188,9 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
         None => None,
     };
     sockets.commit(opening);
-    sockets.close_left();
+    if heritage.is_none() {
+        sockets.inherit();
+    }
     let attended = heritage.map(|heritage| heritage.attend(Arc::clone(&live)));
     let following = watch::follow(Arc::clone(&live), Arc::new(followers), generations, (orders, drain));
     let following = tokio::spawn(following);

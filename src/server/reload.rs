@@ -1,6 +1,6 @@
 //! A change of the config: read, bound, built, and then live at once; or refused, and nothing has happened.
 
-use super::sockets::Sockets;
+use super::sockets::{Opening, Sockets};
 use crate::admin::Answer;
 use crate::audit::Cause;
 use crate::config::{self, Checked, Config, Finding};
@@ -9,12 +9,21 @@ use crate::runtime::{Change, Live, Stored};
 use std::{path::PathBuf, sync::Arc};
 use tokio::task::spawn_blocking;
 
-/// What is to be live.
-enum Wanted {
-    /// The config that is on disk.
-    OnDisk(Config),
-    /// An earlier generation.
-    Earlier(Box<Stored>, Config),
+/// Where a config comes from that is to be live.
+enum Source {
+    /// From disk; and whether no rollback counts any more.
+    OnDisk { again: bool },
+    /// From the history.
+    Earlier(Box<Stored>),
+}
+
+impl Source {
+    const fn action(&self) -> &'static str {
+        match self {
+            Self::OnDisk { .. } => "reload",
+            Self::Earlier(_) => "rollback",
+        }
+    }
 }
 
 /// Reads the config again; a bad one is refused and the old one stays. Files are read off the event loop.
@@ -25,18 +34,12 @@ pub(super) async fn reload(
     cause: Cause,
 ) -> Answer {
     let Some(file) = file else {
-        return refuse(live, vec![Finding::of_file("", "there is no config file to read again", None)], &cause);
+        let finding = Finding::of_file("", "there is no config file to read again", None);
+        return refuse(live, vec![finding], "reload", &cause);
     };
-    let (reading, path) = (Arc::clone(live), file.clone());
-    let read = spawn_blocking(move || {
-        if again {
-            reading.forget_rollback();
-        }
-        config::read_file_as(&path, &filter::KINDS, |text| reading.counts(&path, text))
-    });
-    let Checked { config, mut findings } = read.await.unwrap_or_else(|_panic| broken());
-    let Some(config) = config else { return refuse(live, findings, &cause) };
-    let (change, faults) = change(live, sockets, Wanted::OnDisk(config), cause).await;
+    let Checked { config, mut findings } = read(live, file.clone(), again).await;
+    let Some(config) = config else { return refuse(live, findings, "reload", &cause) };
+    let (change, faults) = change(live, sockets, (config, Source::OnDisk { again }), cause).await;
     findings.extend(faults);
     if change.is_some() && live.is_rolled_back(&file) {
         let hint = "change it, or `belay reload --again`".to_owned();
@@ -44,6 +47,25 @@ pub(super) async fn reload(
         findings.push(Finding::of_file(file, message, Some(hint)).as_warning());
     }
     Answer::Config(change, findings)
+}
+
+/// Reads the config that is on disk, or what counts instead if it was rolled back.
+async fn read(live: &Arc<Live>, file: PathBuf, again: bool) -> Checked {
+    let live = Arc::clone(live);
+    let read = spawn_blocking(move || {
+        let counts = |text| if again { text } else { live.counts(&file, text) };
+        config::read_file_as(&file, &filter::KINDS, counts)
+    });
+    read.await.unwrap_or_else(|_panic| broken())
+}
+
+/// Says what stands against another process's start with the config that is on disk.
+pub(super) async fn rehearse(live: &Arc<Live>, file: PathBuf, cause: Cause) -> Result<(), Vec<Finding>> {
+    let Checked { config, findings } = read(live, file, false).await;
+    let Some(config) = config else { return Err(findings) };
+    let trying = Arc::clone(live);
+    let tried = spawn_blocking(move || trying.would_apply(config, &cause));
+    tried.await.unwrap_or_else(|_panic| Err(broken().findings))
 }
 
 /// Makes an earlier generation live.
@@ -57,11 +79,11 @@ pub(super) async fn roll_back(live: &Arc<Live>, sockets: &mut Sockets, generatio
     });
     let (stored, Checked { config, mut findings }) = match read.await {
         Ok(Ok(read)) => read,
-        Ok(Err(finding)) => return refuse(live, vec![finding], &cause),
-        Err(_panic) => return refuse(live, broken().findings, &cause),
+        Ok(Err(finding)) => return refuse(live, vec![finding], "rollback", &cause),
+        Err(_panic) => return refuse(live, broken().findings, "rollback", &cause),
     };
-    let Some(config) = config else { return refuse(live, findings, &cause) };
-    let (change, faults) = change(live, sockets, Wanted::Earlier(Box::new(stored), config), cause).await;
+    let Some(config) = config else { return refuse(live, findings, "rollback", &cause) };
+    let (change, faults) = change(live, sockets, (config, Source::Earlier(Box::new(stored))), cause).await;
     findings.extend(faults);
     Answer::Config(change, findings)
 }
@@ -70,25 +92,18 @@ pub(super) async fn roll_back(live: &Arc<Live>, sockets: &mut Sockets, generatio
 async fn change(
     live: &Arc<Live>,
     sockets: &mut Sockets,
-    wanted: Wanted,
+    (config, source): (Config, Source),
     cause: Cause,
 ) -> (Option<Change>, Vec<Finding>) {
-    let (Wanted::OnDisk(config) | Wanted::Earlier(_, config)) = &wanted;
-    let opening = match sockets.prepare(config) {
+    let opening = match sockets.prepare(&config) {
         Ok(opening) => opening,
         Err(fault) => {
             let findings = vec![fault.finding()];
-            live.refused(&findings, &cause);
+            live.refused(&findings, source.action(), &cause);
             return (None, findings);
         }
     };
-    sockets.pause(&opening);
-    let applying = Arc::clone(live);
-    let applied = spawn_blocking(move || match wanted {
-        Wanted::OnDisk(config) => applying.apply(config, &cause),
-        Wanted::Earlier(stored, config) => applying.roll_back(&stored, config, &cause),
-    });
-    match applied.await.unwrap_or_else(|_panic| Err(broken().findings)) {
+    match apply(live, sockets, &opening, (config, source, cause)).await {
         Ok(change) => {
             for (name, address) in opening.addresses().listeners {
                 log::info!("listener {name} on {address}");
@@ -103,8 +118,27 @@ async fn change(
     }
 }
 
-fn refuse(live: &Live, findings: Vec<Finding>, cause: &Cause) -> Answer {
-    live.refused(&findings, cause);
+/// Looks at what it means, and makes it live while nobody accepts where somebody else will, or nobody.
+async fn apply(
+    live: &Arc<Live>,
+    sockets: &Sockets,
+    opening: &Opening,
+    (config, source, cause): (Config, Source, Cause),
+) -> Result<Change, Vec<Finding>> {
+    let (judging, action, by) = (Arc::clone(live), source.action(), cause.clone());
+    let judged = spawn_blocking(move || judging.consent(config, action, &by));
+    let consented = judged.await.unwrap_or_else(|_panic| Err(broken().findings))?;
+    sockets.pause(opening);
+    let applying = Arc::clone(live);
+    let applied = spawn_blocking(move || match source {
+        Source::OnDisk { again } => applying.apply(consented, again, &cause),
+        Source::Earlier(stored) => applying.roll_back(&stored, consented, &cause),
+    });
+    applied.await.unwrap_or_else(|_panic| Err(broken().findings))
+}
+
+fn refuse(live: &Live, findings: Vec<Finding>, action: &'static str, cause: &Cause) -> Answer {
+    live.refused(&findings, action, cause);
     Answer::Config(None, findings)
 }
 

@@ -12,10 +12,10 @@ use crate::drain::Trigger;
 use crate::runtime::Live;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use std::{io, sync::Arc, time::Duration};
+use std::{future::pending, io, sync::Arc, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time;
+use tokio::time::{self, Instant};
 
 /// The signals that are listened to, from the moment it is made.
 pub(super) struct Received {
@@ -91,8 +91,16 @@ pub(super) struct Post {
 
 /// Does what it is told until it is told to stop, one thing after the other, and ends when the drain has.
 pub(super) async fn obey(mut wishes: Wishes, mut post: Post) {
-    loop {
-        match wishes.next().await {
+    let deadline = loop {
+        let told = tokio::select! {
+            told = wishes.next() => told,
+            () = ended(&mut post.attended) => {
+                post.attended = None;
+                post.sockets.inherit();
+                continue;
+            }
+        };
+        match told {
             Told::Do(Order { task: Task::Reload { again }, cause, answer }) => {
                 let file = post.options.config_file.clone();
                 notify::reloading();
@@ -103,23 +111,25 @@ pub(super) async fn obey(mut wishes: Wishes, mut post: Post) {
                 reply(answer, reload::roll_back(&post.live, &mut post.sockets, generation, cause).await);
             }
             Told::Do(Order { task: Task::Upgrade(binary), cause, answer }) => {
-                match upgrade::upgrade(&mut wishes, &post, (binary, &cause), answer).await {
+                match upgrade::upgrade(&mut wishes, &mut post, (binary, &cause), answer).await {
                     Upgraded::No => {}
-                    Upgraded::Yes => break,
+                    Upgraded::Yes(deadline) => break deadline,
                     Upgraded::Stopped(name) => return stop(name, &mut wishes, &mut post).await,
                 }
             }
             Told::Reopen => post.live.state().journal.reopen(),
             Told::Stop(name) => return stop(name, &mut wishes, &mut post).await,
         }
-    }
-    // All connections have ended, but perhaps some of listeners that a reload has taken away.
+    };
     post.sockets.no_more();
-    post.trigger.start();
-    let grace = post.grace();
-    drop(post.sockets);
-    if time::timeout(grace, post.trigger.finished()).await.is_err() {
-        log::warn!("connections of listeners that are gone are cut");
+    drain(&mut wishes.received, &post, deadline).await;
+}
+
+/// Waits until the process has ended that this one has replaced, if there is one.
+async fn ended(attended: &mut Option<Attended>) {
+    match attended {
+        Some(attended) => attended.ended().await,
+        None => pending().await,
     }
 }
 
@@ -142,27 +152,38 @@ async fn stop(name: &'static str, wishes: &mut Wishes, post: &mut Post) {
     let lame_duck = post.live.snapshot().config.lame_duck;
     if name == "TERM" && lame_duck > Duration::ZERO {
         log::info!("{name}: not ready any more; connections are accepted for {} s", lame_duck.as_secs_f64());
-        let impatient = async { while !matches!(wishes.received.next().await, Told::Stop(_)) {} };
         tokio::select! {
             () = time::sleep(lame_duck) => {}
-            () = impatient => {}
+            () = told_again(&mut wishes.received, post) => {}
         }
     }
     log::info!("{name}: no new connections; waiting for requests in flight");
     if let Some(attended) = post.attended.take() {
         attended.stop().await;
     }
+    post.sockets.inherit();
     post.sockets.no_more();
-    drain(&mut wishes.received, &post.trigger, post.grace()).await;
+    drain(&mut wishes.received, post, Instant::now() + post.grace()).await;
 }
 
-async fn drain(received: &mut Received, trigger: &Trigger, grace: Duration) {
-    trigger.start();
-    let impatient = async { while !matches!(received.next().await, Told::Stop(_)) {} };
+async fn drain(received: &mut Received, post: &Post, deadline: Instant) {
+    post.trigger.start();
     tokio::select! {
-        () = trigger.finished() => log::info!("all requests have ended"),
-        () = time::sleep(grace) => log::warn!("requests still run after {} s, and are cut", grace.as_secs_f64()),
-        () = impatient => log::warn!("told twice, so requests in flight are cut"),
+        biased;
+        () = post.trigger.finished() => log::info!("all requests have ended"),
+        () = time::sleep_until(deadline) => log::warn!("requests still run, and are cut"),
+        () = told_again(received, post) => log::warn!("told twice, so requests in flight are cut"),
+    }
+}
+
+/// Waits for another word to stop.
+async fn told_again(received: &mut Received, post: &Post) {
+    loop {
+        match received.next().await {
+            Told::Stop(_) => return,
+            Told::Reopen => post.live.state().journal.reopen(),
+            Told::Do(order) => log::warn!("{} is not done: the process stops", order.task.action()),
+        }
     }
 }
 

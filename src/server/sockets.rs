@@ -10,7 +10,13 @@ use crate::proxy::Front;
 use crate::runtime::Live;
 use parking_lot::Mutex;
 use pingora::server::configuration::ServerConf;
-use std::{fmt, fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, sync::Arc};
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    os::unix::fs::PermissionsExt,
+    sync::Arc,
+};
 use tokio::sync::watch;
 
 /// An address is taken, not ours, or forbidden.
@@ -142,10 +148,18 @@ impl Sockets {
         live: Arc<Live>,
         admin: Arc<Admin>,
         conf: Arc<ServerConf>,
-        (inherited, left): (InheritedSockets, Vec<(String, Inherited)>),
+        (mut inherited, left): (InheritedSockets, Vec<(String, Inherited)>),
         drain: Watch,
     ) -> Self {
-        let left = Mutex::new(left);
+        let mut bound = Vec::new();
+        for (place, socket) in left {
+            match place.strip_prefix("fd:") {
+                // The service manager's sockets go from process to process.
+                Some(name) => inherited.entry(name.to_owned()).or_default().push(socket),
+                None => bound.push((place, socket)),
+            }
+        }
+        let left = Mutex::new(bound);
         Self { open: Vec::new(), live, admin, conf, inherited, left, drain, never: drain::channel() }
     }
 
@@ -174,19 +188,14 @@ impl Sockets {
     /// Binds a place, if the process that is replaced does not listen there.
     fn bind(&self, wanted: &Wanted) -> Result<Vec<Bound>, CannotBind> {
         let place = wanted.bind.to_string();
-        let is_inherited = matches!(wanted.bind, Bind::Inherited(_));
-        let mut taken = Vec::new();
         let mut left = self.left.lock();
-        while let Some(index) = left.iter().position(|(known, _)| *known == place) {
-            let (_, socket) = left.remove(index);
-            let bound = Bound::taken_over(&socket, !is_inherited);
-            taken.push(bound.map_err(|source| wanted.cannot(source))?);
-            if !is_inherited {
-                break;
+        match left.iter().position(|(known, _)| *known == place) {
+            Some(index) => {
+                let (_, socket) = left.remove(index);
+                Ok(vec![Bound::taken_over(&socket).map_err(|source| wanted.cannot(source))?])
             }
+            None => wanted.bind(&self.inherited),
         }
-        drop(left);
-        if taken.is_empty() { wanted.bind(&self.inherited) } else { Ok(taken) }
     }
 
     /// Takes the first of the free sockets that fits, or all of them where one name stands for many.
@@ -260,34 +269,46 @@ impl Sockets {
         }
     }
 
-    /// Closes what the process that is replaced listened on, and what is not wanted here.
-    pub(super) fn close_left(&self) {
+    /// The process that was replaced has ended: what it has bound is ours, and what is not wanted here is closed.
+    pub(super) fn inherit(&self) {
+        self.give_away(false);
         for (place, socket) in self.left.lock().drain(..) {
-            let is_removed = !place.starts_with("fd:");
-            if Bound::taken_over(&socket, is_removed).is_ok() {
+            if let Ok(bound) = Bound::taken_over(&socket) {
+                bound.give_away(false);
                 log::info!("nobody listens on {place} any more");
             }
         }
     }
 
-    /// All sockets, with the config's words for their places.
-    pub(super) fn all(&self) -> impl Iterator<Item = (String, &Bound)> {
-        self.open.iter().map(|open| (open.wanted.bind.to_string(), &open.bound))
+    fn give_away(&self, is_given_away: bool) {
+        self.open.iter().for_each(|open| open.bound.give_away(is_given_away));
+    }
+
+    /// All sockets, with the config's words for their places; those of the service manager that nobody uses, too.
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
+        let own = self.open.iter().filter(|open| !matches!(open.wanted.bind, Bind::Inherited(_)));
+        let own = own.map(|open| (open.wanted.bind.to_string(), open.bound.as_fd()));
+        let place = |name: &String| Bind::Inherited(name.clone()).to_string();
+        let inherited =
+            self.inherited.iter().flat_map(move |(name, all)| all.iter().map(move |it| (place(name), it.as_fd())));
+        own.chain(inherited)
     }
 
     /// Leaves accepting to another process, which has the same sockets, and has the connections finish.
     pub(super) fn leave(&self) {
-        for open in &self.open {
-            open.bound.give_away(true);
-            open.phase.send_replace(Phase::Leaving);
-        }
+        self.give_away(true);
+        self.enter_all(Phase::Leaving);
     }
 
     /// Accepts again.
     pub(super) fn come_back(&self) {
+        self.give_away(false);
+        self.enter_all(Phase::Accepting);
+    }
+
+    fn enter_all(&self, phase: Phase) {
         for open in &self.open {
-            open.bound.give_away(false);
-            open.phase.send_replace(Phase::Accepting);
+            open.phase.send_replace(phase);
         }
     }
 

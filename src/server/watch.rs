@@ -3,13 +3,13 @@
 
 use crate::admin::{Orders, Task};
 use crate::audit::{Actor, Cause};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::drain::Watch;
 use crate::generation::Generation;
-use crate::keys::Seen;
+use crate::keys::{Seen, content_up_to};
 use crate::runtime::Live;
 use crate::upstream::{Lookups, Probes};
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::watch::Receiver;
 use tokio::task::spawn_blocking;
 use tokio::time::{self, MissedTickBehavior};
@@ -64,7 +64,8 @@ async fn look_at_text(live: &Live, orders: &Orders, last: Option<Seen>) -> Optio
     }
     let looking = spawn_blocking(move || {
         let now = Seen::look(&config.file);
-        let is_other = || fs::read(&config.file).is_ok_and(|text| Config::digest_of(&text) != config.text_digest);
+        let text = || content_up_to(&config.file, config::TEXT_MAX).ok().flatten();
+        let is_other = || text().is_some_and(|text| Config::digest_of(&text) != config.text_digest);
         let is_new = last.as_ref() != Some(&now) && is_other();
         (now, is_new)
     });

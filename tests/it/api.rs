@@ -1,12 +1,15 @@
 //! The admin API: what its description says is what it answers, and the address is for nobody's browser.
 
 use crate::support::operator::with_socket;
-use crate::support::{Ask, Running, admin_as};
+use crate::support::{Ask, Running, World, admin_as};
+use belay::admin::{self, Admin};
+use belay::drain;
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::Path,
+    sync::Arc,
 };
 use test_case::test_case;
 
@@ -124,4 +127,18 @@ async fn readiness_can_be_looked_into() {
     let (status, said) = running.admin("/readyz?verbose");
     assert_eq!(status, 200, "all nodes share it");
     assert!(said.contains("[-] pool shop: a server takes requests (does not count)\n"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_a_right_keeps_operators_away() {
+    let world = World::new().await;
+    let (orders, _ordered) = admin::channel();
+    let (trigger, _watch) = drain::channel();
+    let admin = Arc::new(Admin::new(Arc::clone(&world.live), Arc::new(trigger), orders));
+    let stranger = || admin.visited_by(Some(4_000_000_001));
+    let visits: Vec<_> = (0..100).filter_map(|_| stranger()).collect();
+    assert_eq!(visits.len(), 16);
+    assert!(admin.visited_by(Some(0)).is_some() && admin.visited_by(None).is_some());
+    drop(visits);
+    assert!(stranger().is_some());
 }

@@ -129,7 +129,9 @@ async fn files_that_decide_come_back_and_those_that_say_what_holds_now_do_not() 
     site.write("checkout.pub", &site.token_keys["forger"].public_key_pem());
     running.eventually("generation 2", |metrics| metrics.contains("belay_config_generation 2")).await;
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 401);
-    assert_eq!(command(site, &["rollback", "1"]).code, Some(0));
+    let said = command(site, &["rollback", "1"]);
+    assert!(said.err.contains("the token key `checkout-1` of checkout is not trusted now"), "{}", said.err);
+    assert_eq!(command(site, &["rollback", "1", "--accept", "checkout-1.trusted"]).code, Some(0));
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 200, "the key is back");
     // What is revoked stays revoked.
     let revoked = first.replace(
@@ -140,10 +142,52 @@ async fn files_that_decide_come_back_and_those_that_say_what_holds_now_do_not() 
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 401);
     let said = command(site, &["rollback", "1"]);
     assert_eq!(said.code, Some(78));
-    assert!(said.err.contains("the token key `checkout-1` is revoked now, and would count again"), "{}", said.err);
+    assert!(said.err.contains("the token key `checkout-1` was revoked, and would count again"), "{}", said.err);
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 401);
-    let failure = eventually("its record", || acts(site, "rollback").into_iter().nth(1));
+    let failure = eventually("its record", || acts(site, "rollback").into_iter().nth(2));
     assert_eq!(failure["event"]["outcome"], "failure");
+    // Also once the config does not speak of it any more, and under another name.
+    site.write("other.pub", &site.token_keys["forger"].public_key_pem());
+    apply(
+        site,
+        &first.replace("{ kid: checkout-1, key: 'file:checkout.pub' }", "{ kid: other-1, key: 'file:other.pub' }"),
+    );
+    let said = command(site, &["rollback", "3", "--accept", "all"]);
+    assert!(said.err.contains("the token key `checkout-1` was revoked, and would count again"), "{}", said.err);
+    site.write("belay.yaml", &first.replace("checkout-1", "checkout-2"));
+    let said = command(site, &["reload"]);
+    assert!(said.err.contains("the token key `checkout-2` was revoked, and would count again"), "{}", said.err);
+    assert_eq!(command(site, &["reload", "--accept", "checkout-2.revoked"]).code, Some(0), "if it is meant");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_counts_instead_is_kept_as_long_as_it_does() {
+    let running = running().await;
+    let (site, first) = (&running.site, running.site.config_text());
+    let (with, without) = ("servers_file: more.yaml", "");
+    let text = first.replacen("  shop:\n", &format!("  shop:\n    {with}\n"), 1);
+    site.write("more.yaml", "- { name: c, address: '127.0.0.1:9' }\n");
+    apply(site, &text);
+    site.write("more.yaml", "- { name: bad, address: '127.0.0.1:9' }\n");
+    running.eventually("generation 3", |metrics| metrics.contains("belay_config_generation 3")).await;
+    assert_eq!(command(site, &["rollback", "2"]).code, Some(0));
+    let servers = |site: &Site| command(site, &["status"]).out;
+    assert!(servers(site).contains("  c  ") && !servers(site).contains("  bad  "));
+    // A reload that is refused leaves it as it is, also one that insists.
+    site.write("belay.yaml", &opened(&text));
+    assert_eq!(command(site, &["reload", "--again"]).code, Some(78));
+    site.write("belay.yaml", &text.replace("x-tenant: shop", "x-tenant: other"));
+    assert_eq!(command(site, &["reload"]).code, Some(0));
+    assert!(servers(site).contains("  c  ") && !servers(site).contains("  bad  "), "{}", servers(site));
+    // More generations than are remembered, and a start after them.
+    for tenant in ["a", "b", "c", "d", "e"] {
+        apply(site, &text.replace(with, without).replace("x-tenant: shop", &format!("x-tenant: {tenant}")));
+    }
+    let Running { site, belay } = running;
+    drop(belay);
+    let again = Belay::start(&["run", "--json", "-c", site.config().to_str().unwrap()]);
+    assert_eq!(history(&site).len(), 4);
+    drop(again);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,10 +33,18 @@ impl Drop for Successor {
 
 /// The site at an address that stays, if the program is root's, as an upgrade demands.
 async fn running() -> Option<Running> {
+    running_with("").await
+}
+
+/// The same with more of a config.
+async fn running_with(more: &str) -> Option<Running> {
     if !Needs::met(rustix::process::geteuid().is_root(), "root", "only root's program is started by an upgrade") {
         return None;
     }
-    let edit = |text: String| with_socket(text.replace("bind: ['127.0.0.1:0']", &format!("bind: ['{}']", free())));
+    let edit = |text: String| {
+        let text = with_socket(text.replace("bind: ['127.0.0.1:0']", &format!("bind: ['{}']", free())));
+        format!("{text}{more}")
+    };
     Some(Running::upgradable(edit).await)
 }
 
@@ -157,7 +165,17 @@ async fn a_new_process_that_fails_changes_nothing() {
     site.write("belay.yaml", &good.replace("allow: [checkout]", "allow: [nobody]"));
     let said = command(site, &["upgrade"]);
     assert_eq!(said.code, Some(69));
-    assert!(said.err.contains("the new process cannot take over: its config is refused"), "{}", said.err);
+    assert!(said.err.contains("the config is refused: there is no workload or role `nobody`"), "{}", said.err);
+    // What a reload asks for, an upgrade does, too.
+    site.write("belay.yaml", &good.replacen("allow: [checkout]", "allow: public", 1));
+    let said = command(site, &["upgrade"]);
+    assert!(said.err.contains("lets everybody in, without an identity (if it is meant: --accept "), "{}", said.err);
+    // And what only the new process finds out.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let extra = format!("listeners:\n  more: {{ bind: ['{}'], identity: none }}\n", taken.local_addr().unwrap());
+    site.write("belay.yaml", &good.replace("listeners:\n", &extra));
+    let said = command(site, &["upgrade"]);
+    assert!(said.err.contains("the new process cannot take over: listener more cannot listen on"), "{}", said.err);
     site.write("belay.yaml", &good);
     let foreign = site.folder.path().join("belay");
     std::fs::copy(Belay::program().get_program(), &foreign).unwrap();
@@ -169,7 +187,7 @@ async fn a_new_process_that_fails_changes_nothing() {
     let said = with("/bin/false");
     assert!(said.contains("the new process has died"), "{said}");
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 200);
-    assert_eq!(act(site, "upgrade", 4)["event"]["outcome"], "failure");
+    assert_eq!(act(site, "upgrade", 6)["event"]["outcome"], "failure");
     site.write("belay.yaml", &good.replace("x-tenant: shop", "x-tenant: other"));
     assert_eq!(command(site, &["reload"]).code, Some(0), "it makes generations again");
 }
@@ -197,16 +215,20 @@ impl Slow {
         });
         Self { address, began, finish }
     }
+
+    /// A config with a route to it.
+    fn route(&self, text: &str) -> String {
+        let route = "  - { name: slow, match: { path: /slow }, allow: public, pool: slow }\n";
+        let pool = format!("pools:\n  slow: {{ servers: [{{ name: s, address: '{}' }}] }}\n", self.address);
+        text.replace("pools:\n", &format!("{route}{pool}"))
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_old_process_accepts_again_if_the_new_one_dies() {
     let Some(running) = running().await else { return };
     let slow = Slow::start();
-    let text = running.site.config_text();
-    let route = "  - { name: slow, match: { path: /slow }, allow: public, pool: slow }\n";
-    let pool = format!("pools:\n  slow: {{ servers: [{{ name: s, address: '{}' }}] }}\n", slow.address);
-    crate::support::operator::apply(&running.site, &text.replace("pools:\n", &format!("{route}{pool}")));
+    crate::support::operator::apply(&running.site, &slow.route(&running.site.config_text()));
     let (site, mut belay, address) = running.parts();
     let asking = {
         let (site, address) = (Arc::clone(&site), address.clone());
@@ -231,6 +253,55 @@ async fn the_old_process_accepts_again_if_the_new_one_dies() {
     drop(successor);
     let (_, said) = belay.wait();
     assert!(said.contains("the upgrade has failed, and this process goes on: the new process has died"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_stays_when_an_upgrade_fails_and_goes_with_the_last_process() {
+    let Some(running) = running().await else { return };
+    let (site, good) = (&running.site, running.site.config_text());
+    let path = site.folder.path().join("local.sock");
+    let listener = format!("listeners:\n  local: {{ bind: ['unix:{}'], identity: none }}\n", path.display());
+    let good = good.replace("listeners:\n", &listener);
+    crate::support::operator::apply(site, &good);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let more = format!("  more: {{ bind: ['{}'], identity: none }}\n  local:", taken.local_addr().unwrap());
+    site.write("belay.yaml", &good.replace("  local:", &more));
+    assert_eq!(command(site, &["upgrade"]).code, Some(69), "the address is taken");
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok(), "the old process listens there");
+    site.write("belay.yaml", &good);
+    let successor = upgrade(site);
+    let mut belay = running.belay;
+    assert_eq!(belay.ends(), Some(0));
+    assert!(std::os::unix::net::UnixStream::connect(&path).is_ok(), "the new one does");
+    kill_process(successor.0, Signal::TERM).unwrap();
+    eventually("nobody", || (!path.exists()).then_some(()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_takes_up_what_was_live_meanwhile() {
+    let Some(running) = running_with("history: { dir: history }\n").await else { return };
+    let slow = Slow::start();
+    let text = slow.route(&running.site.config_text());
+    crate::support::operator::apply(&running.site, &text);
+    let (site, belay, address) = running.parts();
+    let asking = {
+        let (site, address) = (Arc::clone(&site), address.clone());
+        let ask = Ask { certificate: None, signer: None, ..Ask::get("/slow") };
+        tokio::spawn(async move { site.ask_at(&address, &ask).await })
+    };
+    let Slow { began, finish, .. } = slow;
+    tokio::task::spawn_blocking(move || began.recv().unwrap()).await.unwrap();
+    let successor = upgrade(&site);
+    let closed = text.replace("allow: [checkout]", "allow: [reports]");
+    crate::support::operator::apply(&site, &closed);
+    assert_eq!(site.ask_at(&address, &Ask::get("/orders/7")).await.status, 403);
+    successor.kill();
+    let failure = act(&site, "upgrade", 2);
+    assert!(failure["event"]["reason"].as_str().unwrap().contains("has died"), "{failure}");
+    assert_eq!(site.ask_at(&address, &Ask::get("/orders/7")).await.status, 403, "what was closed is closed");
+    finish.send(()).unwrap();
+    assert_eq!(asking.await.unwrap().status, 200);
+    drop(belay);
 }
 
 /// The process that another has started.

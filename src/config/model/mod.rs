@@ -214,7 +214,7 @@ pub enum CertificateFiles {
 }
 
 /// Who vouches for clients.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ClientAuth {
     /// PEM files of CAs.
     pub ca: Vec<PathBuf>,

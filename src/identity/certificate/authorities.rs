@@ -58,6 +58,8 @@ pub(super) struct Anchor {
 pub(super) struct RevocationList {
     pub(super) list: CertRevocationList<'static>,
     pub(super) issuer: Box<[u8]>,
+    /// Which others it follows.
+    series: Digest,
     number: Box<[u8]>,
     this_update: UnixSeconds,
     /// When the next one is due; without that it never expires, and never ends to be believed.
@@ -111,13 +113,17 @@ impl Authorities {
         self.anchors.iter().map(|anchor| anchor.valid.clone()).min_by_key(|valid| valid.end)
     }
 
-    /// The first list that is older than another's of the same CA, by its number (RFC 5280 § 5.2.3): somebody has put an
-    /// old one back, and with it what was revoked since.
-    #[must_use]
-    pub fn older_list(&self, before: &Self) -> Option<usize> {
-        self.lists.iter().position(|list| {
-            let same = |known: &&RevocationList| known.issuer == list.issuer;
-            before.lists.iter().filter(same).any(|known| list.is_older_than(known))
+    /// The revocation lists in their order: the series (RFC 5280 § 5.2.3: lists of one CA and one scope), and the number
+    /// in it, in network order.
+    pub fn lists(&self) -> impl Iterator<Item = (Digest, &[u8])> {
+        self.lists.iter().map(|list| (list.series, &*list.number))
+    }
+
+    /// The CAs, by digests of their names and keys.
+    pub fn vouching(&self) -> impl Iterator<Item = Digest> {
+        self.anchors.iter().map(|anchor| {
+            let trusted = &anchor.trusted;
+            Digest::of(&[("name", &trusted.subject), ("key", &trusted.subject_public_key_info)])
         })
     }
 
@@ -138,12 +144,14 @@ impl RevocationList {
         });
         let list = OwnedCertRevocationList::from_der(der).ok()?.into();
         let issuer = name_of(parsed.issuer()).filter(|_| rest.is_empty() && !is_critical)?;
-        Some(Self { list, issuer, number, this_update, next_update })
-    }
-
-    fn is_older_than(&self, other: &Self) -> bool {
-        let by_size = |number: &[u8]| (number.len(), number.to_vec());
-        by_size(&self.number) < by_size(&other.number)
+        let of = |wanted: fn(&ParsedExtension<'_>) -> bool| {
+            let found = parsed.extensions().iter().find(|extension| wanted(extension.parsed_extension()));
+            found.map_or(&[][..], |extension| extension.value)
+        };
+        let key = of(|it| matches!(it, ParsedExtension::AuthorityKeyIdentifier(_)));
+        let scope = of(|it| matches!(it, ParsedExtension::IssuingDistributionPoint(_)));
+        let series = Digest::of(&[("issuer", &issuer), ("key", key), ("scope", scope)]);
+        Some(Self { list, issuer, series, number, this_update, next_update })
     }
 }
 

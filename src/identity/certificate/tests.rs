@@ -194,16 +194,14 @@ fn every_ca_has_a_list_or_none_has() {
     assert_eq!(Authorities::new(&[root], &[garbage], Rules::default()).err(), Some(BadAuthority::NoList(0)));
 }
 
-#[test_case(1, 2, Some(0); "lower")]
-#[test_case(255, 256, Some(0); "lower by its length")]
-#[test_case(2, 2, None; "equal")]
-#[test_case(256, 255, None; "higher")]
-fn an_older_list_is_found(number: u64, before: u64, expected: Option<usize>) {
-    let (root, issuer) = ca();
-    let with =
-        |number| Authorities::new(std::slice::from_ref(&root), &[list(&issuer, number, 90, &[])], Rules::default());
-    assert_eq!(with(number).unwrap().older_list(&with(before).unwrap()), expected);
-    assert_eq!(with(number).unwrap().older_list(&authorities(std::slice::from_ref(&root))), None);
+#[test]
+fn lists_of_one_ca_are_a_series() {
+    let ((root, issuer), (other_root, other_issuer)) = (named_ca("one"), named_ca("other"));
+    let lists = [list(&issuer, 256, 90, &[]), list(&other_issuer, 2, 90, &[]), list(&issuer, 255, 90, &[])];
+    let authorities = Authorities::new(&[root, other_root], &lists, Rules::default()).unwrap();
+    let all: Vec<_> = authorities.lists().collect();
+    assert_eq!(all.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [&[1, 0][..], &[2], &[255]]);
+    assert_eq!((all[0].0 == all[2].0, all[0].0 == all[1].0), (true, false));
 }
 
 #[test_case(200, Ok(()); "as long as it may be")]

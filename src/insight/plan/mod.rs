@@ -4,6 +4,8 @@
 //! stranger and for each workload, at each listener. What differs is told with one such request. Everything else that is
 //! said differently is told setting by setting, so that nothing is left out.
 
+mod guards;
+
 use super::judge::{Asked, Verdict, decide};
 use super::settings::{self, Setting};
 use crate::config::{Config, Route};
@@ -119,7 +121,7 @@ pub fn plan(old: &Side<'_>, new: &Side<'_>) -> Plan {
     let shadowed = shadowed(new.config).into_iter().filter(|name| !before.contains(name)).collect();
     let settings = told(old.config, new.config, &changes);
     let files = files(old.files, new.files);
-    let mut dangers: Vec<_> = changes.iter().filter_map(danger).chain(settings.iter().filter_map(weakens)).collect();
+    let mut dangers: Vec<_> = changes.iter().filter_map(danger).chain(guards::weaker(old.config, new.config)).collect();
     dangers.sort();
     dangers.dedup();
     Plan { changes, shadowed, settings, files, dangers }
@@ -144,14 +146,19 @@ fn decisions(old: &Config, new: &Config) -> Vec<Change> {
     };
     let (before, after) = (table(old), table(new));
     let methods = methods(old, new);
-    // Each pair of routes that some request belongs to, with the first such request.
-    let mut pairs: BTreeMap<Pair, Request> = BTreeMap::new();
-    for (host, path) in requests(old, new) {
-        for method in &methods {
-            let pair = (before.first(method, &host, &path).copied(), after.first(method, &host, &path).copied());
-            pairs.entry(pair).or_insert_with(|| (method.clone(), host.clone(), path.clone()));
+    let pairs = if have_same_patterns(old, new) {
+        one_for_each(new, &after, &changed(old, new), &methods)
+    } else {
+        // Each pair of routes that some request belongs to, with the first such request.
+        let mut pairs: BTreeMap<Pair, Request> = BTreeMap::new();
+        for (host, path) in requests(old, new) {
+            for method in &methods {
+                let pair = (before.first(method, &host, &path).copied(), after.first(method, &host, &path).copied());
+                pairs.entry(pair).or_insert_with(|| (method.clone(), host.clone(), path.clone()));
+            }
         }
-    }
+        pairs
+    };
     let mut found = Found::default();
     let listeners: BTreeSet<&ListenerName> =
         [old, new].iter().flat_map(|it| &it.listeners).map(|it| &it.name).collect();
@@ -256,6 +263,34 @@ fn requests(old: &Config, new: &Config) -> BTreeSet<(String, String)> {
     requests
 }
 
+/// Whether the same routes are there in the same order, and take the same requests.
+fn have_same_patterns(old: &Config, new: &Config) -> bool {
+    let same = |(was, is): (&Route, &Route)| was.name == is.name && was.pattern == is.pattern;
+    old.routes.len() == new.routes.len() && old.routes.iter().zip(&new.routes).all(same)
+}
+
+/// A request for each of those routes, as far as any comes to it: where all take what they took, that is enough.
+fn one_for_each(
+    config: &Config,
+    table: &Table<usize>,
+    changed: &HashSet<&str>,
+    methods: &[Method],
+) -> BTreeMap<Pair, Request> {
+    let named: HashSet<&str> = config.routes.iter().filter_map(|route| named(&route.pattern.host)).collect();
+    let is_named = |host: &str| named.contains(host);
+    let routes = config.routes.iter().enumerate();
+    let wanted = routes.filter(|(_, route)| changed.contains(route.name.as_str()));
+    let found = wanted.filter_map(|(index, one)| {
+        let others = std::iter::once(one).chain(&config.routes);
+        let mut requests = others
+            .flat_map(|other| examples(&one.pattern, &other.pattern, &is_named))
+            .flat_map(|(host, path)| methods.iter().map(move |method| (method.clone(), host.clone(), path.clone())));
+        let request = requests.find(|(method, host, path)| table.first(method, host, path) == Some(&index))?;
+        Some(((Some(index), Some(index)), request))
+    });
+    found.collect()
+}
+
 fn named(host: &HostPattern) -> Option<&str> {
     if let HostPattern::Exact(host) = host { Some(host) } else { None }
 }
@@ -337,7 +372,9 @@ fn told(old: &Config, new: &Config, changes: &[Change]) -> Vec<Setting> {
         changes.iter().any(|change| {
             let route = format!("routes[{}]", change.route);
             let rest = setting.place.strip_prefix(&route);
-            rest.is_some_and(|rest| rest.is_empty() || [".allow", ".identity", ".pool"].contains(&rest))
+            rest.is_some_and(|rest| {
+                (rest.is_empty() && is_plain(setting)) || [".allow", ".identity", ".pool"].contains(&rest)
+            })
         })
     };
     settings.retain(|setting| !is_told(setting));
@@ -351,6 +388,12 @@ fn told(old: &Config, new: &Config, changes: &[Change]) -> Vec<Setting> {
         settings.push(Setting { place: "the order of routes".into(), from: Some(order(old)), to: Some(order(new)) });
     }
     settings
+}
+
+/// Whether a route that comes or goes says nothing but what its change tells.
+fn is_plain(setting: &Setting) -> bool {
+    let told = |key: &String| ["name", "match", "allow", "identity", "pool"].contains(&key.as_str());
+    [&setting.from, &setting.to].into_iter().flatten().filter_map(Value::as_object).all(|it| it.keys().all(told))
 }
 
 fn files(old: &[(PathBuf, Digest)], new: &[(PathBuf, Digest)]) -> Vec<PathBuf> {
@@ -373,33 +416,6 @@ fn danger(change: &Change) -> Option<Danger> {
         }
         Kind::Opens | Kind::Closes | Kind::Stronger | Kind::Moves => None,
     }
-}
-
-/// How a place ends, when it is weaker, and what that means.
-type Guard = (&'static str, fn(&Setting) -> bool, &'static str);
-
-/// Settings that guard, by how their places end, and what makes them weaker.
-const GUARDS: [Guard; 6] = [
-    (".client_auth.crl", |it| len(it.to.as_ref()) < len(it.from.as_ref()), "fewer revocation lists are asked"),
-    (".client_auth.crl_expired", |it| is(it, "warn"), "an expired revocation list goes on to count"),
-    (".client_auth.trust_shared_ca", |it| it.to.is_some(), "a CA is trusted that signs for strangers, too"),
-    (".client_auth.max_certificate_lifetime", |it| it.to.is_none(), "certificates may live as long as they like"),
-    ("edge.token.replay", |it| is(it, "off"), "a token may be used as often as one likes"),
-    (".state", |it| it.from.as_ref().is_some_and(|from| from == "revoked"), "a revoked key counts again"),
-];
-
-fn len(list: Option<&Value>) -> usize {
-    list.and_then(Value::as_array).map_or(0, Vec::len)
-}
-
-fn is(setting: &Setting, word: &str) -> bool {
-    setting.to.as_ref().is_some_and(|to| to == word)
-}
-
-/// What must be said out loud of a setting.
-fn weakens(setting: &Setting) -> Option<Danger> {
-    let (_, _, what) = GUARDS.iter().find(|(end, is_weaker, _)| setting.place.ends_with(end) && is_weaker(setting))?;
-    Some(Danger { name: setting.place.clone(), what: format!("{what} ({})", setting.place) })
 }
 
 #[cfg(test)]

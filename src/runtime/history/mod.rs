@@ -9,15 +9,15 @@ pub use store::Stored;
 
 use crate::audit::Cause;
 use crate::clock::Timestamp;
-use crate::config::Finding;
+use crate::config::{self, Finding};
 use crate::generation::{Digest, Generation};
-use crate::keys::{Kind, Read};
+use crate::keys::{Kind, Read, content_up_to};
 use crate::pins::{Pin, Pins};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::VecDeque,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -108,6 +108,7 @@ impl History {
         if let Some(store) = &self.store {
             self.last = self.last.max(store.last()?);
             (self.entries, self.pins) = (store.entries()?, Arc::new(store.pins()?));
+            self.pinned = Arc::clone(&self.pins);
         }
         Ok(())
     }
@@ -122,12 +123,6 @@ impl History {
     #[must_use]
     pub fn pins(&self) -> Arc<Pins> {
         Arc::clone(&self.pins)
-    }
-
-    /// Lets every file count as it is on disk.
-    pub fn forget_pins(&mut self) {
-        // What is on disk is forgotten with the next generation.
-        self.pins = Arc::default();
     }
 
     /// The generations that are remembered, the oldest first.
@@ -165,17 +160,29 @@ impl History {
         if let Some(store) = &self.store {
             let entry = entry((generation, digest), read, news);
             store.remember(generation, &entry, read)?;
+            self.entries.push_back(entry);
+        }
+        self.last = generation;
+        self.pin(pins, read)
+    }
+
+    /// Remembers which of the files that were read do not count as they are on disk.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn pin(&mut self, mut pins: Arc<Pins>, read: &[Read]) -> io::Result<()> {
+        Arc::make_mut(&mut pins).forget_unread(|path| read.iter().any(|read| read.path == path));
+        if let Some(store) = &self.store {
             if *pins != *self.pinned {
                 store.pin(&pins)?;
                 self.pinned = Arc::clone(&pins);
             }
-            self.entries.push_back(entry);
             if self.entries.len() > self.keep {
                 self.entries.drain(..self.entries.len().saturating_sub(self.keep));
-                store.forget_all_but(&self.entries);
+                store.forget_all_but(&self.entries, &pins);
             }
         }
-        (self.last, self.pins) = (generation, pins);
+        self.pins = pins;
         Ok(())
     }
 }
@@ -212,5 +219,5 @@ pub(super) fn pins_of(stored: &Stored) -> Pins {
 
 /// SHA-256 of a file; none if it cannot be read.
 pub(super) fn digest_on_disk(path: &Path) -> Option<Digest> {
-    fs::read(path).ok().map(|content| Digest::of_content(&content))
+    content_up_to(path, config::TEXT_MAX).ok().flatten().map(|content| Digest::of_content(&content))
 }

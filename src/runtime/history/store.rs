@@ -4,10 +4,11 @@ use super::{Entry, File};
 use crate::generation::{Digest, Generation};
 use crate::keys::{Kind, Read};
 use crate::pins::{Pin, Pins};
-use crate::runtime::files::replace;
+use crate::runtime::files::{replace, replace_for_good};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashSet, VecDeque},
+    fmt::Display,
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt,
@@ -60,18 +61,22 @@ impl Store {
 
     /// The number of the last generation.
     pub(super) fn last(&self) -> io::Result<Generation> {
-        let text = or_default(fs::read_to_string(self.folder.join("generation")))?;
-        let text = text.trim();
-        let number = if text.is_empty() { Ok(0) } else { text.parse() };
-        number.map(Generation::new).map_err(|fault| io::Error::new(io::ErrorKind::InvalidData, fault))
+        let path = self.folder.join("generation");
+        let Some(text) = present(fs::read_to_string(&path))? else { return Ok(Generation::new(0)) };
+        text.trim().parse().map(Generation::new).map_err(|fault| damaged(&path, &fault))
     }
 
+    /// What can be read of the entries: what happened to one of them is no reason not to serve.
     pub(super) fn entries(&self) -> io::Result<VecDeque<Entry>> {
         let mut entries = Vec::new();
         for file in fs::read_dir(self.folder.join("generations"))? {
             let path = file?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                entries.push(serde_json::from_slice::<Entry>(&fs::read(path)?)?);
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match fs::read(&path).and_then(|text| Ok(serde_json::from_slice::<Entry>(&text)?)) {
+                Ok(entry) => entries.push(entry),
+                Err(fault) => log::warn!("{} cannot be read and does not count: {fault}", path.display()),
             }
         }
         entries.sort_by_key(|entry| entry.generation);
@@ -79,12 +84,16 @@ impl Store {
     }
 
     pub(super) fn pins(&self) -> io::Result<Pins> {
-        let text = or_default(fs::read(self.folder.join("rolled-back.json")))?;
-        let written: Vec<WrittenPin> = if text.is_empty() { Vec::new() } else { serde_json::from_slice(&text)? };
+        let path = self.folder.join("rolled-back.json");
+        let Some(text) = present(fs::read(&path))? else { return Ok(Pins::default()) };
+        let written: Vec<WrittenPin> = serde_json::from_slice(&text).map_err(|fault| damaged(&path, &fault))?;
         let mut pins = Pins::default();
         for pin in written {
             let instead_of = pin.instead_of.as_deref().map(digest).transpose()?;
-            pins.pin(pin.path, Pin { instead_of, content: self.object(&pin.sha256)? });
+            let gone =
+                |fault| damaged(&pin.path, &format!("it was rolled back, and what counts instead is lost: {fault}"));
+            let content = self.object(&pin.sha256).map_err(gone)?;
+            pins.pin(pin.path, Pin { instead_of, content });
         }
         Ok(pins)
     }
@@ -98,26 +107,34 @@ impl Store {
                 sha256: Digest::of_content(&pin.content).to_string(),
             })
             .collect();
-        replace(&self.folder.join("rolled-back.json"), &serde_json::to_vec_pretty(&written)?)
+        for (_, pin) in pins.iter() {
+            self.keep(&Digest::of_content(&pin.content), &pin.content)?;
+        }
+        replace_for_good(&self.folder.join("rolled-back.json"), &serde_json::to_vec_pretty(&written)?)
     }
 
     pub(super) fn remember(&self, generation: Generation, entry: &Entry, read: &[Read]) -> io::Result<()> {
         for read in read.iter().filter(|read| read.kind != Kind::Secret) {
-            let object = self.object_path(&read.digest().to_string());
-            if !object.exists() {
-                replace(&object, read.content())?;
-            }
+            self.keep(&read.digest(), read.content())?;
         }
         replace(&self.entry_path(entry.generation), &serde_json::to_vec_pretty(entry)?)?;
-        replace(&self.folder.join("generation"), format!("{generation}\n").as_bytes())
+        replace_for_good(&self.folder.join("generation"), format!("{generation}\n").as_bytes())
+    }
+
+    /// Keeps a content. One that was cut off by a power cut is written again.
+    fn keep(&self, digest: &Digest, content: &[u8]) -> io::Result<()> {
+        let object = self.object_path(&digest.to_string());
+        let is_whole = |found: fs::Metadata| usize::try_from(found.len()).is_ok_and(|length| length == content.len());
+        if fs::metadata(&object).is_ok_and(is_whole) { Ok(()) } else { replace(&object, content) }
     }
 
     /// Deletes the entries that are not among these, and the contents that nobody needs any more. What cannot be deleted
     /// is only in the way.
-    pub(super) fn forget_all_but(&self, entries: &VecDeque<Entry>) {
-        let kept: HashSet<_> = entries.iter().map(|entry| self.entry_path(entry.generation)).collect();
+    pub(super) fn forget_all_but(&self, entries: &VecDeque<Entry>, pins: &Pins) {
+        let kept = entries.iter().map(|entry| self.entry_path(entry.generation));
         let needed = entries.iter().flat_map(|entry| &entry.files).map(|file| self.object_path(&file.sha256));
-        let needed: HashSet<_> = needed.chain(kept).collect();
+        let pinned = pins.iter().map(|(_, pin)| self.object_path(&Digest::of_content(&pin.content).to_string()));
+        let needed: HashSet<_> = needed.chain(kept).chain(pinned).collect();
         for inner in ["generations", "objects"] {
             let files = fs::read_dir(self.folder.join(inner)).into_iter().flatten().flatten();
             files.map(|file| file.path()).filter(|path| !needed.contains(path)).for_each(|path| remove(&path));
@@ -162,10 +179,14 @@ fn digest(text: &str) -> io::Result<Digest> {
     Digest::parse(text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no digest"))
 }
 
-/// What is not there is empty.
-fn or_default<T: Default>(read: io::Result<T>) -> io::Result<T> {
+/// What was read, if it is there.
+fn present<T>(read: io::Result<T>) -> io::Result<Option<T>> {
     match read {
-        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(T::default()),
-        read => read,
+        Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
     }
+}
+
+fn damaged(path: &Path, why: &dyn Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display()))
 }

@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use std::{
     collections::HashMap,
     io,
-    os::fd::AsFd,
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -23,8 +22,10 @@ use tokio::time::{self, Instant};
 const PREPARED_WITHIN: Duration = Duration::from_secs(30);
 /// Without a sign of life for so long it counts as dead.
 const SILENT_MAX: Duration = Duration::from_secs(5);
-/// For it to enter the use of a token.
-const SPENT_WITHIN: Duration = Duration::from_secs(1);
+/// For it to enter the use of a token. Nothing is entered while a full store is handed over.
+const SPENT_WITHIN: Duration = Duration::from_secs(5);
+/// For what it has said meanwhile to be read, before it counts as dead: perhaps this process stood still, and not it.
+const LAST_LOOK: Duration = Duration::from_millis(500);
 /// Uses of tokens that may wait to be entered.
 const SPENDINGS_MAX: usize = 4096;
 /// Tokens, or servers, of one packet: each is a few hundred bytes long.
@@ -37,6 +38,8 @@ pub(in crate::server) enum NotReplaced {
     Unknown,
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
+    #[error("the config is refused: {0}")]
+    Config(String),
     #[error("the new process cannot be started")]
     Start(#[source] io::Error),
     #[error("the new process cannot take over: {0}")]
@@ -183,7 +186,7 @@ fn tell(end: &End, live: &Live, sockets: &Sockets) -> io::Result<()> {
     let mut packets = all.chunks(DESCRIPTORS_MAX).peekable();
     while let Some(packet) = packets.next() {
         let places = packet.iter().map(|(place, _)| place.clone()).collect();
-        let descriptors: Vec<_> = packet.iter().map(|(_, bound)| bound.as_fd()).collect();
+        let descriptors: Vec<_> = packet.iter().map(|(_, descriptor)| *descriptor).collect();
         end.send(&Message::Sockets { places, is_last: packets.peek().is_none() }, &descriptors)?;
     }
     Ok(())
@@ -228,8 +231,13 @@ async fn attend(wire: &Wire, mut asked: mpsc::Receiver<Asked>, lives: &Notify) -
     let (mut number, mut heard) = (0_u64, Instant::now());
     loop {
         let message = tokio::select! {
+            biased;
             message = wire.receive() => message,
             Some(Asked { spending, answer }) = asked.recv() => {
+                if answer.is_closed() {
+                    // Who asked has given up, and may come again with the same token.
+                    continue;
+                }
                 number = number.wrapping_add(1);
                 waiting.retain(|_, answer| !answer.is_closed());
                 waiting.insert(number, answer);
@@ -238,7 +246,10 @@ async fn attend(wire: &Wire, mut asked: mpsc::Receiver<Asked>, lives: &Notify) -
                     Err(fault) => return fault,
                 }
             }
-            () = time::sleep_until(heard + SILENT_MAX) => return NotReplaced::Silent,
+            () = time::sleep_until(heard + SILENT_MAX) => match time::timeout(LAST_LOOK, wire.receive()).await {
+                Ok(message) => message,
+                Err(_still_silent) => return NotReplaced::Silent,
+            },
         };
         heard = Instant::now();
         match message {

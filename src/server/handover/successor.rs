@@ -33,8 +33,6 @@ pub(in crate::server) enum Succession {
     Whole,
     /// It has died: what it knew is lost, and this one goes on.
     Orphaned,
-    /// It does not want to be replaced.
-    Aborted,
 }
 
 impl Replaced {
@@ -110,7 +108,6 @@ async fn take_over(wire: &Wire, live: &Live) -> io::Result<Succession> {
                 state.replay.knows_all_since(horizon);
                 return Ok(Succession::Whole);
             }
-            Some(Message::Abort) => return Ok(Succession::Aborted),
             Some(_) => return Err(io::ErrorKind::InvalidData.into()),
             None => return Ok(Succession::Orphaned),
         }
@@ -176,9 +173,10 @@ impl Heritage {
 }
 
 impl Attended {
-    /// Whether it has not ended yet.
-    pub(in crate::server) fn lives(&self) -> bool {
-        !self.serving.is_finished()
+    /// Waits until it has ended.
+    pub(in crate::server) async fn ended(&mut self) {
+        // A fault of the task is its end, too.
+        (&mut self.serving).await.ok();
     }
 
     /// Tells it that this process stops because it was told to.

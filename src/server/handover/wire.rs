@@ -33,8 +33,6 @@ pub(super) enum Message {
     Prepared,
     /// It cannot, and ends.
     Failed { why: String },
-    /// It is not wanted any more, and must end.
-    Abort,
     /// What was learned of servers.
     Learned(Vec<Learned>),
     /// Tokens that were used.

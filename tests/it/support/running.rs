@@ -40,10 +40,11 @@ impl Running {
         Self { site, belay }
     }
 
-    /// The usual config, edited, run by a program that may be upgraded.
+    /// The usual config, edited, run by a program that may be upgraded. There is a folder for a history.
     pub async fn upgradable(edit: impl FnOnce(String) -> String) -> Self {
         let site = Site::new(System.now().unix_seconds()).await;
         site.write("belay.yaml", &edit(format!("{}admin: {{ http: '127.0.0.1:0' }}\n", site.config_text())));
+        std::fs::create_dir(site.folder.path().join("history")).unwrap();
         let mut program = Belay::roots_program();
         program.args(["run", "--json", "-c", site.config().to_str().unwrap()]);
         Self::healthy(site, Belay::spawn(program)).await

@@ -113,8 +113,10 @@ impl World {
     /// Applies another text of the config.
     pub fn apply(&self, text: &str) -> Result<runtime::Change, Vec<Finding>> {
         self.site.write("belay.yaml", text);
+        let cause = Cause { accepted: vec!["all".into()], ..Cause::default() };
         let change = load(&self.site)
-            .and_then(|config| self.live.apply(config, &Cause { accepted: vec!["all".into()], ..Cause::default() }));
+            .and_then(|config| self.live.consent(config, "reload", &cause))
+            .and_then(|consented| self.live.apply(consented, false, &cause));
         self.follow();
         change
     }

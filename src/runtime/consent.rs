@@ -1,0 +1,78 @@
+//! What a change must not do unsaid, and what it cannot do at all.
+
+use super::revocations::Revocations;
+use super::snapshot::Snapshot;
+use crate::audit::Cause;
+use crate::config::{Config, Finding};
+use crate::insight::{self, Danger};
+use std::collections::HashSet;
+
+/// What is dangerous in a change of the config, and was not accepted.
+pub(super) fn unaccepted(live: &Config, next: &Config, cause: &Cause) -> Vec<Finding> {
+    asked(insight::dangers(live, next), next, cause)
+}
+
+/// Revoked keys that would count again, unless that was accepted.
+pub(super) fn unrevoked(revocations: &Revocations, next: &Snapshot, cause: &Cause) -> Vec<Finding> {
+    let again = revocations.counting_again(&next.trust).into_iter().map(|kid| Danger {
+        name: format!("{kid}.revoked"),
+        what: format!("the token key `{kid}` was revoked, and would count again"),
+    });
+    asked(again.collect(), &next.config, cause)
+}
+
+/// The same for a rollback, which is not asked: what was revoked stays it.
+pub(super) fn revived(revocations: &Revocations, next: &Snapshot) -> Vec<Finding> {
+    let finding = |kid| {
+        let hint = "change the config by hand, and reload".to_owned();
+        Finding::of_file("", format!("the token key `{kid}` was revoked, and would count again"), Some(hint))
+    };
+    revocations.counting_again(&next.trust).into_iter().map(finding).collect()
+}
+
+/// Keys and CAs that a rollback would trust and that are not trusted now, unless that was accepted: perhaps somebody has
+/// lost them.
+pub(super) fn trusted_again(live: &Snapshot, next: &Snapshot, cause: &Cause) -> Vec<Finding> {
+    let fingerprints: HashSet<_> = live.trust.keys.values().map(|key| key.key.fingerprint()).collect();
+    let keys = next.trust.keys.iter().filter(|(_, key)| !fingerprints.contains(&key.key.fingerprint()));
+    let keys = keys.map(|(kid, key)| Danger {
+        name: format!("{kid}.trusted"),
+        what: format!("the token key `{kid}` of {} is not trusted now", key.workload.name),
+    });
+    let vouching = |snapshot: &'_ Snapshot| {
+        let all = snapshot.entrances.values().filter_map(|entrance| entrance.authorities.as_ref());
+        all.flat_map(|authorities| authorities.vouching()).collect::<HashSet<_>>()
+    };
+    let known = vouching(live);
+    let strange = next.entrances.iter().filter(|(_, entrance)| {
+        entrance.authorities.as_ref().is_some_and(|it| it.vouching().any(|ca| !known.contains(&ca)))
+    });
+    let cas = strange.map(|(name, _)| Danger {
+        name: format!("{name}.ca"),
+        what: format!("a CA that listener {name} would trust is trusted by none now"),
+    });
+    let mut dangers: Vec<_> = keys.chain(cas).collect();
+    dangers.sort();
+    asked(dangers, &next.config, cause)
+}
+
+fn asked(dangers: Vec<Danger>, next: &Config, cause: &Cause) -> Vec<Finding> {
+    let is_meant = |danger: &Danger| cause.accepted.iter().any(|name| *name == danger.name || name == "all");
+    let finding = |danger: Danger| {
+        Finding::of_file(&next.file, danger.what, Some(format!("if it is meant: --accept {}", danger.name)))
+    };
+    dangers.into_iter().filter(|danger| !is_meant(danger)).map(finding).collect()
+}
+
+/// What a running process cannot change yet.
+pub(super) fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
+    let differences = [
+        (old.node != new.node, "node"),
+        (old.audit_file != new.audit_file, "audit.file"),
+        (old.log.format != new.log.format, "log.format"),
+        (old.history_dir != new.history_dir, "history.dir"),
+    ];
+    let finding =
+        |what| Finding::of_file("", format!("a running process cannot change {what}"), Some("restart it".into()));
+    differences.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| finding(what)).collect()
+}
