@@ -154,6 +154,7 @@ async fn files_that_decide_come_back_and_those_that_say_what_holds_now_do_not() 
     );
     let said = command(site, &["rollback", "3", "--accept", "all"]);
     assert!(said.err.contains("the token key `checkout-1` was revoked, and would count again"), "{}", said.err);
+    site.write("checkout.pub", &site.token_keys["checkout"].public_key_pem());
     site.write("belay.yaml", &first.replace("checkout-1", "checkout-2"));
     let said = command(site, &["reload"]);
     assert!(said.err.contains("the token key `checkout-2` was revoked, and would count again"), "{}", said.err);
