@@ -2,8 +2,10 @@
 
 mod check;
 mod demo;
+mod explain;
 mod history;
 mod inherited;
+mod known;
 mod log;
 mod plan;
 mod recent;
@@ -50,6 +52,7 @@ enum Command {
     Check(check::Args),
     Routes(routes::Args),
     Recent(recent::Args),
+    Explain(explain::Args),
     Reload(reload::Args),
     Plan(plan::Args),
     History(history::History),
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::main(&args, &terminal),
         Some(Command::Routes(args)) => routes::main(&args, &terminal),
         Some(Command::Recent(args)) => recent::main(&args, &terminal),
+        Some(Command::Explain(args)) => explain::main(&args, &terminal),
         Some(Command::Reload(args)) => reload::main(&args, &terminal),
         Some(Command::Plan(args)) => plan::main(&args, &terminal),
         Some(Command::History(args)) => args.main(&terminal),

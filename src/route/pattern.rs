@@ -58,7 +58,9 @@ impl HostPattern {
         }
     }
 
-    pub(super) fn takes(&self, host: &str) -> bool {
+    /// Whether a host, in lower case, is one of them.
+    #[must_use]
+    pub fn takes(&self, host: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Exact(exact) => **exact == *host,
@@ -109,7 +111,9 @@ impl PathPattern {
         }
     }
 
-    pub(super) fn takes(&self, path: &str) -> bool {
+    /// Whether a path is one of them.
+    #[must_use]
+    pub fn takes(&self, path: &str) -> bool {
         let below = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/'));
         match self {
             Self::Exact(exact) => **exact == *path,

@@ -42,6 +42,51 @@ async fn a_plan_says_for_whom_and_ends_with_its_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_decision_is_told_as_a_story() {
+    let running = Running::with(with_socket).await;
+    let site = &running.site;
+    let explain = |words: &[&str]| {
+        let said = command(site, &[&["explain"], words].concat());
+        (said.code, format!("{}{}", said.out, said.err))
+    };
+    let reply = site.ask_at(running.address(), &Ask::get("/orders/7")).await;
+    let id = reply.header("x-request-id").unwrap().to_owned();
+    let (_, said) = eventually("its outcome", || {
+        let told = explain(&[&id]);
+        told.1.contains("answered").then_some(told)
+    });
+    assert!(said.starts_with("allow: GET https://shop.example.com/orders/7 at "), "{said}");
+    assert!(said.contains("proved    checkout, by mtls+jwt\n") && said.contains("server    shop/"), "{said}");
+    let log = site.folder.path().join("audit.jsonl");
+    let (code, from_log) = explain(&["--file", log.to_str().unwrap(), &id]);
+    assert_eq!((code, from_log), (Some(0), said), "the log says the same");
+    let refused = site.ask_at(running.address(), &Ask { signer: None, ..Ask::get("/orders/8") }).await;
+    let id = refused.header("x-request-id").unwrap().to_owned();
+    let (_, said) = eventually("the refusal", || Some(explain(&[&id])).filter(|(code, _)| *code == Some(0)));
+    let meaning = "identity.token_missing (401): The route demands a token and the request carries none.";
+    assert!(said.starts_with("deny: ") && said.contains(meaning), "{said}");
+    let refused = site.ask_at(running.address(), &Ask::get("/nowhere")).await;
+    let id = refused.header("x-request-id").unwrap().to_owned();
+    let (_, said) = eventually("the refusal", || Some(explain(&[&id])).filter(|(code, _)| *code == Some(0)));
+    let more = "belay explain --as checkout --listener edge --by 1 GET https://shop.example.com/nowhere\n";
+    assert!(said.contains(more), "{said}");
+    let (code, said) = explain(&["no-such-request"]);
+    assert!(code == Some(69) && said.contains("nothing is known of the request no-such-request"), "{said}");
+    // And before anybody asks.
+    let url = "https://shop.example.com/orders/7";
+    let (_, said) = explain(&["--as", "checkout", "GET", url]);
+    assert!(said.starts_with("allow: GET https://shop.example.com/orders/7 by checkout\n"), "{said}");
+    let (_, said) = explain(&["--as", "reports", "GET", url]);
+    assert!(said.starts_with("deny with 403") && said.contains("allowed are checkout"), "{said}");
+    let new = site.folder.path().join("new.yaml");
+    std::fs::write(&new, site.config_text().replacen("allow: [checkout]", "allow: [reports]", 1)).unwrap();
+    let (_, said) = explain(&["--as", "reports", "--by", new.to_str().unwrap(), "GET", url, "--json"]);
+    let story: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&story["decision"], &story["rule"]), (&"allow".into(), &"routes.orders.allow.reports".into()));
+    assert!(story["steps"].as_array().unwrap().iter().any(|step| step["about"] == "pool"), "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_dangerous_must_be_meant() {
     let running = Running::with(with_socket).await;
     let (site, good) = (&running.site, running.site.config_text());

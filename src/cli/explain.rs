@@ -1,0 +1,299 @@
+//! `belay explain`
+
+use super::known::Known;
+use super::socket::{self, NoAnswer};
+use super::terminal::Terminal;
+use super::{DEFAULT_CONFIG, Exit};
+use crate::insight::{self, Asked, Step, Story, Verdict};
+use crate::name::{ListenerName, WorkloadName};
+use crate::refusal::Refusal;
+use crate::request::{self, Path as RequestPath};
+use http::{Method, Uri};
+use serde_json::{Value, json};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+/// Tell a decision as a story: who came, what he showed, which route and rule decided, and what came of it.
+///
+/// Of a request that was made, by its id (the client reads it in `X-Request-Id`): from the memory of the running process,
+/// or from an audit log. Or of one that nobody has made yet, by its method and URL: what the live config, an earlier or
+/// another one would decide, if he who asks proves all that he can.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    belay explain 4b7ef76f55919cd1d8dd301f572d1dac\n  \
+    belay explain 4b7ef76f55919cd1d8dd301f572d1dac --file /var/log/belay/audit.jsonl\n  \
+    belay explain --as checkout GET https://shop.example.com/orders/7\n  \
+    belay explain --as checkout --by new.yaml GET https://shop.example.com/orders/7")]
+pub(super) struct Args {
+    /// The id of a request; or a method and a URL.
+    #[arg(required = true, num_args = 1..=2, value_names = ["ID|METHOD", "URL"])]
+    what: Vec<String>,
+    /// Who asks; a stranger, if nobody is named.
+    #[arg(long = "as", value_name = "WORKLOAD", value_parser = |text: &str| WorkloadName::parse(text))]
+    workload: Option<WorkloadName>,
+    /// Where it comes in; at the first listener of the config, if none is named.
+    #[arg(long, value_name = "LISTENER", value_parser = |text: &str| ListenerName::parse(text))]
+    listener: Option<ListenerName>,
+    /// Which config decides: `running`, the number of a generation that was live, or a config's file.
+    #[arg(long, value_name = "WHAT", default_value = "running")]
+    by: String,
+    /// The audit log to look in, instead of asking the process.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The config that names the socket.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// The socket, if no config says it.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON: the records, or the decision with its steps.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
+    let told = match args.what.as_slice() {
+        [method, url] => suppose(args, (method, url), terminal),
+        [id] => remember(args, id, terminal),
+        _ => Err(Exit::Usage),
+    };
+    match told {
+        Ok(text) => {
+            terminal.say(&text);
+            Exit::Ok
+        }
+        Err(exit) => exit,
+    }
+}
+
+fn wrong(terminal: &Terminal, exit: Exit, why: impl Into<String>) -> Exit {
+    terminal.fail(&NoAnswer::Refused(why.into()));
+    exit
+}
+
+/// What would be decided.
+fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Result<String, Exit> {
+    let usage = |why: String| wrong(terminal, Exit::Usage, why);
+    let method = method.parse::<Method>().map_err(|_no_method| usage(format!("`{method}` is no method")))?;
+    let (host, path) = place(url).map_err(usage)?;
+    let at = socket::At::of(args.config.clone(), args.socket.clone());
+    let known = Known::meant(&args.by, &at, terminal)?;
+    let config = &known.config;
+    let first = || config.listeners.first().map(|listener| listener.name.clone());
+    let listener = args.listener.clone().or_else(first);
+    let listener = listener.ok_or_else(|| wrong(terminal, Exit::Config, "the config has no listener"))?;
+    let asked = Asked { listener, workload: args.workload.clone(), method, host, path };
+    let story = insight::explain(config, &asked);
+    Ok(if args.json { serde_json::to_string(&story).unwrap_or_default() } else { show(&story, terminal) })
+}
+
+/// Host and path of a URL, as they are judged.
+fn place(url: &str) -> Result<(String, String), String> {
+    let strange = || format!("`{url}` is no URL such as https://shop.example.com/orders/7");
+    let uri: Uri = url.parse().map_err(|_no_url| strange())?;
+    let authority = uri.authority().ok_or_else(strange)?;
+    let refused = |refusal: Refusal| refusal.facts().explain.to_owned();
+    let host = request::host_of(authority.as_str()).map_err(refused)?.to_ascii_lowercase();
+    let path = RequestPath::read(uri.path()).map_err(refused)?;
+    Ok((host, path.as_str().to_owned()))
+}
+
+fn show(story: &Story, terminal: &Terminal) -> String {
+    let Asked { workload, method, host, path, .. } = &story.asked;
+    let who = workload.as_ref().map_or_else(|| "a stranger".to_owned(), ToString::to_string);
+    let decision = match &story.verdict {
+        Verdict::Allow { .. } => "allow".to_owned(),
+        Verdict::Deny { status, reason, .. } => format!("deny with {status}, {reason}"),
+        Verdict::Nowhere => "nobody listens".to_owned(),
+    };
+    let head = format!("{decision}: {method} https://{host}{path} by {who}");
+    lines(&head, &story.steps, terminal)
+}
+
+fn lines(head: &str, steps: &[Step], terminal: &Terminal) -> String {
+    let width = steps.iter().map(|step| step.about.len()).max().unwrap_or(0);
+    let line = |step: &Step| format!("\n  {}  {}", terminal.dim(&format!("{:width$}", step.about)), step.says);
+    terminal.bold(head) + &steps.iter().map(line).collect::<String>()
+}
+
+/// What was decided.
+fn remember(args: &Args, id: &str, terminal: &Terminal) -> Result<String, Exit> {
+    let records = match &args.file {
+        Some(file) => in_log(file, id).map_err(|why| wrong(terminal, Exit::Unavailable, why))?,
+        None => {
+            if request::Id::parse(id).is_none() {
+                return Err(wrong(
+                    terminal,
+                    Exit::Usage,
+                    format!("`{id}` is no request's id, and a URL needs a method"),
+                ));
+            }
+            let at = socket::At::of(args.config.clone(), args.socket.clone());
+            at.ask(&format!("/recent?request={id}"), terminal)?
+        }
+    };
+    let records: Vec<Value> = records.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    if records.is_empty() {
+        let where_else = if args.file.is_some() { "" } else { ": the process remembers 10,000; say --file AUDIT-LOG" };
+        return Err(wrong(terminal, Exit::Unavailable, format!("nothing is known of the request {id}{where_else}")));
+    }
+    if args.json {
+        return Ok(json!(records).to_string());
+    }
+    let is = |record: &Value, action: &str| text(record, "/event/action").as_deref() == Some(action);
+    let of = |action: &'static str| records.iter().filter(move |record| is(record, action));
+    let mut outcomes = of("outcome");
+    let told = of("decision").map(|decision| {
+        let steps = [of_decision(decision), outcomes.next().map(of_outcome).unwrap_or_default()].concat();
+        lines(&head(decision), &steps, terminal)
+    });
+    Ok(told.collect::<Vec<_>>().join("\n\n"))
+}
+
+/// The lines of an audit log that are a request's.
+fn in_log(file: &Path, id: &str) -> Result<String, String> {
+    let fault = |fault| format!("{} cannot be read: {fault}", file.display());
+    let needle = format!("\"id\":{}", Value::from(id));
+    let mut found = String::new();
+    for line in BufReader::new(File::open(file).map_err(fault)?).lines() {
+        let line = line.map_err(fault)?;
+        if line.contains(&needle) {
+            found.push_str(&line);
+            found.push('\n');
+        }
+    }
+    Ok(found)
+}
+
+fn text(record: &Value, pointer: &str) -> Option<String> {
+    match record.pointer(pointer)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Null => None,
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => Some(other.to_string()),
+    }
+}
+
+fn head(decision: &Value) -> String {
+    let get = |pointer: &str| text(decision, pointer).unwrap_or_else(|| "?".into());
+    let (method, host, path) = (get("/http/request/method"), get("/url/domain"), get("/url/path"));
+    let what =
+        if decision.get("url").is_some() { format!("{method} https://{host}{path}") } else { "a request".into() };
+    format!("{}: {what} at {}", get("/belay/decision"), get("/@timestamp"))
+}
+
+fn of_decision(decision: &Value) -> Vec<Step> {
+    let get = |pointer: &str| text(decision, pointer);
+    let from = match (get("/source/ip"), get("/client/ip")) {
+        (Some(peer), Some(client)) => format!("by {peer} for {client}"),
+        (Some(peer), None) => format!("by {peer}"),
+        (None, _) => "over a Unix socket".to_owned(),
+    };
+    let tls = get("/tls/version").map_or_else(|| "without TLS".to_owned(), |version| format!("TLS {version}"));
+    let listener = get("/belay/listener").unwrap_or_default();
+    let edge = get("/belay/cf_ray").map_or_else(String::new, |ray| format!(", CF-Ray {ray}"));
+    let showed = [
+        get("/belay/certificate").map(|certificate| format!("certificate {certificate}")),
+        get("/belay/kid").map(|kid| format!("token key {kid}")),
+        get("/belay/asserted").map(|facts| format!("facts {facts}")),
+    ];
+    let showed: Vec<_> = showed.into_iter().flatten().collect();
+    let proved = match (get("/belay/workload"), get("/belay/profile")) {
+        (Some(workload), Some(profile)) => format!("{workload}, by {profile}"),
+        (Some(workload), None) => workload,
+        (None, _) => "nobody".to_owned(),
+    };
+    let generation = get("/belay/generation").unwrap_or_default();
+    let took = nanos(decision, "/event/duration").map_or_else(String::new, |took| format!(", in {took}"));
+    let steps = [
+        ("came", Some(format!("{from} to listener {listener}, {tls}{edge}"))),
+        ("showed", Some(if showed.is_empty() { "nothing".into() } else { showed.join(", ") })),
+        ("proved", Some(proved)),
+        ("route", Some(get("/belay/route").unwrap_or_else(|| "none".into()))),
+        ("rule", get("/belay/rule")),
+        ("refused", get("/event/reason").map(|code| meaning(&code))),
+        ("config", Some(format!("generation {generation}{took}"))),
+        ("more", get("/event/reason").and_then(|code| what_else(decision, &code))),
+    ];
+    steps.into_iter().filter_map(|(about, says)| Some(Step { about, says: says? })).collect()
+}
+
+fn of_outcome(outcome: &Value) -> Vec<Step> {
+    let get = |pointer: &str| text(outcome, pointer);
+    let asked = get("/belay/server").map(|server| {
+        let (pool, address) = (get("/belay/pool").unwrap_or_default(), get("/server/address").unwrap_or_default());
+        let spans = [("queue", "waited"), ("connect", "connected in"), ("first_byte", "first byte after")];
+        let spans = spans
+            .into_iter()
+            .filter_map(|(key, word)| Some(format!(", {word} {}", nanos(outcome, &format!("/belay/times/{key}"))?)));
+        let attempts = match get("/belay/attempts").as_deref() {
+            None | Some("1") => String::new(),
+            Some(attempts) => format!(", {attempts} attempts"),
+        };
+        format!("{pool}/{server} at {address}{attempts}{}", spans.collect::<String>())
+    });
+    let status = get("/http/response/status_code").unwrap_or_else(|| "no status, the client had gone".into());
+    let sent = get("/http/response/body/bytes").unwrap_or_default();
+    let whole = if get("/belay/complete").as_deref() == Some("true") { "" } else { ", cut off" };
+    let took = nanos(outcome, "/event/duration").map_or_else(String::new, |took| format!(", after {took}"));
+    let steps = [
+        ("server", asked),
+        ("answered", Some(format!("{status}, {sent} bytes{whole}{took}"))),
+        ("because", get("/event/reason").map(|code| meaning(&code))),
+    ];
+    steps.into_iter().filter_map(|(about, says)| Some(Step { about, says: says? })).collect()
+}
+
+/// What says who would have been let in.
+fn what_else(decision: &Value, code: &str) -> Option<String> {
+    let get = |pointer: &str| text(decision, pointer);
+    let who = get("/belay/workload").map_or_else(String::new, |workload| format!("--as {workload} "));
+    let (listener, generation) = (get("/belay/listener")?, get("/belay/generation")?);
+    let url = format!("https://{}{}", get("/url/domain")?, get("/url/path")?);
+    let is_policy = code.starts_with("policy.") || code.starts_with("route.");
+    let command =
+        format!("belay explain {who}--listener {listener} --by {generation} {} {url}", get("/http/request/method")?);
+    is_policy.then_some(command)
+}
+
+/// What a refusal's code means.
+fn meaning(code: &str) -> String {
+    let known = Refusal::ALL.iter().map(|refusal| refusal.facts()).find(|facts| facts.code == code);
+    known.map_or_else(|| code.to_owned(), |facts| format!("{code} ({}): {}", facts.status, facts.explain))
+}
+
+fn nanos(record: &Value, pointer: &str) -> Option<String> {
+    let nanos = record.pointer(pointer)?.as_f64()?;
+    Some(format!("{:.2} ms", nanos / 1e6))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("https://Shop.Example.com:8443/orders/7?x=1", Ok(("shop.example.com", "/orders/7")); "host and path, as they are judged")]
+    #[test_case("https://shop.example.com", Ok(("shop.example.com", "/")); "no path")]
+    #[test_case("https://shop.example.com/a/../b", Err("Servers could read the path in different ways, so it is not forwarded."); "an ambiguous path")]
+    #[test_case("/orders/7", Err("`/orders/7` is no URL such as https://shop.example.com/orders/7"); "no host")]
+    fn places(url: &str, expected: Result<(&str, &str), &str>) {
+        let expected = expected.map(|(host, path)| (host.to_owned(), path.to_owned())).map_err(str::to_owned);
+        assert_eq!(place(url), expected);
+    }
+
+    #[test]
+    fn a_decision_to_read() {
+        let decision = json!({ "@timestamp": "2026-11-23T09:00:00Z", "event": { "action": "decision", "duration": 210_000 },
+            "source": { "ip": "203.0.113.7", "port": 4711 }, "http": { "request": { "id": "request-1", "method": "GET" } },
+            "url": { "domain": "shop.example.com", "path": "/orders/7" }, "tls": { "version": "1.3" },
+            "belay": { "listener": "edge", "route": "orders", "decision": "allow", "rule": "routes.orders.allow.checkout",
+                "profile": "mtls+jwt", "workload": "checkout", "certificate": "abc", "kid": "checkout-1", "generation": 7 } });
+        let outcome = json!({ "event": { "action": "outcome", "duration": 7_000_000, "reason": "upstream.connect_failed" },
+            "http": { "response": { "status_code": 502, "body": { "bytes": 40 } } }, "server": { "address": "10.0.0.1:80" },
+            "belay": { "pool": "shop", "server": "a", "attempts": 2, "complete": true, "times": { "connect": 1_200_000 } } });
+        let steps = [of_decision(&decision), of_outcome(&outcome)].concat();
+        insta::assert_snapshot!(lines(&head(&decision), &steps, &Terminal::plain()));
+    }
+}

@@ -1,0 +1,70 @@
+//! A config to look at: the one that is live, one that was, or one in a file.
+
+use super::terminal::Terminal;
+use super::{Exit, check, run, socket};
+use crate::config::{self, Config};
+use crate::filter;
+use crate::generation::Digest;
+use crate::insight::Side;
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A config with the digests of the files that decide beside it.
+pub(super) struct Known {
+    pub(super) config: Arc<Config>,
+    files: Vec<(PathBuf, Digest)>,
+}
+
+impl Known {
+    /// Files are known by their way from the config's folder, which may be another one on another machine.
+    fn new(config: Arc<Config>, files: impl Iterator<Item = (PathBuf, Digest)>) -> Self {
+        let folder = config.file.parent().unwrap_or_else(|| Path::new(""));
+        let inner = |path: PathBuf| path.strip_prefix(folder).map_or_else(|_elsewhere| path.clone(), Path::to_path_buf);
+        let files = files.map(|(path, digest)| (inner(path), digest)).collect();
+        Self { config, files }
+    }
+
+    /// As a side of a plan.
+    pub(super) fn side(&self) -> Side<'_> {
+        Side { config: &self.config, files: &self.files }
+    }
+
+    /// The one in a file, with all that it names.
+    pub(super) fn in_file(file: &Path, terminal: &Terminal) -> Result<Self, Exit> {
+        let config = Arc::new(run::load(file, terminal).ok_or(Exit::Config)?);
+        let mut findings = Vec::new();
+        let snapshot = check::build(&config, &mut findings);
+        terminal.show(&findings);
+        let read = snapshot.ok_or(Exit::Config)?.read;
+        Ok(Self::new(config, read.iter().skip(1).map(|read| (read.path.clone(), read.digest()))))
+    }
+
+    /// What a word means: `running`, the number of a generation that was live, or a file.
+    pub(super) fn meant(word: &str, at: &socket::At, terminal: &Terminal) -> Result<Self, Exit> {
+        let told = match word.parse::<u64>() {
+            Ok(generation) => at.ask_json(&format!("/history/{generation}"), terminal)?,
+            Err(_no_number) if word == "running" => at.ask_json("/config", terminal)?,
+            Err(_no_number) => return Self::in_file(Path::new(word), terminal),
+        };
+        Self::told(&told, terminal)
+    }
+
+    /// As the process tells it.
+    fn told(told: &Value, terminal: &Terminal) -> Result<Self, Exit> {
+        let contents = told.get("contents").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |content: &Value, key: &str| content.get(key).and_then(Value::as_str).map(str::to_owned);
+        let file =
+            |content: &Value| Some((PathBuf::from(text(content, "path")?), Digest::parse(&text(content, "sha256")?)?));
+        let first = contents.first().and_then(|content| Some((text(content, "path")?, text(content, "text")?)));
+        let (path, config) = first.ok_or(Exit::Unavailable)?;
+        let checked = config::read(Path::new(&path), &config, &filter::KINDS);
+        let Some(config) = checked.config else {
+            terminal.show(&checked.findings);
+            return Err(Exit::Config);
+        };
+        Ok(Self::new(Arc::new(config), contents.iter().skip(1).filter_map(file)))
+    }
+}

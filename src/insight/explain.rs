@@ -1,0 +1,295 @@
+//! What a config decides of one request, step by step: where it comes in, which route takes it, what must be proved, which
+//! rule allows it or nearly does, and where it leads.
+
+use super::judge::{Asked, Verdict, judge};
+use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Workload};
+use crate::identity::Profile;
+use crate::policy::{Access, AllowList};
+use serde::Serialize;
+use std::fmt::Display;
+
+/// A decision with its reasons.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Story {
+    /// What is asked.
+    pub asked: Asked,
+    /// What is decided.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// Why, in the order in which it is decided.
+    pub steps: Vec<Step>,
+}
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What it is about, in a word.
+    pub about: &'static str,
+    /// What there is to say.
+    pub says: String,
+}
+
+/// Routes that almost take a request, and names of a list, are told up to that number.
+const TOLD_MAX: usize = 5;
+
+/// What a config decides, and why.
+#[must_use]
+pub fn explain(config: &Config, asked: &Asked) -> Story {
+    let verdict = judge(config, asked);
+    let mut steps = Vec::new();
+    let mut step = |about, says: String| steps.push(Step { about, says });
+    let listener = config.listeners.iter().find(|known| known.name == asked.listener);
+    step("listener", listener.map_or_else(|| no_listener(config), told_listener));
+    if let Some(listener) = listener {
+        let takes = |route: &&Route| route.pattern.takes(&asked.method, &asked.host, &asked.path);
+        match config.routes.iter().position(|route| takes(&route)).and_then(|at| Some((at, config.routes.get(at)?))) {
+            Some((index, route)) => {
+                step("route", told_route(config, index, route));
+                of_route(config, (listener, route), asked, &mut step);
+            }
+            None => step("route", no_route(config, asked)),
+        }
+    }
+    Story { asked: asked.clone(), verdict, steps }
+}
+
+fn of_route(
+    config: &Config,
+    (listener, route): (&Listener, &Route),
+    asked: &Asked,
+    step: &mut impl FnMut(&'static str, String),
+) {
+    let who = asked.workload.as_ref();
+    let who = who.and_then(|name| config.workloads.iter().find(|known| known.workload.name == *name));
+    match &*route.access {
+        Access::Public(rule) => step("rule", format!("{rule} lets everybody in, and no identity is asked")),
+        Access::Listed(list) => {
+            step("proof", proof(config, (listener, route), asked, who));
+            step("rule", rule(config, list, asked, who));
+        }
+    }
+    if route.demands_digest {
+        step("body", "the token must carry the digest of the request's body (cdg)".into());
+    }
+    if !route.filters.is_empty() {
+        step("filters", list_of(route.filters.iter().map(|(kind, _)| *kind)));
+    }
+    step("pool", pool(config, route));
+}
+
+fn told_listener(listener: &Listener) -> String {
+    let at = list_of(&listener.bind);
+    let tls = if listener.tls.is_some() { "with TLS" } else { "without TLS" };
+    let sources = if listener.sources.is_some() { ", from its `sources` only" } else { "" };
+    format!("{} at {at}, {tls}{sources}; it demands {} where a route does not say", listener.name, listener.identity)
+}
+
+fn no_listener(config: &Config) -> String {
+    format!("there is none of that name; there are {}", list_of(config.listeners.iter().map(|known| &known.name)))
+}
+
+fn told_route(config: &Config, index: usize, route: &Route) -> String {
+    let (number, all) = (index.saturating_add(1), config.routes.len());
+    format!("{} takes it ({}; number {number} of {all})", route.name, told_pattern(route))
+}
+
+fn told_pattern(route: &Route) -> String {
+    let methods = route.pattern.methods.as_ref().map(|methods| list_of(methods.iter()));
+    let methods = methods.unwrap_or_else(|| "any method".into());
+    format!("host {}, path {}, {methods}", route.pattern.host, route.pattern.path)
+}
+
+/// Routes that would take it, were one thing of it different.
+fn no_route(config: &Config, asked: &Asked) -> String {
+    let almost = config.routes.iter().filter_map(|route| {
+        let pattern = &route.pattern;
+        let fits = [
+            pattern.methods.as_ref().is_none_or(|methods| methods.contains(&asked.method)),
+            pattern.host.takes(&asked.host),
+            pattern.path.takes(&asked.path),
+        ];
+        let but = match fits {
+            [false, true, true] => "method",
+            [true, false, true] => "host",
+            [true, true, false] => "path",
+            _ => return None,
+        };
+        Some(format!("{} but for the {but} ({})", route.name, told_pattern(route)))
+    });
+    let almost: Vec<_> = almost.take(TOLD_MAX).collect();
+    match almost.as_slice() {
+        [] => "none takes it".into(),
+        almost => format!("none takes it; almost: {}", almost.join("; ")),
+    }
+}
+
+/// What must be proved, and whether he who asks can.
+fn proof(config: &Config, (listener, route): (&Listener, &Route), asked: &Asked, who: Option<&Workload>) -> String {
+    let profile = route.identity.unwrap_or(listener.identity);
+    let by = if route.identity.is_some() { "the route" } else { "the listener" };
+    let demanded = format!("{by} demands {profile}");
+    if profile == Profile::None {
+        return format!("{demanded}, by which nobody proves who he is");
+    }
+    let Some(workload) = who else {
+        return match &asked.workload {
+            Some(name) => format!("{demanded}; the config knows no workload {name}"),
+            None => format!("{demanded}; a stranger proves nothing"),
+        };
+    };
+    let name = &workload.workload.name;
+    let Some(tls) = &listener.tls else { return format!("{demanded}, which takes TLS, and the listener has none") };
+    let mut shown = Vec::new();
+    if profile.needs_certificate() {
+        if tls.client_auth.is_none() {
+            return format!("{demanded}; {name} cannot show a certificate, because the listener trusts no CA");
+        }
+        shown.push(format!("a certificate with the URI {}", workload.workload.id));
+    }
+    if profile.needs_token() {
+        match token(config, workload, profile) {
+            Ok(text) => shown.push(text),
+            Err(why) => return format!("{demanded}; {name} cannot sign a token, because {why}"),
+        }
+    }
+    format!("{demanded}: {name} shows {}", shown.join(" and "))
+}
+
+/// Which keys sign, or why none does.
+fn token(config: &Config, workload: &Workload, profile: Profile) -> Result<String, String> {
+    if config.edge.is_none() {
+        return Err("the config has no `edge`".into());
+    }
+    let is_shared = profile == Profile::Psk;
+    let fitting = workload.keys.iter().filter(|key| matches!(key.source, KeySource::Secret(_)) == is_shared);
+    let (revoked, good): (Vec<_>, Vec<_>) = fitting.partition(|key| key.state == KeyState::Revoked);
+    if good.is_empty() {
+        let kind = if is_shared { "shared secret" } else { "public key" };
+        return Err(match revoked.is_empty() {
+            true => format!("the config has no {kind} of it"),
+            false => format!("every {kind} of it is revoked: {}", list_of(revoked.iter().map(|key| &key.kid))),
+        });
+    }
+    Ok(format!("a token signed with {}", list_of(good.iter().map(|key| &key.kid))))
+}
+
+/// The rule that allows it, or those that there are.
+fn rule(config: &Config, list: &AllowList, asked: &Asked, who: Option<&Workload>) -> String {
+    if let Some(rule) = who.and_then(|who| list.rule_for(&who.workload)) {
+        return format!("{rule} allows it");
+    }
+    let mut workloads: Vec<_> = list.workloads.keys().map(ToString::to_string).collect();
+    let roles = list.roles.keys().map(|role| {
+        let has = |known: &&Workload| known.workload.roles.contains(role);
+        let members: Vec<_> = config.workloads.iter().filter(has).map(|known| &known.workload.name).collect();
+        if members.is_empty() { format!("role {role} (nobody)") } else { format!("role {role} ({})", list_of(members)) }
+    });
+    workloads.extend(roles);
+    workloads.sort();
+    let allowed = list_of(&workloads);
+    match (&asked.workload, who) {
+        (Some(name), Some(who)) if who.workload.roles.is_empty() => {
+            format!("none allows it: {name} has no role, and allowed are {allowed}")
+        }
+        (Some(name), Some(who)) => {
+            let roles = list_of(who.workload.roles.iter());
+            format!("none allows it: {name} has the roles {roles}, and allowed are {allowed}")
+        }
+        _ => format!("allowed are {allowed}"),
+    }
+}
+
+fn pool(config: &Config, route: &Route) -> String {
+    let name = &route.pool;
+    let Some(pool) = config.pools.iter().find(|pool| pool.name == *name) else { return name.to_string() };
+    let server = |server: &crate::config::Server| match &server.location {
+        Location::Fixed(address) => format!("{} at {address}", server.name),
+        Location::Found { question, .. } => format!("{} by DNS ({question})", server.name),
+    };
+    let mut servers: Vec<_> = pool.servers.iter().map(server).collect();
+    servers.extend(pool.servers_file.as_ref().map(|file| format!("those in {}", file.display())));
+    let tls = if pool.tls.is_some() { ", over TLS" } else { "" };
+    format!("{name}: {}{tls}", list_of(&servers))
+}
+
+/// Names with commas; the first of many.
+fn list_of<T: Display>(names: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<_> = names.into_iter().map(|name| name.to_string()).collect();
+    let told = all.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(TOLD_MAX) {
+        0 => told,
+        more => format!("{told} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::name::{ListenerName, WorkloadName};
+    use http::Method;
+    use std::path::Path;
+    use test_case::test_case;
+
+    const CONFIG: &str = "\
+version: 1
+listeners:
+  edge:
+    bind: ['127.0.0.1:8443']
+    tls:
+      certificates: [{ cert: lb.pem, key: 'file:lb.key' }]
+      client_auth: { ca: [ca.pem] }
+  local: { bind: ['127.0.0.1:8081'], identity: none }
+edge: { issuer: 'https://edge.example.com', audience: 'https://lb.example.com' }
+workloads:
+  checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }] }
+  billing: { id: spiffe://example.com/billing, keys: [{ kid: b-1, key: 'file:b.pub', state: revoked }] }
+  reports: { id: spiffe://example.com/reports }
+roles:
+  reader: { workloads: [billing] }
+routes:
+  - { name: orders, match: { host: shop.example, path: /orders/**, methods: [GET] }, allow: [checkout, reader], pool: shop }
+  - { name: stock, match: { path: /stock }, identity: mtls, allow: [reader], pool: shop }
+  - { name: status, match: { path: /status }, allow: public, pool: shop }
+pools:
+  shop: { servers: [{ name: a, address: '10.0.0.1:80' }] }
+audit: { file: audit.jsonl }
+";
+
+    fn story(listener: &str, who: Option<&str>, (method, host, path): (Method, &str, &str)) -> Story {
+        let config = config::read(Path::new("belay.yaml"), CONFIG, &crate::filter::KINDS).config.unwrap();
+        let asked = Asked {
+            listener: ListenerName::parse(listener).unwrap(),
+            workload: who.map(|who| WorkloadName::parse(who).unwrap()),
+            method,
+            host: host.into(),
+            path: path.into(),
+        };
+        explain(&config, &asked)
+    }
+
+    #[test_case("edge", Some("checkout"), "/orders/7", true, "a token signed with c-1"; "it passes")]
+    #[test_case("edge", Some("checkout"), "/stock", false, "none allows it: checkout has no role, and allowed are role reader (billing)"; "another may")]
+    #[test_case("edge", Some("billing"), "/stock", true, "routes.stock.allow.reader allows it"; "by a role")]
+    #[test_case("edge", Some("billing"), "/orders/7", false, "billing cannot sign a token, because every public key of it is revoked: b-1"; "a revoked key")]
+    #[test_case("edge", Some("reports"), "/orders/7", false, "because the config has no public key of it"; "no key")]
+    #[test_case("edge", None, "/orders/7", false, "a stranger proves nothing"; "a stranger")]
+    #[test_case("edge", None, "/status", true, "lets everybody in"; "a public route")]
+    #[test_case("edge", Some("nobody"), "/orders/7", false, "the config knows no workload nobody"; "an unknown workload")]
+    #[test_case("local", Some("checkout"), "/orders/7", false, "by which nobody proves who he is"; "where nothing is asked")]
+    #[test_case("local", Some("billing"), "/stock", false, "which takes TLS, and the listener has none"; "where nothing can be proved")]
+    #[test_case("inner", Some("checkout"), "/orders/7", false, "there is none of that name; there are edge, local"; "no such listener")]
+    #[test_case("edge", Some("checkout"), "/order", false, "none takes it; almost: orders but for the path (host shop.example, path /orders/**, GET); stock but for the path (host *, path /stock, any method); status but"; "no route")]
+    fn says_why(listener: &str, who: Option<&str>, path: &str, passes: bool, expected: &str) {
+        let story = story(listener, who, (Method::GET, "shop.example", path));
+        let said: Vec<_> = story.steps.iter().map(|step| format!("{}: {}", step.about, step.says)).collect();
+        assert!(story.verdict.is_allowed() == passes && said.join("\n").contains(expected), "{said:#?}");
+    }
+
+    #[test]
+    fn all_steps_to_read() {
+        let story = story("edge", Some("checkout"), (Method::GET, "shop.example", "/orders/7"));
+        let lines: Vec<_> = story.steps.iter().map(|it| format!("{}: {}", it.about, it.says)).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}
