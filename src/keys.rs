@@ -42,8 +42,24 @@ pub enum Kind {
     Decides,
     /// It says what holds now, and stays: certificates of our own, revocation lists.
     Current,
-    /// It holds a secret, which is never kept.
+    /// It holds a secret that decides, for example that of a token's key; secrets are never kept.
     Secret,
+    /// It holds a secret of our own, for example a certificate's key.
+    OwnSecret,
+}
+
+impl Kind {
+    /// Whether its content must never be kept or shown.
+    #[must_use]
+    pub const fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::OwnSecret)
+    }
+
+    /// Whether a change of it is one of policy; certificates, their keys and revocation lists are renewed by machines.
+    #[must_use]
+    pub const fn must_be_approved(self) -> bool {
+        matches!(self, Self::Decides | Self::Secret)
+    }
 }
 
 /// A file that was read.
@@ -66,7 +82,7 @@ impl Read {
     /// What stood in it; nothing, if that is a secret.
     #[must_use]
     pub fn content(&self) -> &[u8] {
-        if self.kind == Kind::Secret { &[] } else { self.content.expose() }
+        if self.kind.is_secret() { &[] } else { self.content.expose() }
     }
 
     /// SHA-256 of what stood in it.
@@ -211,7 +227,7 @@ impl Files {
     /// # Errors
     /// If the file cannot be read or holds no private key.
     pub fn private_key(&mut self, path: &Path) -> Result<PrivateKeyDer<'static>, Finding> {
-        let text = self.text(path, Kind::Secret)?;
+        let text = self.text(path, Kind::OwnSecret)?;
         PrivateKeyDer::from_pem_slice(text.expose()).map_err(|error| no_key(path, &text, &error, "private key"))
     }
 
@@ -247,7 +263,7 @@ impl Files {
     /// # Errors
     /// If the file cannot be read or holds none that is good enough.
     pub fn own_secret(&mut self, path: &Path) -> Result<Secret, Finding> {
-        let text = self.text(path, Kind::Secret)?;
+        let text = self.text(path, Kind::OwnSecret)?;
         let text = std::str::from_utf8(text.expose()).map_err(|_no_text| BadKey::Secret);
         text.and_then(read_secret).map_err(|error| Finding::of_file(path, error.to_string(), None))
     }

@@ -29,6 +29,7 @@ pub(super) enum Does {
     History,
     Generation,
     Config,
+    Approval,
     Server,
     Reload,
     RollBack,
@@ -47,7 +48,7 @@ const READ: Option<Right> = Some(Right::Read);
 const CHANGE: Option<Right> = Some(Right::Change);
 
 /// All there are.
-pub(super) static ALL: [Endpoint; 14] = [
+pub(super) static ALL: [Endpoint; 15] = [
     read(Does::Metrics, "/metrics", None, "Metrics for Prometheus."),
     read(Does::Livez, "/livez", None, "Whether the process works at all."),
     read(
@@ -69,6 +70,12 @@ pub(super) static ALL: [Endpoint; 14] = [
         "A generation with the contents of the files that decided, but secrets.",
     ),
     read(Does::Config, "/config", CHANGE, "What is live, with the contents of the files that decide, but secrets."),
+    read(
+        Does::Approval,
+        "/approval",
+        READ,
+        "Whether changes must be approved, and what the next approval comes after.",
+    ),
     change(Does::Server, "/servers/{pool}/{server}/{act}", "Change a server's state or weight."),
     change(Does::Reload, "/reload", "Read the config again."),
     change(Does::RollBack, "/rollback/{generation}", "Make an earlier generation live again, as a new one."),

@@ -3,11 +3,11 @@
 use super::reply::Reply;
 use crate::generation::Digest;
 use crate::keys::{Kind, Read};
-use crate::runtime::{Entry, Live};
+use crate::runtime::{Approval, Approved, Entry, Live};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 /// What was live.
 #[derive(Serialize, JsonSchema)]
@@ -35,6 +35,18 @@ pub(super) struct Current<'a> {
     contents: Vec<Content<'a>>,
 }
 
+/// Whether changes must be approved.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Demand {
+    /// Whether they must.
+    required: bool,
+    /// The id of the last approval; none if there was none yet.
+    #[schemars(with = "Option<String>")]
+    last: Option<Digest>,
+    /// Who signed it.
+    by: BTreeSet<String>,
+}
+
 /// A file that decides.
 #[derive(Serialize, JsonSchema)]
 struct Content<'a> {
@@ -48,7 +60,7 @@ struct Content<'a> {
 /// What is live, with the contents of its files but secrets.
 pub(super) fn live(live: &Live) -> Reply {
     let snapshot = live.snapshot();
-    let text = |read: &Read| (read.kind != Kind::Secret).then(|| String::from_utf8_lossy(read.content()).into_owned());
+    let text = |read: &Read| (!read.kind.is_secret()).then(|| String::from_utf8_lossy(read.content()).into_owned());
     let contents = snapshot.read.iter().map(|read| Content {
         path: &read.path,
         kind: read.kind,
@@ -82,4 +94,12 @@ pub(super) fn one(live: &Live, generation: &str) -> Reply {
         text: content.as_deref().map(text),
     });
     Reply::json(&Shown { entry: &stored.entry, contents: contents.collect() })
+}
+
+/// Whether changes must be approved, and what was approved last.
+pub(super) fn demand(live: &Live) -> Reply {
+    let approval = live.state().approval.as_ref();
+    let last = approval.and_then(Approval::last);
+    let id = last.as_ref().map(Approved::id);
+    Reply::json(&Demand { required: approval.is_some(), last: id, by: last.map(|last| last.by).unwrap_or_default() })
 }

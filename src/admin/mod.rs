@@ -95,6 +95,7 @@ impl Admin {
             (Does::OpenApi, _) => Reply::json(&openapi()),
             (Does::Recent, _) => Reply::ok(Content::Lines, self.recent(query)),
             (Does::Status, _) => servers::status(&self.live),
+            (Does::Approval, _) => history::demand(&self.live),
             (Does::Config, _) => history::live(&self.live),
             (Does::History, _) => history::all(&self.live),
             (Does::Generation, [generation]) => {

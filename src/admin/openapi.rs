@@ -1,7 +1,7 @@
 //! The description of what can be asked (`OpenAPI` 3.1), made from the table and from the types of the answers.
 
 use super::endpoints::{ALL, Does, Endpoint};
-use super::history::{Current, History, Shown};
+use super::history::{Current, Demand, History, Shown};
 use super::orders::{Reloading, Replacing, RollingBack, ServerChange, Told};
 use super::reply::Content;
 use super::servers::Status;
@@ -143,6 +143,7 @@ fn responses(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
         Does::Status => (Content::Json, schema::<Status<'_>>(schemas)),
         Does::History => (Content::Json, schema::<History>(schemas)),
         Does::Generation => (Content::Json, schema::<Shown<'_>>(schemas)),
+        Does::Approval => (Content::Json, schema::<Demand>(schemas)),
         Does::Config => (Content::Json, schema::<Current<'_>>(schemas)),
         Does::Reload | Does::RollBack | Does::Upgrade => (Content::Json, schema::<Told>(schemas)),
     };

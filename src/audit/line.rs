@@ -277,6 +277,9 @@ struct Belay<'a> {
     /// What he has accepted by name, although it is dangerous.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     accepted: &'a [String],
+    /// Who has approved the config.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    approved_by: &'a [String],
 }
 
 /// The process that was replaced.
@@ -410,6 +413,7 @@ impl<'a> Line<'a> {
             cause: Some(record.cause.actor.word()),
             reason: record.cause.reason.as_deref(),
             accepted: &record.cause.accepted,
+            approved_by: &record.approved_by,
             ..Belay::judged(record.judged)
         };
         let user = record.cause.actor.user().map(|id| User { id: id.to_string() });

@@ -215,6 +215,8 @@ pub struct Act {
     pub predecessor: Option<Predecessor>,
     /// Why it was not done.
     pub failure: Option<Box<str>>,
+    /// Who has approved the config that is live, where that is asked.
+    pub approved_by: Vec<String>,
     /// The config that is live after it.
     pub judged: Judged,
 }

@@ -6,6 +6,7 @@ use crate::config::{self, Config};
 use crate::filter;
 use crate::generation::Digest;
 use crate::insight::Side;
+use crate::keys::Kind;
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
@@ -15,16 +16,30 @@ use std::{
 /// A config with the digests of the files that decide beside it.
 pub(super) struct Known {
     pub(super) config: Arc<Config>,
+    /// By their ways from the config's folder.
     files: Vec<(PathBuf, Digest)>,
+    /// The config and all files.
+    all: Vec<(PathBuf, Kind, Digest)>,
 }
 
 impl Known {
     /// Files are known by their way from the config's folder, which may be another one on another machine.
-    fn new(config: Arc<Config>, files: impl Iterator<Item = (PathBuf, Digest)>) -> Self {
-        let folder = config.file.parent().unwrap_or_else(|| Path::new(""));
-        let inner = |path: PathBuf| path.strip_prefix(folder).map_or_else(|_elsewhere| path.clone(), Path::to_path_buf);
-        let files = files.map(|(path, digest)| (inner(path), digest)).collect();
-        Self { config, files }
+    fn new(config: Arc<Config>, all: Vec<(PathBuf, Kind, Digest)>) -> Self {
+        let folder = config.file.parent().unwrap_or_else(|| Path::new("")).to_owned();
+        let inner =
+            |path: PathBuf| path.strip_prefix(&folder).map_or_else(|_elsewhere| path.clone(), Path::to_path_buf);
+        let files = all.iter().skip(1).map(|(path, _, digest)| (inner(path.clone()), *digest)).collect();
+        Self { config, files, all }
+    }
+
+    /// The folder in which relative paths begin.
+    pub(super) fn folder(&self) -> &Path {
+        self.config.file.parent().unwrap_or_else(|| Path::new(""))
+    }
+
+    /// The config and all files.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Path, Kind, Digest)> {
+        self.all.iter().map(|(path, kind, digest)| (path.as_path(), *kind, *digest))
     }
 
     /// As a side of a plan.
@@ -39,7 +54,7 @@ impl Known {
         let snapshot = check::build(&config, &mut findings);
         terminal.show(&findings);
         let read = snapshot.ok_or(Exit::Config)?.read;
-        Ok(Self::new(config, read.iter().skip(1).map(|read| (read.path.clone(), read.digest()))))
+        Ok(Self::new(config, read.iter().map(|read| (read.path.clone(), read.kind, read.digest())).collect()))
     }
 
     /// What a word means: `running`, the number of a generation that was live, or a file.
@@ -56,8 +71,10 @@ impl Known {
     fn told(told: &Value, terminal: &Terminal) -> Result<Self, Exit> {
         let contents = told.get("contents").and_then(Value::as_array).cloned().unwrap_or_default();
         let text = |content: &Value, key: &str| content.get(key).and_then(Value::as_str).map(str::to_owned);
-        let file =
-            |content: &Value| Some((PathBuf::from(text(content, "path")?), Digest::parse(&text(content, "sha256")?)?));
+        let file = |content: &Value| {
+            let kind = serde_json::from_value(content.get("kind")?.clone()).ok()?;
+            Some((PathBuf::from(text(content, "path")?), kind, Digest::parse(&text(content, "sha256")?)?))
+        };
         let first = contents.first().and_then(|content| Some((text(content, "path")?, text(content, "text")?)));
         let (path, config) = first.ok_or(Exit::Unavailable)?;
         let checked = config::read(Path::new(&path), &config, &filter::KINDS);
@@ -65,6 +82,6 @@ impl Known {
             terminal.show(&checked.findings);
             return Err(Exit::Config);
         };
-        Ok(Self::new(Arc::new(config), contents.iter().skip(1).filter_map(file)))
+        Ok(Self::new(Arc::new(config), contents.iter().filter_map(file).collect()))
     }
 }

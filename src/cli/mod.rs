@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod approve;
 mod check;
 mod demo;
 mod explain;
@@ -55,6 +56,7 @@ enum Command {
     Explain(explain::Args),
     Reload(reload::Args),
     Plan(plan::Args),
+    Approve(approve::Args),
     History(history::History),
     Show(history::Show),
     Rollback(history::Rollback),
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Some(Command::Explain(args)) => explain::main(&args, &terminal),
         Some(Command::Reload(args)) => reload::main(&args, &terminal),
         Some(Command::Plan(args)) => plan::main(&args, &terminal),
+        Some(Command::Approve(args)) => approve::main(&args, &terminal),
         Some(Command::History(args)) => args.main(&terminal),
         Some(Command::Show(args)) => args.main(&terminal),
         Some(Command::Rollback(args)) => args.main(&terminal),

@@ -2,12 +2,11 @@
 
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit, inherited, log};
-use crate::audit::Predecessor;
-use crate::clock::{self, Clock, Timestamp};
+use crate::clock::{self, Clock};
 use crate::config::{self, Config};
 use crate::filter;
 use crate::identity::ReplayStore;
-use crate::runtime::{self, Live};
+use crate::runtime::{self, Beginning, Live};
 use crate::server::{self, Addresses, Options, Program, Replaced};
 use std::{
     io,
@@ -32,6 +31,10 @@ pub(super) struct Args {
     /// Print the addresses that are listened on as one line of JSON.
     #[arg(long)]
     json: bool,
+    /// Serve only configs that so many people have signed as this file says: only root may be able to change it. See
+    /// `belay approve`.
+    #[arg(long, value_name = "FILE")]
+    approvers: Option<PathBuf>,
     /// Take over from the process that has started this one.
     #[arg(long, hide = true)]
     successor: bool,
@@ -60,7 +63,9 @@ pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
     // An earlier process may have seen tokens that were signed up to now, by a clock that is ahead.
     let horizon = clock::System.now().plus(ReplayStore::HORIZON_AFTER_START);
     let predecessor = replaced.as_ref().and_then(Replaced::predecessor);
-    let Some(live) = start(config, horizon, predecessor, terminal) else {
+    let approvers = args.approvers.map(|file| path::absolute(&file).unwrap_or(file));
+    let beginning = Beginning { clock: Arc::new(clock::System), horizon, predecessor, approvers };
+    let Some(live) = start(config, beginning, terminal) else {
         refuse("what its config names is refused, see `belay check`");
         return Exit::Config;
     };
@@ -89,13 +94,8 @@ fn program() -> Option<Program> {
 }
 
 /// Builds the first generation, or says what is wrong.
-pub(super) fn start(
-    config: Config,
-    horizon: Timestamp,
-    predecessor: Option<Predecessor>,
-    terminal: &Terminal,
-) -> Option<Arc<Live>> {
-    match runtime::start(config, Arc::new(clock::System), horizon, predecessor) {
+pub(super) fn start(config: Config, beginning: Beginning, terminal: &Terminal) -> Option<Arc<Live>> {
+    match runtime::start(config, beginning) {
         Ok(live) => Some(Arc::new(live)),
         Err(findings) => {
             terminal.show(&findings);

@@ -5,6 +5,7 @@
 //! becomes the `Config`, in domain types. Every step reports all of its faults, each with line, column and hint.
 //! Only [`read_file`] reads a file, and only that one; the files that it names are read when it is built.
 
+mod approvers;
 mod check;
 pub mod document;
 mod fault;
@@ -16,6 +17,7 @@ mod schema;
 mod structure;
 mod value;
 
+pub use approvers::Approvers;
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{

@@ -401,6 +401,7 @@ mod tests {
             cause: crate::audit::Cause::default(),
             predecessor: None,
             failure: None,
+            approved_by: Vec::new(),
             judged,
         }))
     }

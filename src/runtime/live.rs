@@ -1,5 +1,6 @@
 //! The generation that is live, and the change to the next.
 
+use super::approval::{Approval, Approved, signatures_of};
 use super::build::build;
 use super::consent::{revived, trusted_again, unaccepted, unchangeable, unrevoked};
 use super::history::{Entry, History, News, Stored, digest_on_disk, pins_of};
@@ -9,6 +10,7 @@ use crate::audit::{Act, Actor, Cause, Predecessor, Record};
 use crate::clock::Timestamp;
 use crate::config::{Config, Finding, LogLevel};
 use crate::generation::Generation;
+use crate::keys::Seen;
 use crate::name::ListenerName;
 use crate::pins::Pins;
 use crate::upstream::ServerState;
@@ -76,12 +78,14 @@ impl Live {
         predecessor: Option<Predecessor>,
     ) -> Result<Self, Vec<Finding>> {
         let pins = history.pins();
-        let snapshot = build(&Arc::new(config), history.next(), &state.beside(None, &pins))?;
+        let mut snapshot = build(&Arc::new(config), history.next(), &state.beside(None, &pins))?;
+        follow_signatures(&state, &mut snapshot);
         for kid in state.revocations.counting_again(&snapshot.trust) {
             log::warn!("the token key `{kid}` was revoked, and counts again");
         }
+        let approved = approved(&state, &snapshot)?;
         let news = News { time: state.clock.now(), action: "start", cause: &Cause::default() };
-        remember(&state, &mut history, &snapshot, &news, pins)?;
+        remember(&state, &mut history, (&snapshot, approved), &news, pins)?;
         told(&state, &snapshot);
         let generations = watch::Sender::new(snapshot.generation);
         let making = Mutex::new(history);
@@ -169,7 +173,8 @@ impl Live {
         refuse(unaccepted(&live.config, &config, cause))?;
         let pins = Arc::new(pins);
         let next = build(&Arc::new(config), history.next(), &self.state.beside(Some(&live), &pins))?;
-        refuse(unrevoked(&self.state.revocations, &next, cause))
+        refuse(unrevoked(&self.state.revocations, &next, cause))?;
+        approved(&self.state, &next).map(drop)
     }
 
     /// Makes an earlier config live, with the files that decided then.
@@ -289,7 +294,10 @@ impl Live {
 
     fn act(&self, action: &'static str, cause: &Cause) -> Act {
         let (time, judged) = (self.state.clock.now(), self.snapshot.load().judged());
-        Act { time, action, server: None, cause: cause.clone(), predecessor: None, failure: None, judged }
+        let approved = self.state.approval.as_ref().and_then(Approval::last);
+        let approved_by = approved.map_or_else(Vec::new, |last| last.by.into_iter().collect());
+        let (server, predecessor, failure, cause) = (None, None, None, cause.clone());
+        Act { time, action, server, cause, predecessor, failure, approved_by, judged }
     }
 
     fn note_act(&self, act: Act) {
@@ -307,6 +315,7 @@ impl Live {
         if !is_frozen {
             history.read_again()?;
             self.state.revocations.read_again()?;
+            self.state.approval.as_ref().map_or(Ok(()), Approval::read_again)?;
         }
         self.is_frozen.store(is_frozen, Ordering::Relaxed);
         Ok(())
@@ -331,7 +340,8 @@ impl Live {
     fn make(&self, history: &mut History, wanted: Wanted<'_>) -> Result<Change, Vec<Finding>> {
         let Wanted { config, pins, action, cause } = wanted;
         let live = self.snapshot.load_full();
-        let snapshot = build(&config, history.next(), &self.state.beside(Some(&live), &pins))?;
+        let mut snapshot = build(&config, history.next(), &self.state.beside(Some(&live), &pins))?;
+        follow_signatures(&self.state, &mut snapshot);
         let revocations = &self.state.revocations;
         refuse(match action {
             "rollback" => {
@@ -347,9 +357,10 @@ impl Live {
             self.snapshot.store(Arc::new(Snapshot { generation: live.generation, ..snapshot }));
             return Ok(Change::Nothing);
         }
+        let approved = approved(&self.state, &snapshot)?;
         let generation = snapshot.generation;
         let news = News { time: self.state.clock.now(), action, cause };
-        remember(&self.state, history, &snapshot, &news, pins)?;
+        remember(&self.state, history, (&snapshot, approved), &news, pins)?;
         told(&self.state, &snapshot);
         self.former.store(Some(Arc::new((live, Instant::now()))));
         self.snapshot.store(Arc::new(snapshot));
@@ -408,14 +419,30 @@ fn told(state: &State, snapshot: &Snapshot) {
 fn remember(
     state: &State,
     history: &mut History,
-    snapshot: &Snapshot,
+    (snapshot, approved): (&Snapshot, Option<Approved>),
     news: &News<'_>,
     pins: Arc<Pins>,
 ) -> Result<(), Vec<Finding>> {
     let remembered = history
         .remember((snapshot.generation, snapshot.digest), &snapshot.read, news, pins)
-        .and_then(|()| state.revocations.learn(snapshot));
+        .and_then(|()| state.revocations.learn(snapshot))
+        .and_then(|()| state.approval.as_ref().zip(approved).map_or(Ok(()), |(approval, it)| approval.keep(it)));
     remembered.map_err(|error| unwritten(&snapshot.config, &error))
+}
+
+/// Counts the signatures among the files that are followed, where some are needed: they may come after what they sign.
+fn follow_signatures(state: &State, next: &mut Snapshot) {
+    if state.approval.is_some() {
+        let signatures = Seen::look(&signatures_of(&next.config.file));
+        next.files = next.files.iter().cloned().chain([signatures]).collect();
+    }
+}
+
+/// The approval of what is to be live, where one is needed.
+fn approved(state: &State, next: &Snapshot) -> Result<Option<Approved>, Vec<Finding>> {
+    let files = next.read.iter().map(|read| (read.path.as_path(), read.kind, read.digest()));
+    let check = |approval: &Approval| approval.check(&next.config.file, files.clone());
+    state.approval.as_ref().map(check).transpose().map_err(|finding| vec![finding])
 }
 
 fn unwritten(config: &Config, fault: &io::Error) -> Vec<Finding> {

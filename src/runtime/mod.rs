@@ -4,6 +4,7 @@
 //! generation, be it of the config's text or of a key file that it names.
 
 mod aging;
+mod approval;
 mod build;
 mod consent;
 mod files;
@@ -16,11 +17,13 @@ mod snapshot;
 mod state;
 
 pub use aging::Aging;
+pub use approval::{Approval, Approved, NAMESPACE, memory_in, remembered, signatures_of, statement};
 pub use build::{Beside, build};
+pub use files::{Untrusted, only_roots};
 pub use history::{Entry, History, News, Stored};
 pub use live::{Change, Consented, Live};
 pub use operators::{Operators, Right, UnknownUser};
 pub use revocations::Revocations;
 pub use sights::Sights;
 pub use snapshot::{Entrance, Route, Snapshot};
-pub use state::{State, start};
+pub use state::{Beginning, State, start};

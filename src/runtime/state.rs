@@ -1,5 +1,6 @@
 //! What outlives a generation, in one place.
 
+use super::approval::Approval;
 use super::build::Beside;
 use super::history::History;
 use super::live::Live;
@@ -21,7 +22,7 @@ use crate::upstream::Servers;
 use arc_swap::ArcSwapOption;
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicI64},
 };
 
@@ -42,6 +43,8 @@ pub struct State {
     pub sights: Sights,
     /// What was revoked.
     pub revocations: Revocations,
+    /// Who must approve a config, if somebody must.
+    pub approval: Option<Approval>,
     /// Room for bodies that are held until their digest is checked.
     pub held: Rooms,
     /// The hour of the last warnings of what grows old.
@@ -76,18 +79,34 @@ impl State {
     }
 }
 
-/// Opens what a config names and builds its first generation. Of tokens signed up to `horizon` it is not known whether
-/// they were used before.
-///
-/// `predecessor` is the process that this one replaces.
+/// What a process begins with, beside its config.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Of tokens signed up to then it is not known whether they were used before.
+    pub horizon: Timestamp,
+    /// The process that this one replaces.
+    pub predecessor: Option<Predecessor>,
+    /// The file that names those who must approve every config, if they must.
+    pub approvers: Option<PathBuf>,
+}
+
+impl Beginning {
+    /// Nothing but the time.
+    #[must_use]
+    pub const fn new(clock: Arc<dyn Clock>, horizon: Timestamp) -> Self {
+        Self { clock, horizon, predecessor: None, approvers: None }
+    }
+}
+
+/// Opens what a config names and builds its first generation.
 ///
 /// # Errors
 /// What is wrong with which file.
 pub fn start(
     config: Config,
-    clock: Arc<dyn Clock>,
-    horizon: Timestamp,
-    predecessor: Option<Predecessor>,
+    Beginning { clock, horizon, predecessor, approvers }: Beginning,
 ) -> Result<Live, Vec<Finding>> {
     let fault = |path: &Path, what: &str, error: &io::Error| {
         let hint = (error.kind() == io::ErrorKind::NotFound).then(|| "is its folder there?".to_owned());
@@ -102,13 +121,28 @@ pub fn start(
     let history = History::open(folder, config.history_keep).map_err(of_history("the history cannot be read"))?;
     let sights = Sights::open(folder).map_err(of_history("the history of keys cannot be read"))?;
     let revocations = Revocations::open(folder).map_err(of_history("what was revoked cannot be read"))?;
+    let approval = approvers.map(|approvers| Approval::open(approvers, folder)).transpose();
+    let approval = approval.map_err(|finding| vec![finding])?;
     let warned = AtomicI64::new(clock.now().unix_seconds() / 3600);
     let held = Rooms::new(HELD_MAX);
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
     let heir = ArcSwapOption::empty();
-    let state =
-        State { clock, metrics, replay, heir, journal, sights, revocations, held, warned, slots, tarpit, servers };
+    let state = State {
+        clock,
+        metrics,
+        replay,
+        heir,
+        journal,
+        sights,
+        revocations,
+        approval,
+        held,
+        warned,
+        slots,
+        tarpit,
+        servers,
+    };
     let config = rolled_back(config, &history.pins())?;
     Live::new(config, state, history, predecessor)
 }

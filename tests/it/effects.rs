@@ -5,7 +5,7 @@ use crate::support::{Ask, NOW, Site, World, settled, show};
 use belay::clock::{System, Timestamp};
 use belay::config;
 use belay::filter;
-use belay::runtime::{self, Change};
+use belay::runtime::{self, Beginning, Change};
 use serde_json::json;
 use std::{path::Path, sync::Arc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -231,6 +231,10 @@ async fn between_bytes_ends_a_response_that_stands_still() {
     assert_eq!(world.ask(&post()).await.status, 504);
 }
 
+fn start_from(config: config::Config) -> Result<runtime::Live, Vec<config::Finding>> {
+    runtime::start(config, Beginning::new(Arc::new(System), Timestamp::from_unix_seconds(0)))
+}
+
 #[tokio::test]
 async fn a_history_goes_on_counting() {
     let site = Site::new(NOW).await;
@@ -238,7 +242,7 @@ async fn a_history_goes_on_counting() {
     let start = |text: &str| {
         site.write("belay.yaml", text);
         let config = config::read_file(&site.config(), &filter::KINDS).config.unwrap();
-        let live = runtime::start(config, Arc::new(System), Timestamp::from_unix_seconds(0), None).unwrap();
+        let live = start_from(config).unwrap();
         live.snapshot().generation.number()
     };
     let without = site.config_text();
@@ -247,7 +251,7 @@ async fn a_history_goes_on_counting() {
     assert_eq!([start(&with), start(&with), start(&with)], [1, 2, 3]);
     site.write("history/generation", "garbage");
     let config = config::read_file(&site.config(), &filter::KINDS).config.unwrap();
-    let refused = runtime::start(config, Arc::new(System), Timestamp::from_unix_seconds(0), None).unwrap_err();
+    let refused = start_from(config).unwrap_err();
     assert!(show(&refused).contains("the history cannot be read"), "{}", show(&refused));
 }
 

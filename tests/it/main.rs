@@ -6,6 +6,7 @@
 //! Belay from outside: in process over a duplex, and the real binary.
 
 mod api;
+mod approving;
 mod balancing;
 mod changing;
 mod checks;

@@ -6,9 +6,9 @@ mod steps;
 
 use super::terminal::Terminal;
 use super::{Exit, run};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::origin::Echo;
-use crate::runtime::Live;
+use crate::runtime::{Beginning, Live};
 use crate::server::{Addresses, InheritedSockets, Options};
 use folder::Folder;
 use std::{
@@ -76,7 +76,8 @@ fn prepare(args: &Args) -> Result<Folder, Error> {
 fn serve(args: &Args, folder: &Folder, terminal: &Terminal) -> Exit {
     let Some(config) = run::load(&folder.config(), terminal) else { return Exit::Config };
     // The keys are new: no earlier process can have seen a token of theirs.
-    let Some(live) = run::start(config, Timestamp::from_unix_seconds(0), None, terminal) else { return Exit::Config };
+    let beginning = Beginning::new(Arc::new(clock::System), Timestamp::from_unix_seconds(0));
+    let Some(live) = run::start(config, beginning, terminal) else { return Exit::Config };
     let (json, path, watched) = (args.json, folder.path().to_owned(), Arc::clone(&live));
     let ready = move |addresses: &Addresses| {
         let listener = addresses.listeners.first().and_then(|(_, address)| address.parse().ok());

@@ -2,7 +2,7 @@
 
 use super::{Entry, File};
 use crate::generation::{Digest, Generation};
-use crate::keys::{Kind, Read};
+use crate::keys::Read;
 use crate::pins::{Pin, Pins};
 use crate::runtime::files::{replace, replace_for_good};
 use serde::{Deserialize, Serialize};
@@ -114,7 +114,7 @@ impl Store {
     }
 
     pub(super) fn remember(&self, generation: Generation, entry: &Entry, read: &[Read]) -> io::Result<()> {
-        for read in read.iter().filter(|read| read.kind != Kind::Secret) {
+        for read in read.iter().filter(|read| !read.kind.is_secret()) {
             self.keep(&read.digest(), read.content())?;
         }
         replace(&self.entry_path(entry.generation), &serde_json::to_vec_pretty(entry)?)?;
@@ -144,7 +144,7 @@ impl Store {
     pub(super) fn stored(&self, entry: &Entry) -> Result<Stored, (PathBuf, io::Error)> {
         let mut files = Vec::new();
         for file in &entry.files {
-            let is_secret = file.kind == Kind::Secret;
+            let is_secret = file.kind.is_secret();
             let content = (!is_secret).then(|| self.object(&file.sha256)).transpose();
             files.push((file.clone(), content.map_err(|fault| (file.path.clone(), fault))?));
         }

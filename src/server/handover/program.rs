@@ -1,9 +1,10 @@
 //! The program that replaces this process: which file, and whether it may.
 
+use crate::runtime::{Untrusted, only_roots};
 use std::{
     ffi::OsString,
-    fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -18,40 +19,18 @@ pub struct Program {
 
 /// Why a program is not started.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::server) enum Untrusted {
-    #[error("{0} cannot be looked at")]
-    Unseen(PathBuf, #[source] io::Error),
+pub(in crate::server) enum NotStarted {
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     #[error("{0} is no program")]
     NoProgram(PathBuf),
-    #[error("{0} is not root's: whoever owns it could become the load balancer (chown root:root {0})")]
-    Strangers(PathBuf),
-    #[error("{0} can be written by others: they could become the load balancer (chmod go-w {0})")]
-    Writable(PathBuf),
 }
 
-/// Group and others may write.
-const WRITABLE: u32 = 0o022;
-/// In such a folder only the owner can replace a file.
-const STICKY: u32 = 0o1000;
-
-/// The file, without links, if only root can change it, or replace it in its folder.
-pub(super) fn trusted(path: &Path) -> Result<PathBuf, Untrusted> {
-    let unseen = |error| Untrusted::Unseen(path.to_owned(), error);
-    let path = path.canonicalize().map_err(unseen)?;
-    for (depth, part) in path.ancestors().enumerate() {
-        let found = fs::symlink_metadata(part).map_err(unseen)?;
-        let mode = found.permissions().mode();
-        if depth == 0 && (!found.is_file() || mode & 0o111 == 0) {
-            return Err(Untrusted::NoProgram(path));
-        }
-        if found.uid() != 0 {
-            return Err(Untrusted::Strangers(part.to_owned()));
-        }
-        if mode & WRITABLE != 0 && (depth == 0 || mode & STICKY == 0) {
-            return Err(Untrusted::Writable(part.to_owned()));
-        }
-    }
-    Ok(path)
+/// The file, without links, if only root can change it: whoever else could would become the load balancer.
+pub(super) fn trusted(path: &Path) -> Result<PathBuf, NotStarted> {
+    let path = only_roots(path)?;
+    let is_program = fs::metadata(&path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+    if is_program { Ok(path) } else { Err(NotStarted::NoProgram(path)) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The old process: starts the new one, hands over, drains, and takes everything back if the new one fails.
 
 use super::Program;
-use super::program::{Untrusted, trusted};
+use super::program::{NotStarted, trusted};
 use super::wire::{DESCRIPTORS_MAX, End, Message, Wire, pair};
 use crate::identity::{Elsewhere, ReplayStore, Spending};
 use crate::refusal::Refusal;
@@ -37,7 +37,7 @@ pub(in crate::server) enum NotReplaced {
     #[error("this process does not know how it was started")]
     Unknown,
     #[error(transparent)]
-    Untrusted(#[from] Untrusted),
+    Untrusted(#[from] NotStarted),
     #[error("the config is refused: {0}")]
     Config(String),
     #[error("the new process cannot be started")]

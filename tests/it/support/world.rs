@@ -9,7 +9,7 @@ use belay::drain;
 use belay::filter;
 use belay::name::ListenerName;
 use belay::proxy::Front;
-use belay::runtime::{self, Live};
+use belay::runtime::{self, Beginning, Live};
 use belay::upstream::{Lookups, Probes};
 use pingora::protocols::Stream;
 use serde_json::Value;
@@ -78,8 +78,8 @@ impl World {
         site.write("belay.yaml", &edit(site.config_text()));
         let clock = Arc::new(TestClock(AtomicI64::new(NOW)));
         let config = load(&site).unwrap_or_else(|findings| panic!("{}", show(&findings)));
-        let started =
-            runtime::start(config, Arc::clone(&clock) as Arc<dyn Clock>, Timestamp::from_unix_seconds(0), None);
+        let time = Arc::clone(&clock) as Arc<dyn Clock>;
+        let started = runtime::start(config, Beginning::new(time, Timestamp::from_unix_seconds(0)));
         let live = Arc::new(started.unwrap_or_else(|findings| panic!("{}", show(&findings))));
         let probes = Probes::new(tokio::runtime::Handle::current());
         let lookups = Lookups::new(tokio::runtime::Handle::current());
