@@ -32,6 +32,8 @@ use tokio::task::spawn_blocking;
 const VISITS_MAX: usize = 256;
 /// The same of users without any right, who may hear no more than that.
 const STRANGERS_MAX: usize = 16;
+/// The longest reason of a change, in characters.
+const REASON_MAX: usize = 1_000;
 /// The longest body of a request, in bytes.
 const BODY_MAX: usize = 64 * 1024;
 
@@ -110,7 +112,10 @@ impl Admin {
 
     /// What is changed.
     async fn change(&self, does: Does, words: &[&str], body: &[u8], user: u32) -> Result<Reply, BadBody> {
-        let by = |reason, accepted| Cause { actor: Actor::User(user), reason, accepted };
+        let by = |reason: Option<Box<str>>, accepted| {
+            let reason = reason.map(|reason| plain(&reason));
+            Cause { actor: Actor::User(user), reason, accepted }
+        };
         let (task, cause) = match (does, words) {
             (Does::Server, [pool, server, act]) => {
                 let cause = by(parsed::<ServerChange>(body)?.reason, Vec::new());
@@ -227,6 +232,11 @@ fn may<'a>(
 fn nothing(right: Option<Right>) -> Reply {
     let here = if right.is_some() { "see /openapi.json" } else { "here are /metrics, /livez, /readyz and /startupz" };
     Reply::text(StatusCode::NOT_FOUND, here)
+}
+
+/// Words as others may read them on a terminal: of one line, and not without end.
+fn plain(words: &str) -> Box<str> {
+    words.chars().take(REASON_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into()
 }
 
 /// What goes along with a change is not as it should be.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
 
 /// A setting that is said differently.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -38,15 +39,10 @@ fn visit(place: String, (from, to): (Option<&Value>, Option<&Value>), settings: 
             .for_each(|key| visit(format!("{place}{dot}{key}"), (old.get(key), new.get(key)), settings));
     }
     if let (Some(old), Some(new)) = (from.and_then(named), to.and_then(named)) {
-        let mut names: Vec<_> = old.iter().chain(&new).map(|(name, _)| *name).collect();
-        names.sort_unstable();
-        names.dedup();
-        let find = |of: &[(&str, &'_ Value)], name: &str| {
-            of.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).clone())
-        };
+        let names: BTreeSet<_> = old.keys().chain(new.keys()).collect();
         for name in names {
-            let (old, new) = (find(&old, name), find(&new, name));
-            visit(format!("{place}[{name}]"), (old.as_ref(), new.as_ref()), settings);
+            let (old, new) = (old.get(name).copied(), new.get(name).copied());
+            visit(format!("{place}[{name}]"), (old, new), settings);
         }
         return;
     }
@@ -54,13 +50,9 @@ fn visit(place: String, (from, to): (Option<&Value>, Option<&Value>), settings: 
 }
 
 /// The entries of a list that are known by names.
-fn named(value: &Value) -> Option<Vec<(&str, &Value)>> {
-    let name = |entry: &'_ Value| NAMES.iter().find_map(|key| entry.get(key)?.as_str().map(str::len)).is_some();
-    let entries = value.as_array()?;
-    if entries.is_empty() || !entries.iter().all(name) {
-        return None;
-    }
+fn named(value: &Value) -> Option<HashMap<&str, &Value>> {
     let with_name = |entry| NAMES.iter().find_map(|key| Value::get(entry, key)?.as_str()).map(|name| (name, entry));
+    let entries = value.as_array().filter(|entries| !entries.is_empty())?;
     entries.iter().map(with_name).collect()
 }
 

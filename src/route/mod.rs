@@ -2,13 +2,15 @@
 
 mod examples;
 mod pattern;
+mod shadow;
 
-pub use examples::examples;
+pub use examples::{Others, examples};
 pub use pattern::{HostPattern, Malformed, PathPattern, Pattern};
+pub use shadow::hiding;
 
 use crate::request::Facts;
 use http::Method;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Routes in the config's order, found by host first.
 #[derive(Debug)]
@@ -28,8 +30,8 @@ impl<T> Table<T> {
             let fitting = routes.iter().enumerate().filter(|(_, (pattern, _))| takes(&pattern.host));
             fitting.map(|(index, _)| index).collect::<Box<[usize]>>()
         };
-        let named = routes.iter().filter_map(|(pattern, _)| pattern.host.exact());
-        let by_host = named.map(|host| (host.into(), indices(&|pattern| pattern.takes(host)))).collect();
+        let named: HashSet<_> = routes.iter().filter_map(|(pattern, _)| pattern.host.exact()).collect();
+        let by_host = named.into_iter().map(|host| (host.into(), indices(&|pattern| pattern.takes(host)))).collect();
         let elsewhere = indices(&|pattern| pattern.exact().is_none());
         Self { routes, by_host, elsewhere }
     }

@@ -18,7 +18,7 @@ pub enum Malformed {
 }
 
 /// Which hosts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HostPattern {
     /// Every one.
     Any,

@@ -11,7 +11,7 @@ use crate::config::value;
 use crate::identity::Profile;
 use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
 use crate::policy::{Access, AllowList};
-use crate::route::{HostPattern, PathPattern, Pattern};
+use crate::route::{HostPattern, PathPattern, Pattern, hiding};
 use crate::verdict::RuleId;
 use std::sync::Arc;
 
@@ -219,9 +219,10 @@ fn pool(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) 
 
 /// What a route hides of later ones, and what it lets fall through to weaker ones.
 fn order(check: &mut Check<'_>, routes: &[(model::Route, Place)]) {
-    for (index, (later, place)) in routes.iter().enumerate() {
+    let hiding = hiding(routes.iter().map(|(route, _)| &route.pattern));
+    for (index, ((later, place), hiding)) in routes.iter().zip(hiding).enumerate() {
         let earlier = || routes.iter().take(index).map(|(route, _)| route);
-        if let Some(hiding) = earlier().find(|route| route.pattern.covers(&later.pattern)) {
+        if let Some((hiding, _)) = hiding.and_then(|index| routes.get(index)) {
             let fault = Fault::warning(
                 place,
                 format!("`{}` is never reached: `{}` takes all its requests", later.name, hiding.name),
@@ -230,11 +231,13 @@ fn order(check: &mut Check<'_>, routes: &[(model::Route, Place)]) {
             continue;
         }
         let any_method = |route: &model::Route| Pattern { methods: None, ..route.pattern.clone() };
-        let open = matches!(*later.access, Access::Public(_));
+        if !matches!(*later.access, Access::Public(_)) {
+            continue;
+        }
         let guarded =
             |route: &&model::Route| matches!(*route.access, Access::Listed(_)) && route.pattern.methods.is_some();
         let falls = |route: &&model::Route| any_method(later).covers(&any_method(route));
-        if let Some(weakened) = earlier().filter(guarded).find(falls).filter(|_| open) {
+        if let Some(weakened) = earlier().filter(guarded).find(falls) {
             let message = format!(
                 "methods that `{}` does not list fall through to `{}`, which is public",
                 weakened.name, later.name

@@ -13,7 +13,7 @@ use crate::generation::Digest;
 use crate::identity::Profile;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Access;
-use crate::route::{HostPattern, Table, examples};
+use crate::route::{Others, Table, examples, hiding};
 use http::Method;
 use serde::Serialize;
 use serde_json::Value;
@@ -251,13 +251,12 @@ fn is_weaker(one: Profile, than: Profile) -> bool {
 /// Hosts and paths that stand for all requests that could be decided differently.
 fn requests(old: &Config, new: &Config) -> BTreeSet<(String, String)> {
     let all: Vec<&Route> = old.routes.iter().chain(&new.routes).collect();
-    let named: HashSet<&str> = all.iter().filter_map(|route| named(&route.pattern.host)).collect();
-    let is_named = |host: &str| named.contains(host);
+    let others = Others::than(all.iter().map(|route| &route.pattern));
     let changed = changed(old, new);
     let mut requests = BTreeSet::new();
     for one in all.iter().filter(|route| changed.contains(route.name.as_str())) {
         for other in &all {
-            requests.extend(examples(&one.pattern, &other.pattern, &is_named));
+            requests.extend(examples(&one.pattern, &other.pattern, &others));
         }
     }
     requests
@@ -276,14 +275,13 @@ fn one_for_each(
     changed: &HashSet<&str>,
     methods: &[Method],
 ) -> BTreeMap<Pair, Request> {
-    let named: HashSet<&str> = config.routes.iter().filter_map(|route| named(&route.pattern.host)).collect();
-    let is_named = |host: &str| named.contains(host);
+    let unnamed = Others::than(config.routes.iter().map(|route| &route.pattern));
     let routes = config.routes.iter().enumerate();
     let wanted = routes.filter(|(_, route)| changed.contains(route.name.as_str()));
     let found = wanted.filter_map(|(index, one)| {
         let others = std::iter::once(one).chain(&config.routes);
         let mut requests = others
-            .flat_map(|other| examples(&one.pattern, &other.pattern, &is_named))
+            .flat_map(|other| examples(&one.pattern, &other.pattern, &unnamed))
             .flat_map(|(host, path)| methods.iter().map(move |method| (method.clone(), host.clone(), path.clone())));
         let request = requests.find(|(method, host, path)| table.first(method, host, path) == Some(&index))?;
         Some(((Some(index), Some(index)), request))
@@ -291,19 +289,10 @@ fn one_for_each(
     found.collect()
 }
 
-fn named(host: &HostPattern) -> Option<&str> {
-    if let HostPattern::Exact(host) = host { Some(host) } else { None }
-}
-
 /// The routes that decide differently, or at another place in the order; all of them, if who can prove what is different.
 fn changed<'a>(old: &'a Config, new: &'a Config) -> HashSet<&'a str> {
-    let names = |config: &'a Config| config.routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>();
     let (before, after) = (names(old), names(new));
-    let in_both = |of: &[&'a str], other: &[&'a str]| {
-        let other: HashSet<_> = other.iter().collect();
-        of.iter().copied().filter(|name| other.contains(name)).collect::<Vec<_>>()
-    };
-    let (kept, ordered) = (in_both(&before, &after), in_both(&after, &before));
+    let (kept, ordered) = in_both(old, new);
     if kept != ordered || proofs(old) != proofs(new) {
         return before.into_iter().chain(after).collect();
     }
@@ -315,6 +304,21 @@ fn changed<'a>(old: &'a Config, new: &'a Config) -> HashSet<&'a str> {
         (_, _) => false,
     };
     before.into_iter().chain(after).filter(|name| !is_same(name)).collect()
+}
+
+fn names(config: &Config) -> Vec<&str> {
+    config.routes.iter().map(|route| route.name.as_str()).collect()
+}
+
+/// The routes that both have, in the order of each.
+fn in_both<'a>(old: &'a Config, new: &'a Config) -> (Vec<&'a str>, Vec<&'a str>) {
+    let (before, after) = (names(old), names(new));
+    let (earlier, later): (HashSet<_>, HashSet<_>) =
+        (before.iter().copied().collect(), after.iter().copied().collect());
+    let kept = |names: Vec<&'a str>, others: &HashSet<&str>| {
+        names.into_iter().filter(|name| others.contains(name)).collect::<Vec<_>>()
+    };
+    (kept(before, &later), kept(after, &earlier))
 }
 
 /// Whether two routes decide the same.
@@ -358,10 +362,9 @@ fn methods(old: &Config, new: &Config) -> Vec<Method> {
 
 /// Routes whose requests an earlier one takes.
 fn shadowed(config: &Config) -> Vec<String> {
-    let earlier = |index: usize| config.routes.iter().take(index);
-    let routes = config.routes.iter().enumerate();
-    let hidden = routes.filter(|(index, route)| earlier(*index).any(|other| other.pattern.covers(&route.pattern)));
-    hidden.map(|(_, route)| route.name.to_string()).collect()
+    let hiding = hiding(config.routes.iter().map(|route| &route.pattern));
+    let hidden = config.routes.iter().zip(hiding).filter(|(_, hiding)| hiding.is_some());
+    hidden.map(|(route, _)| route.name.to_string()).collect()
 }
 
 /// The settings that differ, without those that `changes` tells already.
@@ -379,12 +382,8 @@ fn told(old: &Config, new: &Config, changes: &[Change]) -> Vec<Setting> {
     };
     settings.retain(|setting| !is_told(setting));
     let order = |config: &Config| config.routes.iter().map(|route| Value::from(route.name.as_str())).collect::<Value>();
-    let kept = |config: &Config, other: &Config| {
-        let is_there = |name: &Value| other.routes.iter().any(|route| *name == route.name.as_str());
-        let names = order(config);
-        names.as_array().into_iter().flatten().filter(|name| is_there(name)).cloned().collect::<Value>()
-    };
-    if kept(old, new) != kept(new, old) {
+    let (kept, ordered) = in_both(old, new);
+    if kept != ordered {
         settings.push(Setting { place: "the order of routes".into(), from: Some(order(old)), to: Some(order(new)) });
     }
     settings

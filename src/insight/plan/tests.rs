@@ -81,6 +81,17 @@ fn tells(from: &str, to: &str, expected: &str) {
 }
 
 #[test]
+fn a_word_that_stands_for_all_others_may_be_named() {
+    let text = |allow: &str| {
+        format!(
+            "{BASE}routes:\n  - {{ name: known, match: {{ path: /x/any }}, allow: [checkout], pool: shop }}\n  - {{ name: below, match: {{ path: /x/any/** }}, allow: [checkout], pool: shop }}\n  - {{ name: all, match: {{ path: /x/* }}, allow: {allow}, pool: store }}\n"
+        )
+    };
+    let plan = planned(&text("[checkout]"), &text("public"));
+    assert_eq!(plan.dangers.iter().map(|danger| danger.name.as_str()).collect::<Vec<_>>(), ["all.public"]);
+}
+
+#[test]
 fn a_plan_to_read() {
     let old = format!("{BASE}{ROUTES}");
     let new = old
