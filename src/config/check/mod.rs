@@ -17,6 +17,8 @@ use super::node::{Node, Place};
 use super::value::{self, BadReference};
 use crate::name::{Malformed, NodeName};
 use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -242,13 +244,17 @@ fn operators(document: &Document) -> Operators {
 }
 
 /// Reports the second of each equal pair.
-fn twice<'a, T: PartialEq + 'a>(items: impl IntoIterator<Item = (T, Place)>, what: &str) -> Vec<Fault> {
-    let mut seen: Vec<(T, Place)> = Vec::new();
+fn twice<T: Eq + Hash>(items: impl IntoIterator<Item = (T, Place)>, what: &str) -> Vec<Fault> {
+    let mut seen: HashMap<T, Place> = HashMap::new();
     let mut faults = Vec::new();
     for (item, place) in items {
-        match seen.iter().find(|(known, _)| *known == item) {
-            Some((_, first)) => faults.push(Fault::new(&place, format!("this {what} stands at {first} too"))),
-            None => seen.push((item, place)),
+        match seen.entry(item) {
+            Entry::Occupied(first) => {
+                faults.push(Fault::new(&place, format!("this {what} stands at {} too", first.get())));
+            }
+            Entry::Vacant(free) => {
+                free.insert(place);
+            }
         }
     }
     faults

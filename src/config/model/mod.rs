@@ -130,7 +130,7 @@ pub struct Listener {
 }
 
 /// Where a listener listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Bind {
     /// At an address.
     Tcp(SocketAddr),

@@ -125,14 +125,16 @@ fn keys(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
 }
 
 fn routes_and_pools(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
+    let asked: HashSet<_> = old.routes.iter().filter(|was| was.demands_digest).map(|was| &was.name).collect();
     for is in new.routes.iter().filter(|route| !route.demands_digest) {
-        if old.routes.iter().any(|was| was.name == is.name && was.demands_digest) {
+        if asked.contains(&is.name) {
             let meaning = format!("`{}` does not ask for the body's digest any more", is.name);
             dangers.push(danger(&is.name, "body_digest", meaning));
         }
     }
+    let encrypted: HashSet<_> = old.pools.iter().filter(|was| was.tls.is_some()).map(|was| &was.name).collect();
     for is in new.pools.iter().filter(|pool| pool.tls.is_none()) {
-        if old.pools.iter().any(|was| was.name == is.name && was.tls.is_some()) {
+        if encrypted.contains(&is.name) {
             let meaning = format!("requests to the pool {} are not encrypted any more", is.name);
             dangers.push(danger(&is.name, "tls", meaning));
         }
