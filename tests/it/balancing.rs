@@ -48,6 +48,21 @@ async fn a_slow_server_is_spared() {
 }
 
 #[tokio::test]
+async fn what_was_learned_of_latency_outlives_a_reload() {
+    let pools = Pools::new().await;
+    let text = |retry: &str| {
+        format!(
+            "    balance: least_latency\n{retry}    servers: [{{ name: a, address: '@a' }}, {{ name: s, address: '@slow' }}]\n"
+        )
+    };
+    let world = pools.world(&text(""), 2).await;
+    let learning = answers(&world, 40).await;
+    assert!(learning["slow"] >= 1, "{learning:?}");
+    pools.apply(&world, &text("    retry: { attempts: 2 }\n")).await;
+    assert_eq!(answers(&world, 20).await, counts([("a", 20)]), "it is not tried anew");
+}
+
+#[tokio::test]
 async fn who_is_busy_is_spared() {
     let servers = "    servers: [{ name: s, address: '@stuck' }, { name: a, address: '@a' }]\n";
     let world = Pools::new().await.world(&format!("    balance: least_connections\n{servers}"), 2).await;

@@ -80,6 +80,24 @@ async fn is_queued(world: &World, requests: u32) {
     settled("the queue", || world.metrics().contains(&sample)).await;
 }
 
+#[tokio::test]
+async fn who_waits_goes_on_waiting_over_a_reload() {
+    let pools = Pools::new().await;
+    let text =
+        |timeout: &str| limited(&format!("    max_requests: 1\n    queue: {{ timeout: {timeout} }}\n"), "@stuck");
+    let world = pools.world(&text("1m"), 1).await;
+    let first = asking(&world, false).await;
+    is_active(&world, 1).await;
+    let second = asking(&world, false).await;
+    is_queued(&world, 1).await;
+    pools.apply(&world, &text("50s")).await;
+    is_queued(&world, 1).await;
+    drop(first);
+    is_queued(&world, 0).await;
+    is_active(&world, 1).await;
+    drop(second);
+}
+
 /// A client that is gone frees its place, and the server that works for it.
 #[test_case(false; "HTTP/1.1")]
 #[test_case(true; "HTTP/2")]
