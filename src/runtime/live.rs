@@ -321,6 +321,12 @@ impl Live {
         Ok(())
     }
 
+    /// Whether generations are remembered.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        self.making.lock().entries().next().is_some()
+    }
+
     /// The generation that another process has made live meanwhile, if it is another than the one here.
     #[must_use]
     pub fn overtaken_by(&self) -> Option<u64> {

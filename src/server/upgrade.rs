@@ -133,7 +133,14 @@ async fn catch_up(post: &mut Post) {
             by_itself.accepted = vec!["all".into()];
             reload::roll_back(&post.live, &mut post.sockets, generation, by_itself).await
         }
-        // Keys and lists may have changed; without a history the config's text, too.
+        // Keys and lists may have changed.
+        None if post.live.has_history() => {
+            let live = Arc::clone(&post.live);
+            let refreshed = spawn_blocking(move || live.refresh()).await;
+            // What came of it is logged and recorded where it is known.
+            Answer::Config(refreshed.ok().and_then(Result::ok), Vec::new())
+        }
+        // The new process was started with the config that is on disk.
         None => {
             let file = post.options.config_file.clone();
             reload::reload(&post.live, &mut post.sockets, (file, false), by_itself).await
