@@ -45,7 +45,7 @@ async fn what_was_live_is_remembered_with_who_and_why_and_without_secrets() {
     let files: Vec<_> = entries[1]["files"].as_array().unwrap().iter().collect();
     let kind = |end: &str| files.iter().find(|it| it["path"].as_str().unwrap().ends_with(end)).unwrap()["kind"].clone();
     assert_eq!([kind("belay.yaml"), kind("workers-ca.pem"), kind("checkout.pub")], ["decides"; 3]);
-    assert_eq!([kind("lb.pem"), kind("lb.key")], ["current", "secret"]);
+    assert_eq!([kind("lb.pem"), kind("lb.key")], ["current", "own_secret"]);
     assert_eq!(command(site, &["show", "1"]).out.trim_end(), good.trim_end());
     let ca = command(site, &["show", "1", "--file", "workers-ca.pem"]).out;
     assert_eq!(ca.trim_end(), site.worker_ca.pem.trim_end());
@@ -75,7 +75,8 @@ async fn only_so_many_are_kept() {
     assert_eq!(std::fs::read_dir(folder.join("generations")).unwrap().count(), 4);
     // Four configs, and the other files once.
     let others =
-        history(&running.site)[0]["files"].as_array().unwrap().iter().filter(|it| it["kind"] != "secret").count() - 1;
+        history(&running.site)[0]["files"].as_array().unwrap().iter().filter(|it| it["kind"] != "own_secret").count()
+            - 1;
     assert_eq!(std::fs::read_dir(folder.join("objects")).unwrap().count(), 4 + others);
 }
 
