@@ -40,11 +40,21 @@ impl Load {
 
     /// Waits until so many more requests are answered, or a client has failed.
     pub fn more(&self, requests: u64) {
-        let before = self.tally.answered.load(Ordering::Relaxed);
-        eventually("answers", || {
-            let failed = self.clients.iter().any(JoinHandle::is_finished);
-            (failed || self.tally.answered.load(Ordering::Relaxed) >= before + requests).then_some(())
-        });
+        let end = self.tally.answered.load(Ordering::Relaxed) + requests;
+        // However many there are: only that none come any more takes too long.
+        let mut seen = 0;
+        while seen < end {
+            seen = eventually("answers", || self.answered_after(seen).map(|answered| answered.unwrap_or(end)));
+        }
+    }
+
+    /// How many were answered, once there are more than that; nothing, if a client has failed.
+    fn answered_after(&self, seen: u64) -> Option<Option<u64>> {
+        let answered = self.tally.answered.load(Ordering::Relaxed);
+        if self.clients.iter().any(JoinHandle::is_finished) {
+            return Some(None);
+        }
+        (answered > seen).then_some(Some(answered))
     }
 
     /// Ends it; how many were answered, and what has failed.
