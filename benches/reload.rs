@@ -3,8 +3,10 @@
 #![expect(clippy::print_stdout, reason = "its figures are its output")]
 //! How long a reload takes with 1,000 routes, and what requests feel of it. `cargo bench --bench reload [-- ROUNDS]`.
 //!
-//! Rounds with and without reloads alternate while clients ask at a steady pace over connections that stay open. Each
-//! reload changes whom one route allows, so a plan is made, a generation is built and remembered, and swapped in.
+//! Rounds alternate while clients ask at a steady pace over connections that stay open: nothing beside them, reloads,
+//! and a process that computes as long as a reload takes, which tells what is the reload's and what is the machine's.
+//! Each reload changes whom one route allows, each second one has a route more or less, too: a plan is made, a
+//! generation is built, remembered and swapped in.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::{
@@ -29,11 +31,12 @@ const WORKLOADS: usize = 20;
 const CONNECTIONS: usize = 16;
 const PACE: Duration = Duration::from_millis(10);
 const ROUND: Duration = Duration::from_secs(3);
-const RELOADS: u32 = 10;
+/// In a round: one a second.
+const RELOADS: u32 = 3;
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 fn main() {
-    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(5);
+    let rounds = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(10);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -51,7 +54,8 @@ async fn measure(rounds: usize) {
     fs::create_dir(folder.path().join("history")).unwrap();
     write(folder.path(), &server, 0);
     let (mut belay, address) = start(folder.path());
-    let (mut took, mut quiet, mut reloading) = (Vec::new(), Felt::default(), Felt::default());
+    let (mut took, mut quiet, mut reloading, mut computing) =
+        (Vec::new(), Felt::default(), Felt::default(), Felt::default());
     let mut number = 0;
     for _ in 0..rounds {
         quiet.add(clients(&address, spawn_blocking(|| std::thread::sleep(ROUND))).await.0);
@@ -61,8 +65,11 @@ async fn measure(rounds: usize) {
         });
         let (felt, times) = clients(&address, reloads).await;
         reloading.add(felt);
-        took.extend(times.unwrap());
+        let times = times.unwrap();
+        let busy = times.iter().sum::<Duration>() / RELOADS;
+        took.extend(times);
         number += RELOADS;
+        computing.add(clients(&address, spawn_blocking(move || (0..RELOADS).for_each(|_| compute(busy)))).await.0);
     }
     belay.kill().unwrap();
     belay.wait().unwrap();
@@ -70,8 +77,10 @@ async fn measure(rounds: usize) {
     println!("{ROUTES} routes, {WORKLOADS} workloads, {} reloads; times in ms", took.len());
     println!("  reload     median {}  p99 {}  longest {}", at(&took, 50), at(&took, 99), at(&took, 100));
     quiet.show("without");
-    reloading.show("with");
+    computing.show("computing");
+    reloading.show("reloads");
     println!("  p99 with reloads / without: {:.2}", reloading.p99() / quiet.p99());
+    println!("  p99 with reloads / with a process that computes: {:.2}", reloading.p99() / computing.p99());
 }
 
 /// What clients felt.
@@ -94,7 +103,7 @@ impl Felt {
 
     fn show(&self, name: &str) {
         let (count, times) = (self.times.len(), &self.times);
-        println!("  {name:10} {count} requests, {} failed, p50 {}  p99 {}", self.failed, at(times, 50), at(times, 99));
+        println!("  {name:9}  {count} requests, {} failed, p50 {}  p99 {}", self.failed, at(times, 50), at(times, 99));
     }
 }
 
@@ -166,6 +175,15 @@ fn reload(folder: &Path, server: &str, number: u32) -> Duration {
     took
 }
 
+/// Keeps a core busy as long as a reload does, as another process would.
+fn compute(busy: Duration) {
+    let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    std::thread::sleep(busy);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::thread::sleep(ROUND / RELOADS);
+}
+
 fn write(folder: &Path, server: &str, number: u32) {
     let mut text = "version: 1\nlisteners:\n  edge:\n    bind: ['127.0.0.1:0']\n    identity: mtls\n    tls:\n      \
         certificates: [{ cert: lb.pem, key: 'file:lb.key' }]\n      client_auth: { ca: [ca.pem] }\n  \
@@ -180,6 +198,9 @@ fn write(folder: &Path, server: &str, number: u32) {
         let allow = if route < 10 { "public".into() } else { format!("[w{}]", (route + changed) % WORKLOADS) };
         let matches = format!("{{ host: shop.example, path: /r{route}/** }}");
         writeln!(text, "  - {{ name: r{route}, match: {matches}, allow: {allow}, pool: shop }}").unwrap();
+        if route == ROUTES / 2 && number % 2 == 1 {
+            text.push_str("  - { name: new, match: { host: shop.example, path: /new/** }, allow: [w1], pool: shop }\n");
+        }
     }
     write!(
         text,

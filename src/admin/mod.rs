@@ -98,16 +98,20 @@ impl Admin {
             (Does::Recent, _) => Reply::ok(Content::Lines, self.recent(query)),
             (Does::Status, _) => servers::status(&self.live),
             (Does::Approval, _) => history::demand(&self.live),
-            (Does::Config, _) => history::live(&self.live),
-            (Does::History, _) => history::all(&self.live),
+            (Does::Config, _) => self.look(history::live).await,
+            (Does::History, _) => self.look(history::all).await,
             (Does::Generation, [generation]) => {
-                let (live, generation) = (Arc::clone(&self.live), (*generation).to_owned());
-                // It reads files.
-                let looking = spawn_blocking(move || history::one(&live, &generation));
-                looking.await.unwrap_or_else(|_panicked| lost())
+                let generation = (*generation).to_owned();
+                self.look(move |live| history::one(live, &generation)).await
             }
             _ => lost(),
         }
+    }
+
+    /// Looks at what is or was live, which reads files or waits until a generation is made.
+    async fn look(&self, look: impl FnOnce(&Live) -> Reply + Send + 'static) -> Reply {
+        let live = Arc::clone(&self.live);
+        spawn_blocking(move || look(&live)).await.unwrap_or_else(|_panicked| lost())
     }
 
     /// What is changed.

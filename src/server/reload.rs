@@ -6,7 +6,10 @@ use crate::audit::Cause;
 use crate::config::{self, Checked, Config, Finding};
 use crate::filter;
 use crate::runtime::{Change, Live, Stored};
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::task::spawn_blocking;
 
 /// Where a config comes from that is to be live.
@@ -41,7 +44,7 @@ pub(super) async fn reload(
     let Some(config) = config else { return refuse(live, findings, "reload", &cause) };
     let (change, faults) = change(live, sockets, (config, Source::OnDisk { again }), cause).await;
     findings.extend(faults);
-    if change.is_some() && live.is_rolled_back(&file) {
+    if change.is_some() && is_rolled_back(live, &file).await {
         let hint = "change it, or `belay reload --again`".to_owned();
         let message = "was rolled back, so an earlier text counts until it is changed";
         findings.push(Finding::of_file(file, message, Some(hint)).as_warning());
@@ -57,6 +60,12 @@ async fn read(live: &Arc<Live>, file: PathBuf, again: bool) -> Checked {
         config::read_file_as(&file, &filter::KINDS, counts)
     });
     read.await.unwrap_or_else(|_panic| broken())
+}
+
+/// Whether something else counts than what is on disk; a generation that is being made is waited for.
+async fn is_rolled_back(live: &Arc<Live>, file: &Path) -> bool {
+    let (live, file) = (Arc::clone(live), file.to_owned());
+    spawn_blocking(move || live.is_rolled_back(&file)).await.unwrap_or(false)
 }
 
 /// Says what stands against another process's start with the config that is on disk.

@@ -121,16 +121,20 @@ pub fn plan(old: &Side<'_>, new: &Side<'_>) -> Plan {
     let shadowed = shadowed(new.config).into_iter().filter(|name| !before.contains(name)).collect();
     let settings = told(old.config, new.config, &changes);
     let files = files(old.files, new.files);
-    let mut dangers: Vec<_> = changes.iter().filter_map(danger).chain(guards::weaker(old.config, new.config)).collect();
-    dangers.sort();
-    dangers.dedup();
+    let dangers = dangerous(old.config, new.config, &changes);
     Plan { changes, shadowed, settings, files, dangers }
 }
 
-/// What must be accepted before a change is made: the dangers of [`plan`], without looking at files.
+/// What must be accepted before a change is made: the dangers of [`plan`], and nothing else of it, since every reload
+/// asks.
 #[must_use]
 pub fn dangers(old: &Config, new: &Config) -> Vec<Danger> {
-    plan(&Side { config: old, files: &[] }, &Side { config: new, files: &[] }).dangers
+    dangerous(old, new, &decisions(old, new))
+}
+
+fn dangerous(old: &Config, new: &Config, changes: &[Change]) -> Vec<Danger> {
+    let guards = guards::weaker(old, new);
+    changes.iter().filter_map(danger).chain(guards).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Which route takes a request, before and after.
