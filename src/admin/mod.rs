@@ -6,6 +6,7 @@ mod health;
 mod history;
 mod openapi;
 mod orders;
+mod remote;
 mod reply;
 mod servers;
 
@@ -54,12 +55,22 @@ struct Places {
     address: Arc<Semaphore>,
 }
 
+/// Who comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visitor {
+    /// A user of this system, by the socket.
+    User(u32),
+    /// Anybody on this machine, by the address.
+    Anybody,
+    /// Whose certificate the handshake found good; his workload is judged with every request.
+    Workload,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Visit {
     admin: Arc<Admin>,
-    /// Who came by the socket.
-    user: Option<u32>,
+    visitor: Visitor,
     _place: OwnedSemaphorePermit,
 }
 
@@ -72,17 +83,17 @@ impl Admin {
         Self { live, drain, orders, places: Places { operators, strangers, address } }
     }
 
-    /// A connection: by that user at the socket, or by nobody known at the address; none if there are too many.
+    /// A connection; none if there are too many.
     #[must_use]
-    pub fn visited_by(self: &Arc<Self>, user: Option<u32>) -> Option<Arc<Visit>> {
+    pub fn visited_by(self: &Arc<Self>, visitor: Visitor) -> Option<Arc<Visit>> {
         let is_operator = |user| self.live.snapshot().operators.right(user).is_some();
-        let places = match user {
-            None => &self.places.address,
-            Some(user) if is_operator(user) => &self.places.operators,
-            Some(_) => &self.places.strangers,
+        let places = match visitor {
+            Visitor::User(user) if is_operator(user) => &self.places.operators,
+            Visitor::User(_) => &self.places.strangers,
+            Visitor::Anybody | Visitor::Workload => &self.places.address,
         };
         let place = Arc::clone(places).try_acquire_owned().ok()?;
-        Some(Arc::new(Visit { admin: Arc::clone(self), user, _place: place }))
+        Some(Arc::new(Visit { admin: Arc::clone(self), visitor, _place: place }))
     }
 
     /// What is read.
@@ -163,14 +174,24 @@ fn lost() -> Reply {
     Reply::text(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here")
 }
 
+impl Visitor {
+    /// The user, of one who came by the socket.
+    const fn user(self) -> Option<u32> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Anybody | Self::Workload => None,
+        }
+    }
+}
+
 impl Visit {
     async fn answer(&self, session: &mut ServerSession) -> Reply {
         let head = session.req_header();
         let uri = head.uri.clone();
         let (path, query) = (uri.path(), uri.query().unwrap_or_default());
         let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
-        let found = self.may_ask(&head.headers).and_then(|right| may(self.user, right, &method, path));
-        match (found, self.user) {
+        let found = self.may_ask(session).and_then(|right| may(self.visitor.user(), right, &method, path));
+        match (found, self.visitor.user()) {
             (Err(refused), _) => refused,
             (Ok((endpoint, words)), Some(user)) if method != Method::GET => match body(session).await {
                 Ok(body) => {
@@ -183,14 +204,21 @@ impl Visit {
         }
     }
 
-    /// The right of who asks; none at the address.
-    fn may_ask(&self, headers: &HeaderMap) -> Result<Option<Right>, Reply> {
-        let Some(user) = self.user else {
-            let told = "ask for localhost or an IP address: a name could be anybody's who lets it point here";
-            return if names_us(headers) { Ok(None) } else { Err(Reply::text(StatusCode::MISDIRECTED_REQUEST, told)) };
-        };
-        let refused = || Reply::text(StatusCode::FORBIDDEN, format!("user {user} may not ask here: see admin.read"));
-        self.admin.live.snapshot().operators.right(user).map(Some).ok_or_else(refused)
+    /// The right of who asks; none at the addresses.
+    fn may_ask(&self, session: &ServerSession) -> Result<Option<Right>, Reply> {
+        match self.visitor {
+            Visitor::User(user) => {
+                let refused =
+                    || Reply::text(StatusCode::FORBIDDEN, format!("user {user} may not ask here: see admin.read"));
+                self.admin.live.snapshot().operators.right(user).map(Some).ok_or_else(refused)
+            }
+            Visitor::Anybody if names_us(&session.req_header().headers) => Ok(None),
+            Visitor::Anybody => {
+                let told = "ask for localhost or an IP address: a name could be anybody's who lets it point here";
+                Err(Reply::text(StatusCode::MISDIRECTED_REQUEST, told))
+            }
+            Visitor::Workload => remote::may_read(&self.admin.live, session).map(|()| None),
+        }
     }
 }
 
@@ -275,7 +303,7 @@ impl ServeHttp for Visit {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let Reply { status, content, body } = self.answer(session).await;
         let bodiless = session.req_header().method == Method::HEAD;
-        let allow = if self.user.is_some() { "GET, HEAD, POST" } else { "GET, HEAD" };
+        let allow = if self.visitor.user().is_some() { "GET, HEAD, POST" } else { "GET, HEAD" };
         let response = Response::builder()
             .status(status)
             .header(CONTENT_TYPE, content.media_type())

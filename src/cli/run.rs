@@ -126,13 +126,21 @@ fn announce(addresses: &Addresses, json: bool) {
     if let Some(address) = addresses.admin {
         ::log::info!("metrics and health on http://{address}");
     }
+    if let Some(address) = addresses.admin_https {
+        ::log::info!("metrics and health for workloads on https://{address}");
+    }
     if json {
         let listeners: Vec<_> = addresses
             .listeners
             .iter()
             .map(|(name, address)| serde_json::json!({ "name": name, "address": address }))
             .collect();
-        let line = serde_json::json!({ "event": "ready", "listeners": listeners, "admin": addresses.admin });
+        let line = serde_json::json!({
+            "event": "ready",
+            "listeners": listeners,
+            "admin": addresses.admin,
+            "admin_https": addresses.admin_https,
+        });
         Terminal::new().say_json(&line);
     }
 }

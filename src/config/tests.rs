@@ -181,23 +181,38 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("allow: [checkout]", "allow: [reader]", "no workload of the role `reader` has a key, so none can prove mtls+jwt (add `keys` to one of them, or demand `identity: mtls`)"; "role that cannot prove")]
 #[test_case("audit: {", "admin: { http: '127.0.0.1:8443' }\naudit: {", "this address stands at listeners.edge.bind[0] too"; "admin at a listener")]
 #[test_case("allow: [checkout]", "identity: none\n    allow: [checkout]", "nobody proves who he is here, so nobody can be allowed (demand an `identity`, or write `allow: public`)"; "nobody proves")]
-#[test_case("audit: {", "admin: { http: '0.0.0.0:9900' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900)"; "admin for everybody")]
-#[test_case("audit: {", "admin: { http: '10.0.0.1:80' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900)"; "admin elsewhere")]
+#[test_case("audit: {", "admin: { http: '0.0.0.0:9900' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900, or use `https`)"; "admin for everybody")]
+#[test_case("audit: {", "admin: { http: '10.0.0.1:80' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900, or use `https`)"; "admin elsewhere")]
 #[test_case("    allow: public\n", "    allow: public\n    filters: [{ stub: { word: bad } }]\n", "this is not good"; "a filter's own fault")]
+#[test_case("audit: {", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ cert: lb.pem, key: 'file:lb.key' }], ca: [ca.pem], allow: [chekcout] } }\naudit: {", "there is no workload or role `chekcout` (did you mean `checkout`?)"; "nobody there may scrape")]
+#[test_case("audit: {", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ cert: lb.pem, key: 'file:lb.key' }], ca: [ca.pem], allow: [public] } }\naudit: {", "`public` stands alone, not in a list (write `allow: public`)"; "everybody may scrape")]
+#[test_case("audit: {", "admin: { https: { bind: '127.0.0.1:8443', certificates: [{ cert: lb.pem, key: 'file:lb.key' }], ca: [ca.pem], allow: [checkout] } }\naudit: {", "this address stands at listeners.edge.bind[0] too"; "scraped at a listener")]
+#[test_case("audit: {", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ cert: lb.pem, key: 'file:lb.key' }], allow: [checkout] } }\naudit: {", "`ca` is missing"; "nobody vouches for scrapers")]
+#[test_case("audit: {", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ cert: lb.pem, key: 'file:lb.key' }], ca: [], allow: [checkout] } }\naudit: {", "at least 1 is needed here"; "an empty list of CAs")]
+#[test_case("audit: {", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ key: 'file:lb.key' }], ca: [ca.pem], allow: [checkout] } }\naudit: {", "a certificate is `cert` and `key`, or a `folder` of them (for example { cert: certs/lb.pem, key: \"file:certs/lb.key\" })"; "half a certificate for scrapers")]
 fn meaning(from: &str, to: &str, expected: &str) {
     let found = findings(&edited(from, to));
     assert!(found.iter().any(|finding| finding.ends_with(expected)), "{found:#?}");
     assert!(read_text(&edited(from, to)).config.is_none());
 }
 
+const ADMIN: &str = "admin: { http: '127.0.0.1:9900', socket: /run/admin.sock, https: { bind: '10.0.0.5:9901', certificates: [{ folder: certs }], ca: [ca.pem], allow: [checkout] } }";
+
 #[test_case("127.0.0.1:9900", "admin address")]
 #[test_case("[::ffff:127.0.0.1]:9900", "admin address"; "admin in another dress")]
 #[test_case("127.0.0.1:8443", "listener")]
+#[test_case("10.0.0.5:9901", "admin address"; "where workloads read metrics")]
 #[test_case("unix:/run/admin.sock", "admin address"; "the admin socket")]
 fn we_are_no_server_of_our_own(address: &str, whose: &str) {
-    let text = edited("audit: {", "admin: { http: '127.0.0.1:9900', socket: /run/admin.sock }\naudit: {")
-        .replace("10.0.0.1:80", address);
+    let text = edited("audit: {", &format!("{}\naudit: {{", ADMIN)).replace("10.0.0.1:80", address);
     assert_eq!(findings(&text), [format!("25:35 this is Belay's own {whose}")]);
+}
+
+#[test]
+fn a_listener_is_not_named_like_the_admin() {
+    let text = edited("audit: {", &format!("{ADMIN}\naudit: {{")).replace("  edge:\n", "  admin:\n");
+    let expected = "in metrics and records this is the listener `admin`, and there is another one (give that listener another name)";
+    assert!(findings(&text).iter().any(|finding| finding.ends_with(expected)), "{:?}", findings(&text));
 }
 
 #[test_case("path: /status", "path: /orders/7", "`status` is never reached"; "not hidden yet")]

@@ -54,7 +54,8 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     let (metrics, servers) = (beside.metrics, beside.servers);
     let files = Files::with_pins(config.file.parent().unwrap_or_else(|| Path::new("")), Arc::clone(beside.pins));
     let mut build = Build { files, beside, findings: Vec::new(), aging: Vec::new() };
-    let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener, metrics)).collect();
+    let doors = || config.listeners.iter().chain(config.admin_https.as_ref().map(|https| &https.listener));
+    let entrances: Vec<_> = doors().map(|listener| build.entrance(listener, metrics)).collect();
     let trust = build.trust(config);
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
     let own = Arc::new(config.own());
@@ -66,7 +67,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     if !build.findings.is_empty() {
         return Err(build.findings);
     }
-    let names = config.listeners.iter().map(|listener| listener.name.clone());
+    let names = doors().map(|listener| listener.name.clone());
     Ok(Snapshot {
         config: Arc::clone(config),
         operators: operators.unwrap_or_default(),

@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub generation: Generation,
     /// The digest of the config and of all files that it names.
     pub digest: Digest,
-    /// Where connections come in.
+    /// Where connections come in: the listeners, and the admin's address for workloads under its name.
     pub entrances: HashMap<ListenerName, Entrance>,
     /// Whom we know.
     pub trust: Trust,

@@ -1,7 +1,7 @@
 //! Our own accept loop: every connection passes through here before Pingora's HTTP code sees it.
 
 use super::bind::{Accepted, Bound, Socket};
-use crate::admin::Admin;
+use crate::admin::{Admin, Visitor};
 use crate::audit::HungUp;
 use crate::drain::{self, Watch};
 use crate::event_loop::{self, Work};
@@ -34,7 +34,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// A bound socket and what serves its connections.
 pub(super) struct Accepting {
     bound: Bound,
-    serves: Serves,
+    door: Door,
 }
 
 /// Whether connections are accepted.
@@ -50,15 +50,27 @@ pub(super) enum Phase {
     Over,
 }
 
+/// How connections come in.
 #[derive(Clone)]
-enum Serves {
+enum Door {
+    /// Through an entrance that has limits, and TLS perhaps.
     Edge(Edge),
+    /// From this machine, as they are.
+    Near(Arc<Admin>),
+}
+
+/// What an entrance leads to.
+#[derive(Clone)]
+pub(super) enum Serves {
+    /// Routes and pools.
+    Front(Front),
+    /// Metrics and health.
     Admin(Arc<Admin>),
 }
 
 #[derive(Clone)]
 struct Edge {
-    front: Front,
+    serves: Serves,
     listener: ListenerName,
     live: Arc<Live>,
 }
@@ -73,12 +85,12 @@ struct Arrival {
 }
 
 impl Accepting {
-    pub(super) const fn edge(bound: Bound, front: Front, listener: ListenerName, live: Arc<Live>) -> Self {
-        Self { bound, serves: Serves::Edge(Edge { front, listener, live }) }
+    pub(super) const fn edge(bound: Bound, serves: Serves, listener: ListenerName, live: Arc<Live>) -> Self {
+        Self { bound, door: Door::Edge(Edge { serves, listener, live }) }
     }
 
     pub(super) const fn admin(bound: Bound, admin: Arc<Admin>) -> Self {
-        Self { bound, serves: Serves::Admin(admin) }
+        Self { bound, door: Door::Near(admin) }
     }
 
     /// Accepts as the phase says, until it is over or the drain of all starts; ends when its connections have.
@@ -113,7 +125,7 @@ impl Accepting {
 
     async fn take(&self, accepted: io::Result<Accepted>, name: &str, connections: &mut Connections) {
         match accepted {
-            Ok(accepted) => drop(tokio::spawn(self.serves.clone().serve(accepted, connections.watch()))),
+            Ok(accepted) => drop(tokio::spawn(self.door.clone().serve(accepted, connections.watch()))),
             Err(fault) => {
                 log::warn!("{name}: a connection could not be accepted: {fault}");
                 time::sleep(EXHAUSTED_PAUSE).await;
@@ -172,19 +184,24 @@ impl Connections {
     }
 }
 
-impl Serves {
+impl Door {
     async fn serve(self, accepted: Accepted, drain: Watch) {
         let Accepted { mut stream, peer, user } = accepted;
         match self {
             Self::Edge(edge) => edge.serve(stream, peer, drain).await,
-            Self::Admin(admin) => {
+            Self::Near(admin) => {
                 came_from(&mut stream, peer);
-                let Some(visit) = admin.visited_by(user) else {
-                    return log::warn!("too many connections are open to the admin; another was closed");
-                };
-                drop(visit.process_new(Box::new(stream), drain.receiver()).await);
+                let visitor = user.map_or(Visitor::Anybody, Visitor::User);
+                visit(&admin, visitor, Box::new(stream), &drain).await;
             }
         }
+    }
+}
+
+async fn visit(admin: &Arc<Admin>, visitor: Visitor, stream: Stream, drain: &Watch) {
+    match admin.visited_by(visitor) {
+        Some(visit) => drop(visit.process_new(stream, drain.receiver()).await),
+        None => log::warn!("too many connections are open to the admin; another was closed"),
     }
 }
 
@@ -216,7 +233,11 @@ impl Edge {
             () = time::sleep_until(turn.into()) => {}
             () = drain.wait() => return,
         }
-        let served = self.front.serve(stream, drain).await;
+        let front = match &self.serves {
+            Serves::Front(front) => front,
+            Serves::Admin(admin) => return visit(admin, Visitor::Workload, stream, &drain).await,
+        };
+        let served = front.serve(stream, drain).await;
         if let (Err(_), Some(culprit)) = (served, culprit(&slots)) {
             self.live.state().tarpit.flooded(culprit, Instant::now());
         }

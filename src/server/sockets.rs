@@ -1,9 +1,9 @@
 //! The sockets that are listened on: opened, kept, handed from listener to listener and closed as the config says.
 
 use super::bind::{Bound, Inherited, InheritedSockets, PRIVATE_MODE, PUBLIC_MODE};
-use super::listen::{Accepting, Phase};
+use super::listen::{Accepting, Phase, Serves};
 use crate::admin::Admin;
-use crate::config::{Bind, Config, Finding};
+use crate::config::{self, Bind, Config, Finding};
 use crate::drain::{self, Watch};
 use crate::name::ListenerName;
 use crate::proxy::Front;
@@ -47,6 +47,8 @@ pub struct Addresses {
     pub listeners: Vec<(ListenerName, String)>,
     /// Of metrics and health.
     pub admin: Option<SocketAddr>,
+    /// Of the same for workloads that come from elsewhere.
+    pub admin_https: Option<SocketAddr>,
 }
 
 /// What connections at a socket are for.
@@ -56,6 +58,8 @@ enum Purpose {
     Listener(ListenerName),
     /// Metrics and health.
     Metrics,
+    /// The same for workloads that come from elsewhere.
+    RemoteMetrics(ListenerName),
     /// Operators.
     Operators,
 }
@@ -64,7 +68,7 @@ impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listener(name) => write!(f, "listener {name}"),
-            Self::Metrics | Self::Operators => f.write_str("admin"),
+            Self::Metrics | Self::RemoteMetrics(_) | Self::Operators => f.write_str("admin"),
         }
     }
 }
@@ -79,15 +83,17 @@ struct Wanted {
 
 impl Wanted {
     fn all(config: &Config) -> Vec<Self> {
-        let of = |listener: &crate::config::Listener| {
-            let (purpose, speaks_tls) = (Purpose::Listener(listener.name.clone()), listener.tls.is_some());
+        let of = |listener: &config::Listener, purpose: fn(ListenerName) -> Purpose| {
+            let (purpose, speaks_tls) = (purpose(listener.name.clone()), listener.tls.is_some());
             let wanted = |bind: &Bind| Self { bind: bind.clone(), purpose: purpose.clone(), speaks_tls };
             listener.bind.iter().map(wanted).collect::<Vec<_>>()
         };
+        let listeners = config.listeners.iter().flat_map(|listener| of(listener, Purpose::Listener));
+        let remote = config.admin_https.iter().flat_map(|https| of(&https.listener, Purpose::RemoteMetrics));
         let own = |bind, purpose| Self { bind, purpose, speaks_tls: false };
         let metrics = config.admin_http.map(|address| own(Bind::Tcp(address), Purpose::Metrics));
         let operators = config.admin_socket.clone().map(|path| own(Bind::Unix(path), Purpose::Operators));
-        config.listeners.iter().flat_map(of).chain(metrics).chain(operators).collect()
+        listeners.chain(metrics).chain(remote).chain(operators).collect()
     }
 
     /// Whether that one's socket can be taken over without asking the system for another.
@@ -260,8 +266,13 @@ impl Sockets {
         match purpose {
             Purpose::Listener(name) => {
                 let front = Front::new(&self.conf, name.clone(), Arc::clone(&self.live));
-                let accepting = Accepting::edge(bound, front, name.clone(), Arc::clone(&self.live));
+                let accepting = Accepting::edge(bound, Serves::Front(front), name.clone(), Arc::clone(&self.live));
                 (accepting, self.drain.clone())
+            }
+            Purpose::RemoteMetrics(name) => {
+                let serves = Serves::Admin(Arc::clone(&self.admin));
+                let accepting = Accepting::edge(bound, serves, name.clone(), Arc::clone(&self.live));
+                (accepting, self.never.1.clone())
             }
             Purpose::Metrics | Purpose::Operators => {
                 (Accepting::admin(bound, Arc::clone(&self.admin)), self.never.1.clone())
@@ -342,6 +353,7 @@ impl Opening {
             match &wanted.purpose {
                 Purpose::Listener(name) => addresses.listeners.push((name.clone(), bound.to_string())),
                 Purpose::Metrics => addresses.admin = bound.address(),
+                Purpose::RemoteMetrics(_) => addresses.admin_https = bound.address(),
                 Purpose::Operators => {}
             }
         }

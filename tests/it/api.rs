@@ -2,7 +2,7 @@
 
 use crate::support::operator::with_socket;
 use crate::support::{Ask, Running, World, admin_as};
-use belay::admin::{self, Admin};
+use belay::admin::{self, Admin, Visitor};
 use belay::drain;
 use serde_json::{Value, json};
 use std::{
@@ -135,10 +135,10 @@ async fn nobody_without_a_right_keeps_operators_away() {
     let (orders, _ordered) = admin::channel();
     let (trigger, _watch) = drain::channel();
     let admin = Arc::new(Admin::new(Arc::clone(&world.live), Arc::new(trigger), orders));
-    let stranger = || admin.visited_by(Some(4_000_000_001));
+    let stranger = || admin.visited_by(Visitor::User(4_000_000_001));
     let visits: Vec<_> = (0..100).filter_map(|_| stranger()).collect();
     assert_eq!(visits.len(), 16);
-    assert!(admin.visited_by(Some(0)).is_some() && admin.visited_by(None).is_some());
+    assert!(admin.visited_by(Visitor::User(0)).is_some() && admin.visited_by(Visitor::Anybody).is_some());
     drop(visits);
     assert!(stranger().is_some());
 }

@@ -33,6 +33,7 @@ mod queueing;
 mod readme;
 mod reload;
 mod rollback;
+mod scraping;
 mod stickiness;
 mod support;
 mod upgrading;

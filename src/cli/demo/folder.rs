@@ -162,6 +162,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
         dns: Dns::default(),
         audit: Audit { file: "audit.jsonl".into() },
         admin: Some(Admin {
+            https: None,
             http: Some("127.0.0.1:0".into()),
             socket: Some("admin.sock".into()),
             read: Vec::new(),

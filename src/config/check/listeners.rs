@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) fn check(
     check: &mut Check<'_>,
     listeners: &BTreeMap<String, Listener>,
-    admin: Option<SocketAddr>,
+    admin: &[(SocketAddr, Place)],
 ) -> Vec<model::Listener> {
     let top = Place::root().key("listeners");
     let mut bound: Vec<(Bind, Place)> = Vec::new();
@@ -54,8 +54,8 @@ pub(super) fn check(
             limits,
         }));
     }
-    let admin = admin.filter(|admin| admin.port() != 0);
-    bound.extend(admin.map(|admin| (Bind::Tcp(admin), Place::root().key("admin").key("http"))));
+    let admin = admin.iter().filter(|(address, _)| address.port() != 0);
+    bound.extend(admin.map(|(address, place)| (Bind::Tcp(*address), place.clone())));
     twice(bound, "address").into_iter().for_each(|fault| check.fault(fault));
     checked
 }
@@ -118,7 +118,7 @@ fn demands_fit(check: &mut Check<'_>, listener: &Listener, place: &Place) {
     }
 }
 
-fn limits(check: &mut Check<'_>, limits: &document::Limits, place: &Place) -> Option<model::Limits> {
+pub(super) fn limits(check: &mut Check<'_>, limits: &document::Limits, place: &Place) -> Option<model::Limits> {
     let time = Duration::from_millis(10)..=MINUTE;
     let handshake_timeout = check.duration(&limits.handshake_timeout.0, &place.key("handshake_timeout"), time.clone());
     let head_timeout = check.duration(&limits.head_timeout.0, &place.key("head_timeout"), time.clone());
@@ -146,13 +146,19 @@ fn limits(check: &mut Check<'_>, limits: &document::Limits, place: &Place) -> Op
 }
 
 fn tls_config(check: &mut Check<'_>, tls: &Tls, place: &Place) -> model::Tls {
-    let mut certificates = Vec::new();
-    for (index, certificate) in tls.certificates.iter().enumerate() {
-        certificates.extend(certificate_files(check, certificate, &place.key("certificates").index(index)));
-    }
+    let certificates = certificates(check, &tls.certificates, &place.key("certificates"));
     let place = place.key("client_auth");
     let client_auth = tls.client_auth.as_ref().map(|client_auth| client_auth_config(check, client_auth, &place));
     model::Tls { certificates, client_auth }
+}
+
+pub(super) fn certificates(
+    check: &mut Check<'_>,
+    certificates: &[document::Certificate],
+    place: &Place,
+) -> Vec<CertificateFiles> {
+    let files = |(index, certificate)| certificate_files(check, certificate, &place.index(index));
+    certificates.iter().enumerate().filter_map(files).collect()
 }
 
 fn certificate_files(

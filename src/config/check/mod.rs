@@ -1,6 +1,7 @@
 //! From the words of a [`Document`] to a [`Config`]: names, ranges, references, and what contradicts itself.
 
 mod access;
+mod admin;
 mod balance;
 mod failures;
 mod health;
@@ -12,7 +13,7 @@ mod servers;
 use super::document::{self, Document};
 use super::fault::Fault;
 use super::filter::FilterKind;
-use super::model::{Config, Operators, Server};
+use super::model::{Config, Server};
 use super::node::{Node, Place};
 use super::value::{self, BadReference};
 use crate::name::{Malformed, NodeName};
@@ -54,15 +55,14 @@ pub(super) fn check(
     let top = Place::root();
     let mut check = Check { context: *context, faults };
     let node = check.name(NodeName::parse, &document.node, &top.key("node"));
-    let admin_http = document.admin.as_ref().and_then(|admin| admin.http.as_deref());
-    let admin_http = admin_http.and_then(|address| check.admin(address));
-    let listeners = listeners::check(&mut check, &document.listeners, admin_http);
+    let admin = admin::check(&mut check, document);
+    let listeners = listeners::check(&mut check, &document.listeners, &admin.addresses);
     let tokens = access::tokens(&mut check, document.edge.as_ref());
     let workloads = access::workloads(&mut check, document);
     let pools = pools::check(&mut check, document);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads };
     let routes = routes::check(&mut check, &world);
-    servers::not_our_own(&mut check, document, admin_http);
+    servers::not_our_own(&mut check, document, &admin.addresses);
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
     let stop = top.key("stop");
     let lame_duck = check.duration(&document.stop.lame_duck.0, &stop.key("lame_duck"), Duration::ZERO..=5 * MINUTE);
@@ -84,9 +84,10 @@ pub(super) fn check(
         pools,
         dns: dns?,
         audit_file: check.path(&document.audit.file),
-        admin_http,
-        admin_socket: document.admin.as_ref().and_then(|admin| admin.socket.as_ref()).map(|path| check.path(path)),
-        operators: operators(document),
+        admin_http: admin.http,
+        admin_https: admin.https,
+        admin_socket: admin.socket,
+        operators: admin.operators,
         lame_duck: lame_duck?,
         grace: grace?,
         is_watched: document.reload.watch,
@@ -225,22 +226,6 @@ impl Check<'_> {
         };
         self.take(text.parse().map_err(fault))
     }
-
-    fn admin(&mut self, text: &str) -> Option<SocketAddr> {
-        let place = Place::root().key("admin").key("http");
-        let address = self.address(text, &place)?;
-        if !address.ip().is_loopback() {
-            let fault = Fault::new(&place, "metrics and health are readable without a password");
-            self.fault(fault.hint("listen on loopback, for example 127.0.0.1:9900"));
-            return None;
-        }
-        Some(address)
-    }
-}
-
-fn operators(document: &Document) -> Operators {
-    let admin = document.admin.as_ref();
-    admin.map(|admin| Operators { read: admin.read.clone(), change: admin.change.clone() }).unwrap_or_default()
 }
 
 /// Reports the second of each equal pair.

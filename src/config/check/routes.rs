@@ -81,13 +81,21 @@ fn pattern(check: &mut Check<'_>, matches: &Match, place: &Place) -> Option<Patt
 }
 
 fn access(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) -> Access {
-    let place = place.key("allow");
-    let rule = |name: &str| RuleId::new(&format!("routes.{}.allow.{name}", route.name));
-    let names = match &route.allow {
-        Allow::Word(_) => return Access::Public(rule("public")),
-        Allow::Names(names) => names,
-    };
-    let document = world.document;
+    let above = format!("routes.{}", route.name);
+    match &route.allow {
+        Allow::Word(_) => Access::Public(RuleId::new(&format!("{above}.allow.public"))),
+        Allow::Names(names) => Access::Listed(allow_list(check, world.document, names, (&above, &place.key("allow")))),
+    }
+}
+
+/// Workloads and roles; their rules are named after the place above the list.
+pub(super) fn allow_list(
+    check: &mut Check<'_>,
+    document: &Document,
+    names: &[String],
+    (above, place): (&str, &Place),
+) -> AllowList {
+    let rule = |name: &str| RuleId::new(&format!("{above}.allow.{name}"));
     let mut list = AllowList::default();
     for (index, name) in names.iter().enumerate() {
         let place = place.index(index);
@@ -105,7 +113,7 @@ fn access(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place
     }
     let entries = names.iter().enumerate().map(|(index, name)| (name, place.index(index)));
     twice(entries, "name").into_iter().for_each(|fault| check.fault(fault));
-    Access::Listed(list)
+    list
 }
 
 /// Whoever is allowed must be able to prove what the route demands, somewhere.

@@ -166,7 +166,7 @@ fn no_server(text: &str, place: &Place) -> Fault {
 }
 
 /// A request must never be led to ourselves: not to the admin address, and not round and round through a listener.
-pub(super) fn not_our_own(check: &mut Check<'_>, document: &Document, admin: Option<SocketAddr>) {
+pub(super) fn not_our_own(check: &mut Check<'_>, document: &Document, admin: &[(SocketAddr, Place)]) {
     let bound: Vec<_> = document.listeners.values().flat_map(|listener| &listener.bind).collect();
     let socket = document.admin.as_ref().and_then(|admin| admin.socket.as_deref());
     let listeners = Own {
@@ -174,7 +174,7 @@ pub(super) fn not_our_own(check: &mut Check<'_>, document: &Document, admin: Opt
         sockets: bound.iter().filter_map(|text| text.strip_prefix("unix:")).map(|path| check.path(path)).collect(),
     };
     let admin = Own {
-        addresses: admin.into_iter().collect(),
+        addresses: admin.iter().map(|(address, _)| *address).collect(),
         sockets: socket.into_iter().map(|path| check.path(path)).collect(),
     };
     let top = Place::root().key("pools");

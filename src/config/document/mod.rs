@@ -389,6 +389,9 @@ pub struct Admin {
     /// A loopback address with port for `/metrics`, `/livez`, `/readyz` and `/startupz`. Port 0 takes a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// The same for those who come from elsewhere, Prometheus for example: over TLS, and only for workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<AdminHttps>,
     /// A Unix socket for the same, for `belay recent` and `status`, and for changes. Only root and the user that Belay
     /// runs as may ask there, unless `read` or `change` names others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -401,6 +404,27 @@ pub struct Admin {
     /// socket.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub change: Vec<String>,
+}
+
+/// Metrics and health for those who come from elsewhere. The handshake demands a certificate that is good, whose workload
+/// is allowed; in metrics and records the listener is called `admin`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminHttps {
+    /// An address with port. Port 0 takes a free one.
+    pub bind: String,
+    /// Certificates, chosen by the name that the client asks for; the first serves everybody else.
+    #[schemars(length(min = 1))]
+    pub certificates: Vec<Certificate>,
+    /// PEM files with the CAs that vouch for clients.
+    #[schemars(length(min = 1))]
+    pub ca: Vec<String>,
+    /// PEM files with the CAs' revocation lists. With any, every certificate of a chain must be covered by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crl: Vec<String>,
+    /// Workloads and roles that may read metrics and health.
+    #[schemars(length(min = 1))]
+    pub allow: Vec<String>,
 }
 
 /// What outlives a restart.

@@ -18,7 +18,7 @@ use crate::generation::Digest;
 use crate::identity::{Edge, Kid, Profile, Replay};
 use crate::name::{ListenerName, NodeName, PoolName, RouteName};
 use crate::network::{Networks, Own};
-use crate::policy::Access;
+use crate::policy::{Access, AllowList};
 use crate::principal;
 use crate::route::Pattern;
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -58,6 +58,8 @@ pub struct Config {
     pub audit_file: PathBuf,
     /// The address for metrics and health.
     pub admin_http: Option<SocketAddr>,
+    /// The same for workloads that come from elsewhere.
+    pub admin_https: Option<AdminHttps>,
     /// The Unix socket for operators.
     pub admin_socket: Option<PathBuf>,
     /// Who may ask there.
@@ -89,9 +91,31 @@ impl Config {
         let bound = || self.listeners.iter().flat_map(|listener| &listener.bind);
         let path = |bind: &Bind| if let Bind::Unix(path) = bind { Some(path.clone()) } else { None };
         Own {
-            addresses: bound().filter_map(Bind::tcp).chain(self.admin_http).collect(),
+            addresses: bound()
+                .filter_map(Bind::tcp)
+                .chain(self.admin_http)
+                .chain(self.admin_https.iter().flat_map(AdminHttps::addresses))
+                .collect(),
             sockets: bound().filter_map(path).chain(self.admin_socket.clone()).collect(),
         }
+    }
+}
+
+/// Where metrics and health are read from elsewhere.
+#[derive(Debug)]
+pub struct AdminHttps {
+    /// The door, which leads to no route.
+    pub listener: Listener,
+    /// Who may read.
+    pub allow: AllowList,
+}
+
+impl AdminHttps {
+    /// What it is called beside the listeners.
+    pub const NAME: &'static str = "admin";
+
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listener.bind.iter().filter_map(Bind::tcp)
     }
 }
 

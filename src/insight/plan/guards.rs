@@ -5,6 +5,7 @@ use super::Danger;
 use crate::config::{ClientAuth, Config, KeySource, KeyState, Listener, TokenKeyFile};
 use crate::identity::Replay;
 use crate::network::Networks;
+use crate::policy::AllowList;
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 /// What is weaker.
@@ -19,6 +20,7 @@ pub(super) fn weaker(old: &Config, new: &Config) -> Vec<Danger> {
     keys(old, new, &mut dangers);
     routes_and_pools(old, new, &mut dangers);
     operators(old, new, &mut dangers);
+    scrapers(old, new, &mut dangers);
     dangers
 }
 
@@ -148,5 +150,20 @@ fn operators(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
     }
     if is.read.iter().any(|user| !was.read.contains(user) && !was.change.contains(user)) {
         dangers.push(danger(&"admin", "read", "more users may read decisions and servers".to_owned()));
+    }
+}
+
+fn scrapers(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
+    let Some(is) = &new.admin_https else { return };
+    let names = |allow: &'_ AllowList| {
+        let roles = allow.roles.keys().map(|role| format!("role {role}"));
+        allow.workloads.keys().map(ToString::to_string).chain(roles).collect::<HashSet<_>>()
+    };
+    let before = old.admin_https.as_ref().map(|was| names(&was.allow)).unwrap_or_default();
+    if !names(&is.allow).is_subset(&before) {
+        dangers.push(danger(&"admin", "https", "more workloads may read metrics and health from elsewhere".to_owned()));
+    }
+    if let Some(was) = &old.admin_https {
+        listener(&was.listener, &is.listener, dangers);
     }
 }

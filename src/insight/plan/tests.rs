@@ -63,6 +63,7 @@ fn planned(old: &str, new: &str) -> Plan {
 #[test_case("state: revoked", "state: active", "--accept b-1.revoked"; "a revoked key")]
 #[test_case("bind: ['127.0.0.1:8081'], identity", "bind: ['127.0.0.1:8081'], proxy_protocol: { from: [10.0.0.0/8] }, identity", "--accept local.proxy_protocol"; "who says who the client is")]
 #[test_case("audit:", "admin: { socket: /run/a.sock, change: [ada] }\naudit:", "--accept admin.change"; "who changes things")]
+#[test_case("audit:", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ folder: certs }], ca: [ca.pem], allow: [checkout] } }\naudit:", "--accept admin.https"; "who reads metrics from elsewhere")]
 #[test_case("address: '10.0.0.1:80'", "address: '10.0.0.9:80'", "pools.shop.servers[a].address: 10.0.0.1:80 -> 10.0.0.9:80"; "a server")]
 #[test_case("tls:\n", "limits: { body: 1GiB }\n    tls:\n", "listeners.edge.limits.body: 10MiB -> 1GiB"; "a limit")]
 #[test_case("identity: none }\nedge", "identity: none }\n  other: { bind: ['127.0.0.1:8082'], identity: none }\nedge", "listeners.other is new"; "a listener more makes nothing public")]
