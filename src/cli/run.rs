@@ -120,15 +120,7 @@ pub(super) fn serve(
 }
 
 fn announce(addresses: &Addresses, json: bool) {
-    for (name, address) in &addresses.listeners {
-        ::log::info!("listener {name} on {address}");
-    }
-    if let Some(address) = addresses.admin {
-        ::log::info!("metrics and health on http://{address}");
-    }
-    if let Some(address) = addresses.admin_https {
-        ::log::info!("metrics and health for workloads on https://{address}");
-    }
+    addresses.log();
     if json {
         let listeners: Vec<_> = addresses
             .listeners

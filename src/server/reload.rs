@@ -114,9 +114,7 @@ async fn change(
     };
     match apply(live, sockets, &opening, (config, source, cause)).await {
         Ok(change) => {
-            for (name, address) in opening.addresses().listeners {
-                log::info!("listener {name} on {address}");
-            }
+            opening.addresses().log();
             sockets.commit(opening);
             (Some(change), Vec::new())
         }

@@ -51,6 +51,21 @@ pub struct Addresses {
     pub admin_https: Option<SocketAddr>,
 }
 
+impl Addresses {
+    /// Says them in the log.
+    pub fn log(&self) {
+        for (name, address) in &self.listeners {
+            log::info!("listener {name} on {address}");
+        }
+        if let Some(address) = self.admin {
+            log::info!("metrics and health on http://{address}");
+        }
+        if let Some(address) = self.admin_https {
+            log::info!("metrics and health for workloads on https://{address}");
+        }
+    }
+}
+
 /// What connections at a socket are for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Purpose {
