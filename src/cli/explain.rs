@@ -4,6 +4,7 @@ use super::known::Known;
 use super::socket::{self, NoAnswer};
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit};
+use crate::identity::may_be_fact;
 use crate::insight::{self, Asked, Step, Story, Verdict};
 use crate::name::{ListenerName, WorkloadName};
 use crate::refusal::Refusal;
@@ -26,6 +27,7 @@ use std::{
     belay explain 4b7ef76f55919cd1d8dd301f572d1dac\n  \
     belay explain 4b7ef76f55919cd1d8dd301f572d1dac --file /var/log/belay/audit.jsonl\n  \
     belay explain --as checkout GET https://shop.example.com/orders/7\n  \
+    belay explain --as checkout --claim country=DE GET https://shop.example.com/orders/7\n  \
     belay explain --as checkout --by new.yaml GET https://shop.example.com/orders/7")]
 pub(super) struct Args {
     /// The id of a request; or a method and a URL.
@@ -34,6 +36,9 @@ pub(super) struct Args {
     /// Who asks; a stranger, if nobody is named.
     #[arg(long = "as", value_name = "WORKLOAD", value_parser = |text: &str| WorkloadName::parse(text))]
     workload: Option<WorkloadName>,
+    /// What the token says beyond its own claims; it may be given more than once.
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, String)>,
     /// Where it comes in; at the first listener of the config, if none is named.
     #[arg(long, value_name = "LISTENER", value_parser = |text: &str| ListenerName::parse(text))]
     listener: Option<ListenerName>,
@@ -57,6 +62,10 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     let told = match args.what.as_slice() {
         [method, url] => suppose(args, (method, url), terminal),
+        [_] if args.workload.is_some() || args.listener.is_some() || !args.claims.is_empty() => {
+            let hint = "`--as`, `--claim` and `--listener` ask about a request that nobody has made: write METHOD URL";
+            Err(wrong(terminal, Exit::Usage, hint))
+        }
         [id] => remember(args, id, terminal),
         _ => Err(Exit::Usage),
     };
@@ -86,8 +95,18 @@ fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Res
     let listener = args.listener.clone().or_else(first);
     let listener = listener.ok_or_else(|| wrong(terminal, Exit::Config, "the config has no listener"))?;
     let asked = Asked { listener, workload: args.workload.clone(), method, host, path };
-    let story = insight::explain(config, &asked);
+    let story = insight::explain(config, &asked, &args.claims.iter().cloned().collect());
     Ok(if args.json { serde_json::to_string(&story).unwrap_or_default() } else { show(&story, terminal) })
+}
+
+/// A claim that a Worker may add to its token, and what it says.
+fn claim(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, for example country=DE")?;
+    if may_be_fact(name) {
+        Ok((name.to_owned(), value.to_owned()))
+    } else {
+        Err(format!("`{name}` is a claim of the token itself, or no name"))
+    }
 }
 
 /// Host and path of a URL, as they are judged.
@@ -281,6 +300,17 @@ mod tests {
     fn places(url: &str, expected: Result<(&str, &str), &str>) {
         let expected = expected.map(|(host, path)| (host.to_owned(), path.to_owned())).map_err(str::to_owned);
         assert_eq!(place(url), expected);
+    }
+
+    #[test_case("country=DE", Some(("country", "DE")); "a fact")]
+    #[test_case("country=a=b", Some(("country", "a=b")); "with another sign")]
+    #[test_case("country=", Some(("country", "")); "an empty one")]
+    #[test_case("country", None; "no value")]
+    #[test_case("sub=spiffe://x/y", None; "who it is")]
+    #[test_case("=DE", None; "no name")]
+    fn claims(text: &str, expected: Option<(&str, &str)>) {
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(claim(text).ok(), expected);
     }
 
     #[test]

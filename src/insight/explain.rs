@@ -6,13 +6,16 @@ use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Work
 use crate::identity::Profile;
 use crate::policy::{Access, AllowList};
 use serde::Serialize;
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
 /// A decision with its reasons.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Story {
     /// What is asked.
     pub asked: Asked,
+    /// What the token says beside it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: Claims,
     /// What is decided.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -29,13 +32,16 @@ pub struct Step {
     pub says: String,
 }
 
+/// Claims of a token beyond its own, by name.
+pub type Claims = BTreeMap<String, String>;
+
 /// Routes that almost take a request, and names of a list, are told up to that number.
 const TOLD_MAX: usize = 5;
 
-/// What a config decides, and why.
+/// What a config decides, and why, of a request whose token makes those claims.
 #[must_use]
-pub fn explain(config: &Config, asked: &Asked) -> Story {
-    let verdict = judge(config, asked);
+pub fn explain(config: &Config, asked: &Asked, claims: &Claims) -> Story {
+    let mut verdict = judge(config, asked);
     let mut steps = Vec::new();
     let mut step = |about, says: String| steps.push(Step { about, says });
     let listener = config.listeners.iter().find(|known| known.name == asked.listener);
@@ -46,11 +52,17 @@ pub fn explain(config: &Config, asked: &Asked) -> Story {
             Some((index, route)) => {
                 step("route", told_route(config, index, route));
                 of_route(config, (listener, route), asked, &mut step);
+                if let Some(told) = told_claims(config, (listener, route), asked, claims) {
+                    // Who can prove nothing signs no token.
+                    let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
+                    verdict = told.verdict.filter(|_| !is_unknown).unwrap_or(verdict);
+                    step("claims", told.says);
+                }
             }
             None => step("route", no_route(config, asked)),
         }
     }
-    Story { asked: asked.clone(), verdict, steps }
+    Story { asked: asked.clone(), claims: claims.clone(), verdict, steps }
 }
 
 fn of_route(
@@ -75,6 +87,47 @@ fn of_route(
         step("filters", list_of(route.filters.iter().map(|(kind, _)| *kind)));
     }
     step("pool", pool(config, route));
+}
+
+/// What becomes of claims.
+struct Heard {
+    says: String,
+    /// None where they change nothing.
+    verdict: Option<Verdict>,
+}
+
+/// What becomes of the token's claims; none if it makes none.
+fn told_claims(
+    config: &Config,
+    (listener, route): (&Listener, &Route),
+    asked: &Asked,
+    claims: &Claims,
+) -> Option<Heard> {
+    let unheard = |says: &str| Some(Heard { says: says.to_owned(), verdict: None });
+    let profile = route.identity.unwrap_or(listener.identity);
+    let is_public = matches!(*route.access, Access::Public(_));
+    let who = asked.workload.as_ref();
+    let who = who.and_then(|name| config.workloads.iter().find(|known| known.workload.name == *name));
+    match who {
+        _ if claims.is_empty() => None,
+        _ if is_public || !profile.needs_token() => unheard("no token is read here, so they change nothing"),
+        None => unheard("whose token it is is not known, so they change nothing"),
+        Some(workload) => Some(heard(workload, route, claims)),
+    }
+}
+
+/// What becomes of the claims of a workload's token, which must be among those that it may assert.
+fn heard(workload: &Workload, route: &Route, claims: &Claims) -> Heard {
+    let may = |claim: &&String| workload.may_assert.iter().any(|known| **known == ***claim);
+    let (facts, others): (Vec<_>, Vec<_>) = claims.keys().partition(may);
+    let name = &workload.workload.name;
+    if others.is_empty() {
+        let says = format!("{name} may assert {}: it goes into the audit log", list_of(facts));
+        return Heard { says, verdict: None };
+    }
+    let says = format!("{name} may not assert {}, so its token is refused: see `may_assert`", list_of(others));
+    let deny = Verdict::Deny { route: Some(route.name.clone()), status: 401, reason: "the token asserts too much" };
+    Heard { says, verdict: Some(deny) }
 }
 
 fn told_listener(listener: &Listener) -> String {
@@ -242,7 +295,7 @@ listeners:
   local: { bind: ['127.0.0.1:8081'], identity: none }
 edge: { issuer: 'https://edge.example.com', audience: 'https://lb.example.com' }
 workloads:
-  checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }] }
+  checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }], may_assert: [country] }
   billing: { id: spiffe://example.com/billing, keys: [{ kid: b-1, key: 'file:b.pub', state: revoked }] }
   reports: { id: spiffe://example.com/reports }
 roles:
@@ -257,6 +310,16 @@ audit: { file: audit.jsonl }
 ";
 
     fn story(listener: &str, who: Option<&str>, (method, host, path): (Method, &str, &str)) -> Story {
+        claiming(&[], listener, who, (method, host, path))
+    }
+
+    fn claiming(
+        claims: &[&str],
+        listener: &str,
+        who: Option<&str>,
+        (method, host, path): (Method, &str, &str),
+    ) -> Story {
+        let claims = claims.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
         let config = config::read(Path::new("belay.yaml"), CONFIG, &crate::filter::KINDS).config.unwrap();
         let asked = Asked {
             listener: ListenerName::parse(listener).unwrap(),
@@ -265,7 +328,7 @@ audit: { file: audit.jsonl }
             host: host.into(),
             path: path.into(),
         };
-        explain(&config, &asked)
+        explain(&config, &asked, &claims)
     }
 
     #[test_case("edge", Some("checkout"), "/orders/7", true, "a token signed with c-1"; "it passes")]
@@ -284,6 +347,18 @@ audit: { file: audit.jsonl }
         let story = story(listener, who, (Method::GET, "shop.example", path));
         let said: Vec<_> = story.steps.iter().map(|step| format!("{}: {}", step.about, step.says)).collect();
         assert!(story.verdict.is_allowed() == passes && said.join("\n").contains(expected), "{said:#?}");
+    }
+
+    #[test_case(&["country"], Some("checkout"), "/orders/7", true, "checkout may assert country: it goes into the audit log"; "a fact")]
+    #[test_case(&["country", "groups"], Some("checkout"), "/orders/7", false, "checkout may not assert groups, so its token is refused"; "not its own to say")]
+    #[test_case(&["country"], Some("reports"), "/orders/7", false, "reports may not assert country"; "another's fact")]
+    #[test_case(&["groups"], Some("billing"), "/stock", true, "no token is read here"; "where a certificate is enough")]
+    #[test_case(&["groups"], None, "/status", true, "no token is read here"; "where everybody may")]
+    #[test_case(&["groups"], None, "/orders/7", false, "whose token it is is not known"; "nobody's")]
+    fn claims_count_if_they_may_be_made(claims: &[&str], who: Option<&str>, path: &str, passes: bool, expected: &str) {
+        let story = claiming(claims, "edge", who, (Method::GET, "shop.example", path));
+        let told = story.steps.iter().find(|step| step.about == "claims").unwrap();
+        assert!(story.verdict.is_allowed() == passes && told.says.contains(expected), "{story:#?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod plan;
 mod settings;
 mod show;
 
-pub use explain::{Step, Story, explain};
+pub use explain::{Claims, Step, Story, explain};
 pub use judge::{Asked, Verdict, judge};
 pub use plan::{Change, Danger, Kind, Plan, Side, Witness, dangers, plan};
 pub use settings::Setting;
