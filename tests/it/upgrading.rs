@@ -1,8 +1,8 @@
 //! One process replaces another: nothing is lost, and one of the two always serves.
 
 use crate::support::operator::{acts, command, with_socket};
-use crate::support::{Ask, Belay, HOST, Load, Needs, Running, Site, eventually, free};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use crate::support::{Ask, Belay, HOST, Load, Needs, Running, Site, Successor, eventually, free};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,26 +10,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use test_case::test_case;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-/// A process that the first one has started; killed when it is dropped.
-struct Successor(Pid);
-
-impl Successor {
-    fn kill(&self) {
-        // It may have ended.
-        kill_process(self.0, Signal::KILL).ok();
-    }
-
-    fn is_alive(&self) -> bool {
-        test_kill_process(self.0).is_ok()
-    }
-}
-
-impl Drop for Successor {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
 
 /// The site at an address that stays, if the program is root's, as an upgrade demands.
 async fn running() -> Option<Running> {
@@ -56,7 +36,7 @@ fn upgrade(site: &Site) -> Successor {
     });
     assert_eq!(said.code, Some(0), "{}{}", said.out, said.err);
     let answer: Value = serde_json::from_str(&said.out).unwrap();
-    Successor(Pid::from_raw(i32::try_from(answer["pid"].as_i64().unwrap()).unwrap()).unwrap())
+    Successor::of(&answer).unwrap()
 }
 
 /// How much of a test is done: more by hand than each time.

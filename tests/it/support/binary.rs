@@ -1,6 +1,7 @@
 //! The real binary.
 
 use super::parts::eventually;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use std::{
     fs,
@@ -16,6 +17,31 @@ pub struct Belay {
     child: Child,
     /// The first line that it printed.
     pub ready: Value,
+}
+
+/// A process that has replaced another; killed when it is dropped.
+pub struct Successor(pub Pid);
+
+impl Successor {
+    /// The one that an upgrade's answer names.
+    pub fn of(answer: &Value) -> Option<Self> {
+        Pid::from_raw(i32::try_from(answer["pid"].as_i64()?).ok()?).map(Self)
+    }
+
+    pub fn kill(&self) {
+        // It may have ended.
+        kill_process(self.0, Signal::KILL).ok();
+    }
+
+    pub fn is_alive(&self) -> bool {
+        test_kill_process(self.0).is_ok()
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }
 
 impl Belay {
@@ -56,8 +82,8 @@ impl Belay {
         Self { child, ready }
     }
 
-    pub fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_child(&self.child)
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Asks it to do something.

@@ -17,7 +17,7 @@ mod site;
 pub mod tunnel;
 mod world;
 
-pub use binary::Belay;
+pub use binary::{Belay, Successor};
 pub use client::{Ask, Reply};
 pub use load::Load;
 pub use parts::{Needs, eventually, free};
