@@ -1,4 +1,5 @@
-//! The process's own log: lines on stderr, as text or JSON, and never more than somebody could read.
+//! The process's own log: lines on stderr, as text or JSON, and never more than somebody could read. A thread writes them:
+//! whoever stops reading stderr must not stop the event loops.
 
 use super::terminal::{Terminal, paint};
 use crate::clock::{self, Clock, Timestamp, UnixSeconds};
@@ -10,18 +11,44 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     io::Write,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Lines of one place in the code that are written each second; what comes beyond is counted.
 const LINES_MAX: u32 = 20;
 
-static LINES: Lines = Lines { colours: AtomicBool::new(false), json: AtomicBool::new(false), gate: Mutex::new(None) };
+/// Lines that wait to be written; what comes beyond is lost, and counted.
+const WAITING_MAX: usize = 1_024;
+/// How long the last lines may take to be written.
+const LAST_WITHIN: Duration = Duration::from_secs(1);
+
+static LINES: Lines = Lines {
+    colours: AtomicBool::new(false),
+    json: AtomicBool::new(false),
+    gate: Mutex::new(None),
+    writer: OnceLock::new(),
+    lost: AtomicU64::new(0),
+};
 
 struct Lines {
     colours: AtomicBool,
     json: AtomicBool,
     gate: Mutex<Option<Gate>>,
+    writer: OnceLock<SyncSender<Task>>,
+    lost: AtomicU64,
+}
+
+/// What the writing thread is given.
+enum Task {
+    Write(String),
+    /// All that was given before is written.
+    Tell(SyncSender<()>),
 }
 
 /// How many lines each place has written in the present second, and how many it could not.
@@ -55,6 +82,11 @@ impl Gate {
 /// Writes what Belay says from `info` on, and what its libraries say from `error` on.
 pub(super) fn install(terminal: &Terminal) {
     LINES.colours.store(terminal.has_error_colours(), Ordering::Relaxed);
+    let (writer, tasks) = sync_channel(WAITING_MAX);
+    if thread::Builder::new().name("log".into()).spawn(move || write(&tasks)).is_ok() {
+        // There is one already only if there is a logger already.
+        LINES.writer.set(writer).ok();
+    }
     // It fails only if there is a logger already, and then that one logs.
     if log::set_logger(&LINES).is_ok() {
         log::set_max_level(LevelFilter::Info);
@@ -85,16 +117,64 @@ impl Log for Lines {
         if held_back > 0 {
             message.push_str(&format!(" (and {held_back} more like it were held back)"));
         }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            message.push_str(&format!(" ({lost} lines before it are lost: nobody took them)"));
+        }
         let line = if self.json.load(Ordering::Relaxed) {
             as_json(record, now, &message)
         } else {
             as_text(record, now, &message, self.colours.load(Ordering::Relaxed))
         };
-        // Nobody can be told that the log cannot be written.
-        writeln!(std::io::stderr(), "{line}").ok();
+        if !self.give(line) {
+            self.lost.fetch_add(lost.saturating_add(1), Ordering::Relaxed);
+        }
     }
 
-    fn flush(&self) {}
+    /// Waits until all is written, but not for long.
+    fn flush(&self) {
+        let Some(writer) = self.writer.get() else { return };
+        let (done, is_done) = sync_channel(1);
+        let end = Instant::now() + LAST_WITHIN;
+        let mut task = Task::Tell(done);
+        while let Err(TrySendError::Full(back)) = writer.try_send(task) {
+            if Instant::now() > end {
+                return;
+            }
+            task = back;
+            thread::yield_now();
+        }
+        // It says so, or it is too late.
+        is_done.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
+    }
+}
+
+impl Lines {
+    /// Whether the line will be written.
+    fn give(&self, line: String) -> bool {
+        match self.writer.get() {
+            Some(writer) => writer.try_send(Task::Write(line)).is_ok(),
+            None => {
+                put(&line);
+                true
+            }
+        }
+    }
+}
+
+fn write(tasks: &Receiver<Task>) {
+    for task in tasks {
+        match task {
+            Task::Write(line) => put(&line),
+            // Whoever asked may have gone on.
+            Task::Tell(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+fn put(line: &str) {
+    // Nobody can be told that the log cannot be written.
+    writeln!(std::io::stderr(), "{line}").ok();
 }
 
 const fn word(level: Level) -> (&'static str, &'static str) {

@@ -130,6 +130,7 @@ pub fn main() -> ExitCode {
         Some(Command::Schema(args)) => schema::main(&args, &terminal),
         Some(Command::Demo(args)) => demo::main(&args, &terminal),
     };
+    ::log::logger().flush();
     exit.into()
 }
 

@@ -3,10 +3,10 @@
 use crate::support::operator::{command, with_socket};
 use crate::support::{Ask, Belay, Needs, Running, Site, admin, eventually, free};
 use belay::clock::{Clock, System};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The next words for the service manager.
@@ -104,4 +104,29 @@ fn the_units_are_hardened() {
     let unit = std::fs::read_to_string("conf/systemd/belay.service").unwrap();
     assert!(unit.contains("\nNotifyAccess=all\n"), "after an upgrade more than one process speaks");
     assert!(rated.status.success(), "an exposure of 2.0 at most: {}", said.lines().last().unwrap_or_default());
+}
+
+/// Whoever reads its log may stop to: the log is lost then, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_nobody() {
+    let site = Site::new(System.now().unix_seconds()).await;
+    site.write("belay.yaml", &format!("{}admin: {{ http: '127.0.0.1:0' }}\n", site.config_text()));
+    let (mut unread, mut full) = std::io::pipe().unwrap();
+    let capacity = rustix::pipe::fcntl_getpipe_size(&full).unwrap();
+    full.write_all(&vec![b'\n'; capacity]).unwrap();
+    let mut command = Belay::program();
+    command.args(["run", "--json", "-c", site.config().to_str().unwrap()]);
+    command.stdout(Stdio::piped()).stderr(full);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let ready: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let metrics = || admin(ready["admin"].as_str().unwrap(), "/metrics");
+    eventually("both origins are checked", || (metrics().1.matches("belay_server_up{").count() == 2).then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut said = String::new();
+    unread.read_to_string(&mut said).unwrap();
+    assert_eq!(said.trim_start_matches('\n'), "", "not a line had room");
 }

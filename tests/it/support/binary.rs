@@ -10,11 +10,14 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::OnceLock,
+    thread::{self, JoinHandle},
 };
 
 /// A running `belay`, stopped when it is dropped.
 pub struct Belay {
     child: Child,
+    /// What it has said on standard error, and those who have it, too.
+    said: Option<JoinHandle<String>>,
     /// The first line that it printed.
     pub ready: Value,
 }
@@ -79,7 +82,14 @@ impl Belay {
             child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
             panic!("not ready: {error}: {line:?}\n{said}")
         });
-        Self { child, ready }
+        // Read on, or nobody would take what it says.
+        let mut stderr = child.stderr.take().unwrap();
+        let said = thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        });
+        Self { child, said: Some(said), ready }
     }
 
     pub fn pid(&self) -> Pid {
@@ -106,9 +116,7 @@ impl Belay {
     /// Waits for its end; its exit code and what it said, and those who have its standard error, too.
     pub fn wait(mut self) -> (Option<i32>, String) {
         let code = self.ends();
-        let mut said = String::new();
-        self.child.stderr.as_mut().unwrap().read_to_string(&mut said).unwrap();
-        (code, said)
+        (code, self.said.take().unwrap().join().unwrap())
     }
 
     pub fn path(&self, key: &str) -> PathBuf {
