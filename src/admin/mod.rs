@@ -6,6 +6,7 @@ mod health;
 mod history;
 mod openapi;
 mod orders;
+mod pauses;
 mod remote;
 mod reply;
 mod servers;
@@ -21,16 +22,19 @@ use endpoints::{Does, Endpoint, Unknown};
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, Method, Response, StatusCode, uri::Authority};
 use orders::{Reloading, Replacing, RollingBack, ServerChange};
+use pauses::Pauses;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use reply::{Content, Reply};
 use serde::de::DeserializeOwned;
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 /// Connections at once: of operators, and of whoever comes to the address.
 const VISITS_MAX: usize = 256;
+/// The same of workloads from elsewhere, so that they never take the place of a health check.
+const WORKLOADS_MAX: usize = 64;
 /// The same of users without any right, who may hear no more than that.
 const STRANGERS_MAX: usize = 16;
 /// The longest reason of a change, in characters.
@@ -53,6 +57,7 @@ struct Places {
     operators: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     address: Arc<Semaphore>,
+    workloads: Arc<Semaphore>,
 }
 
 /// Who comes.
@@ -71,6 +76,7 @@ pub enum Visitor {
 pub struct Visit {
     admin: Arc<Admin>,
     visitor: Visitor,
+    pauses: Pauses,
     _place: OwnedSemaphorePermit,
 }
 
@@ -79,8 +85,13 @@ impl Admin {
     #[must_use]
     pub fn new(live: Arc<Live>, drain: Arc<Trigger>, orders: Orders) -> Self {
         let places = |max| Arc::new(Semaphore::new(max));
-        let (operators, strangers, address) = (places(VISITS_MAX), places(STRANGERS_MAX), places(VISITS_MAX));
-        Self { live, drain, orders, places: Places { operators, strangers, address } }
+        let places = Places {
+            operators: places(VISITS_MAX),
+            strangers: places(STRANGERS_MAX),
+            address: places(VISITS_MAX),
+            workloads: places(WORKLOADS_MAX),
+        };
+        Self { live, drain, orders, places }
     }
 
     /// A connection; none if there are too many.
@@ -90,10 +101,11 @@ impl Admin {
         let places = match visitor {
             Visitor::User(user) if is_operator(user) => &self.places.operators,
             Visitor::User(_) => &self.places.strangers,
-            Visitor::Anybody | Visitor::Workload => &self.places.address,
+            Visitor::Anybody => &self.places.address,
+            Visitor::Workload => &self.places.workloads,
         };
         let place = Arc::clone(places).try_acquire_owned().ok()?;
-        Some(Arc::new(Visit { admin: Arc::clone(self), visitor, _place: place }))
+        Some(Arc::new(Visit { admin: Arc::clone(self), visitor, pauses: Pauses::default(), _place: place }))
     }
 
     /// What is read.
@@ -185,6 +197,12 @@ impl Visitor {
 }
 
 impl Visit {
+    /// Waits until for so long nothing was asked, and nothing is being answered: neither who sends a head byte by byte nor
+    /// who does not read his answer keeps a place.
+    pub async fn pause(&self, length: Duration) {
+        self.pauses.last(length).await;
+    }
+
     async fn answer(&self, session: &mut ServerSession) -> Reply {
         let head = session.req_header();
         let uri = head.uri.clone();
@@ -301,7 +319,9 @@ fn parsed<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, BadBody> {
 #[async_trait]
 impl ServeHttp for Visit {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let answering = self.pauses.interrupt();
         let Reply { status, content, body } = self.answer(session).await;
+        drop(answering);
         let bodiless = session.req_header().method == Method::HEAD;
         let allow = if self.visitor.user().is_some() { "GET, HEAD, POST" } else { "GET, HEAD" };
         let response = Response::builder()

@@ -5,7 +5,7 @@ use super::socket::{self, NoAnswer};
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit};
 use crate::identity::may_be_fact;
-use crate::insight::{self, Asked, Step, Story, Verdict};
+use crate::insight::{self, Asked, Claims, Step, Story, Verdict};
 use crate::name::{ListenerName, WorkloadName};
 use crate::refusal::Refusal;
 use crate::request::{self, Path as RequestPath};
@@ -88,6 +88,10 @@ fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Res
     let usage = |why: String| wrong(terminal, Exit::Usage, why);
     let method = method.parse::<Method>().map_err(|_no_method| usage(format!("`{method}` is no method")))?;
     let (host, path) = place(url).map_err(usage)?;
+    let claims: Claims = args.claims.iter().cloned().collect();
+    if claims.len() < args.claims.len() {
+        return Err(usage("a claim is made twice, and such a token is refused".into()));
+    }
     let at = socket::At::of(args.config.clone(), args.socket.clone());
     let known = Known::meant(&args.by, &at, terminal)?;
     let config = &known.config;
@@ -95,7 +99,7 @@ fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Res
     let listener = args.listener.clone().or_else(first);
     let listener = listener.ok_or_else(|| wrong(terminal, Exit::Config, "the config has no listener"))?;
     let asked = Asked { listener, workload: args.workload.clone(), method, host, path };
-    let story = insight::explain(config, &asked, &args.claims.iter().cloned().collect());
+    let story = insight::explain(config, &asked, &claims);
     Ok(if args.json { serde_json::to_string(&story).unwrap_or_default() } else { show(&story, terminal) })
 }
 

@@ -179,6 +179,7 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("bind: ['127.0.0.1:8443']", "bind: ['127.0.0.1:8443']\n    identity: mtls\n    host_from: token", "its identity is mtls, which knows no token (write `identity: mtls+jwt`)"; "a host from no token")]
 #[test_case("allow: [checkout]", "allow: [reports]", "`reports` has no key, so it cannot prove mtls+jwt (add a `key` to workloads.reports.keys, or demand `identity: mtls`)"; "cannot prove")]
 #[test_case("allow: [checkout]", "allow: [reader]", "no workload of the role `reader` has a key, so none can prove mtls+jwt (add `keys` to one of them, or demand `identity: mtls`)"; "role that cannot prove")]
+#[test_case("  edge:\n", "  admin:\n", "in metrics and records `admin` is where workloads read metrics (give the listener another name)"; "a listener named like the admin")]
 #[test_case("audit: {", "admin: { http: '127.0.0.1:8443' }\naudit: {", "this address stands at listeners.edge.bind[0] too"; "admin at a listener")]
 #[test_case("allow: [checkout]", "identity: none\n    allow: [checkout]", "nobody proves who he is here, so nobody can be allowed (demand an `identity`, or write `allow: public`)"; "nobody proves")]
 #[test_case("audit: {", "admin: { http: '0.0.0.0:9900' }\naudit: {", "metrics and health are readable without a password (listen on loopback, for example 127.0.0.1:9900, or use `https`)"; "admin for everybody")]
@@ -206,13 +207,6 @@ const ADMIN: &str = "admin: { http: '127.0.0.1:9900', socket: /run/admin.sock, h
 fn we_are_no_server_of_our_own(address: &str, whose: &str) {
     let text = edited("audit: {", &format!("{}\naudit: {{", ADMIN)).replace("10.0.0.1:80", address);
     assert_eq!(findings(&text), [format!("25:35 this is Belay's own {whose}")]);
-}
-
-#[test]
-fn a_listener_is_not_named_like_the_admin() {
-    let text = edited("audit: {", &format!("{ADMIN}\naudit: {{")).replace("  edge:\n", "  admin:\n");
-    let expected = "in metrics and records this is the listener `admin`, and there is another one (give that listener another name)";
-    assert!(findings(&text).iter().any(|finding| finding.ends_with(expected)), "{:?}", findings(&text));
 }
 
 #[test_case("path: /status", "path: /orders/7", "`status` is never reached"; "not hidden yet")]

@@ -16,7 +16,7 @@ pub use certificate::{Authorities, BadAuthority, Peer, Rules};
 pub use jws::{Algorithm, BadKey, SigningKey, VerifyingKey, read_secret};
 pub use replay::{Elsewhere, NotEntered, Replay, Spending, Store as ReplayStore, Used};
 pub use thumbprint::Thumbprint;
-pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, may_be_fact};
+pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, are_few, may_be_fact};
 
 use crate::clock::Timestamp;
 use crate::name::WorkloadName;

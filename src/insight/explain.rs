@@ -3,9 +3,10 @@
 
 use super::judge::{Asked, Verdict, judge};
 use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Workload};
-use crate::identity::Profile;
+use crate::identity::{Profile, are_few};
 use crate::policy::{Access, AllowList};
 use serde::Serialize;
+use serde_json::Value;
 use std::{collections::BTreeMap, fmt::Display};
 
 /// A decision with its reasons.
@@ -48,18 +49,18 @@ pub fn explain(config: &Config, asked: &Asked, claims: &Claims) -> Story {
     step("listener", listener.map_or_else(|| no_listener(config), told_listener));
     if let Some(listener) = listener {
         let takes = |route: &&Route| route.pattern.takes(&asked.method, &asked.host, &asked.path);
-        match config.routes.iter().position(|route| takes(&route)).and_then(|at| Some((at, config.routes.get(at)?))) {
-            Some((index, route)) => {
-                step("route", told_route(config, index, route));
-                of_route(config, (listener, route), asked, &mut step);
-                if let Some(told) = told_claims(config, (listener, route), asked, claims) {
-                    // Who can prove nothing signs no token.
-                    let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
-                    verdict = told.verdict.filter(|_| !is_unknown).unwrap_or(verdict);
-                    step("claims", told.says);
-                }
-            }
-            None => step("route", no_route(config, asked)),
+        let at = config.routes.iter().position(|route| takes(&route));
+        let route = at.and_then(|at| Some((at, config.routes.get(at)?)));
+        step("route", route.map_or_else(|| no_route(config, asked), |(at, route)| told_route(config, at, route)));
+        let route = route.map(|(_, route)| route);
+        if let Some(route) = route {
+            of_route(config, (listener, route), asked, &mut step);
+        }
+        if let Some(told) = told_claims(config, (listener, route), asked, claims) {
+            // Who can prove nothing signs no token.
+            let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
+            verdict = told.verdict.filter(|_| !is_unknown).unwrap_or(verdict);
+            step("claims", told.says);
         }
     }
     Story { asked: asked.clone(), claims: claims.clone(), verdict, steps }
@@ -99,35 +100,41 @@ struct Heard {
 /// What becomes of the token's claims; none if it makes none.
 fn told_claims(
     config: &Config,
-    (listener, route): (&Listener, &Route),
+    (listener, route): (&Listener, Option<&Route>),
     asked: &Asked,
     claims: &Claims,
 ) -> Option<Heard> {
     let unheard = |says: &str| Some(Heard { says: says.to_owned(), verdict: None });
-    let profile = route.identity.unwrap_or(listener.identity);
-    let is_public = matches!(*route.access, Access::Public(_));
+    let is_public = route.is_some_and(|route| matches!(*route.access, Access::Public(_)));
+    let profile = route.and_then(|route| route.identity).unwrap_or(listener.identity);
+    // Where the token says the host, it is read before there is a route.
+    let is_read =
+        (listener.host_from_token && listener.identity.needs_token()) || (profile.needs_token() && !is_public);
     let who = asked.workload.as_ref();
     let who = who.and_then(|name| config.workloads.iter().find(|known| known.workload.name == *name));
     match who {
         _ if claims.is_empty() => None,
-        _ if is_public || !profile.needs_token() => unheard("no token is read here, so they change nothing"),
+        _ if !is_read => unheard("no token is read here, so they change nothing"),
         None => unheard("whose token it is is not known, so they change nothing"),
         Some(workload) => Some(heard(workload, route, claims)),
     }
 }
 
-/// What becomes of the claims of a workload's token, which must be among those that it may assert.
-fn heard(workload: &Workload, route: &Route, claims: &Claims) -> Heard {
+/// What becomes of the claims of a workload's token, which must be among those that it may assert, and not too much.
+fn heard(workload: &Workload, route: Option<&Route>, claims: &Claims) -> Heard {
     let may = |claim: &&String| workload.may_assert.iter().any(|known| **known == ***claim);
     let (facts, others): (Vec<_>, Vec<_>) = claims.keys().partition(may);
     let name = &workload.workload.name;
-    if others.is_empty() {
-        let says = format!("{name} may assert {}: it goes into the audit log", list_of(facts));
-        return Heard { says, verdict: None };
-    }
-    let says = format!("{name} may not assert {}, so its token is refused: see `may_assert`", list_of(others));
-    let deny = Verdict::Deny { route: Some(route.name.clone()), status: 401, reason: "the token asserts too much" };
-    Heard { says, verdict: Some(deny) }
+    let values: Vec<_> = claims.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))).collect();
+    let fault = if !others.is_empty() {
+        format!("{name} may not assert {}: a token that does is refused, see `may_assert`", list_of(others))
+    } else if !are_few(values.iter().map(|(name, value)| (*name, value))) {
+        "these are more than a token may assert".into()
+    } else {
+        return Heard { says: format!("{name} may assert {}, which no rule reads", list_of(facts)), verdict: None };
+    };
+    let (route, reason) = (route.map(|route| route.name.clone()), "the token asserts too much");
+    Heard { says: fault, verdict: Some(Verdict::Deny { route, status: 401, reason }) }
 }
 
 fn told_listener(listener: &Listener) -> String {
@@ -349,16 +356,20 @@ audit: { file: audit.jsonl }
         assert!(story.verdict.is_allowed() == passes && said.join("\n").contains(expected), "{said:#?}");
     }
 
-    #[test_case(&["country"], Some("checkout"), "/orders/7", true, "checkout may assert country: it goes into the audit log"; "a fact")]
-    #[test_case(&["country", "groups"], Some("checkout"), "/orders/7", false, "checkout may not assert groups, so its token is refused"; "not its own to say")]
+    #[test_case(&["country"], Some("checkout"), "/orders/7", true, "checkout may assert country, which no rule reads"; "a fact")]
+    #[test_case(&["country", "groups"], Some("checkout"), "/orders/7", false, "checkout may not assert groups: a token that does is refused"; "not its own to say")]
     #[test_case(&["country"], Some("reports"), "/orders/7", false, "reports may not assert country"; "another's fact")]
     #[test_case(&["groups"], Some("billing"), "/stock", true, "no token is read here"; "where a certificate is enough")]
     #[test_case(&["groups"], None, "/status", true, "no token is read here"; "where everybody may")]
+    #[test_case(&["groups"], Some("checkout"), "/nowhere", false, "checkout may not assert groups"; "before it is said that there is no route")]
     #[test_case(&["groups"], None, "/orders/7", false, "whose token it is is not known"; "nobody's")]
     fn claims_count_if_they_may_be_made(claims: &[&str], who: Option<&str>, path: &str, passes: bool, expected: &str) {
         let story = claiming(claims, "edge", who, (Method::GET, "shop.example", path));
         let told = story.steps.iter().find(|step| step.about == "claims").unwrap();
         assert!(story.verdict.is_allowed() == passes && told.says.contains(expected), "{story:#?}");
+        if expected.contains("may not") && who == Some("checkout") {
+            assert!(matches!(story.verdict, Verdict::Deny { status: 401, .. }), "{story:#?}");
+        }
     }
 
     #[test]

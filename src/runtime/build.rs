@@ -173,7 +173,7 @@ impl Build<'_> {
     fn expires(&mut self, listener: &config::Listener, own: &Terminator, vouching: Option<&Authorities>) {
         let ends = [
             ("a certificate", Some(own.valid()), 14 * DAY),
-            ("a CA in client_auth", vouching.and_then(Authorities::valid), 30 * DAY),
+            ("a CA of clients", vouching.and_then(Authorities::valid), 30 * DAY),
             ("a revocation list", vouching.and_then(Authorities::lists_valid), 3 * DAY),
         ];
         for (what, valid, before) in ends {

@@ -31,6 +31,11 @@ use tokio::time;
 /// How long to wait when the system has no descriptor left for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a connection to the admin may ask nothing: longer than Prometheus waits between two looks, usually.
+const PAUSE_MAX: Duration = Duration::from_secs(90);
+/// The same once it is to end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// A bound socket and what serves its connections.
 pub(super) struct Accepting {
     bound: Bound,
@@ -192,16 +197,25 @@ impl Door {
             Self::Near(admin) => {
                 came_from(&mut stream, peer);
                 let visitor = user.map_or(Visitor::Anybody, Visitor::User);
-                visit(&admin, visitor, Box::new(stream), &drain).await;
+                visit(&admin, visitor, Box::new(stream), drain).await;
             }
         }
     }
 }
 
-async fn visit(admin: &Arc<Admin>, visitor: Visitor, stream: Stream, drain: &Watch) {
-    match admin.visited_by(visitor) {
-        Some(visit) => drop(visit.process_new(stream, drain.receiver()).await),
-        None => log::warn!("too many connections are open to the admin; another was closed"),
+async fn visit(admin: &Arc<Admin>, visitor: Visitor, stream: Stream, mut drain: Watch) {
+    let Some(visit) = admin.visited_by(visitor) else {
+        return log::warn!("too many connections are open to the admin; another was closed");
+    };
+    let (serving, leaving) = (Arc::clone(&visit), drain.receiver().clone());
+    let going = async {
+        drain.wait().await;
+        visit.pause(FAREWELL).await;
+    };
+    tokio::select! {
+        _ended = serving.process_new(stream, &leaving) => {}
+        () = visit.pause(PAUSE_MAX) => {}
+        () = going => {}
     }
 }
 
@@ -235,7 +249,7 @@ impl Edge {
         }
         let front = match &self.serves {
             Serves::Front(front) => front,
-            Serves::Admin(admin) => return visit(admin, Visitor::Workload, stream, &drain).await,
+            Serves::Admin(admin) => return visit(admin, Visitor::Workload, stream, drain).await,
         };
         let served = front.serve(stream, drain).await;
         if let (Err(_), Some(culprit)) = (served, culprit(&slots)) {

@@ -83,7 +83,9 @@ impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listener(name) => write!(f, "listener {name}"),
-            Self::Metrics | Self::RemoteMetrics(_) | Self::Operators => f.write_str("admin"),
+            Self::Metrics => f.write_str("admin.http"),
+            Self::RemoteMetrics(_) => f.write_str("admin.https"),
+            Self::Operators => f.write_str("admin.socket"),
         }
     }
 }
@@ -113,8 +115,9 @@ impl Wanted {
 
     /// Whether that one's socket can be taken over without asking the system for another.
     fn can_take_from(&self, other: &Self) -> bool {
-        let is_listener = |wanted: &Self| matches!(wanted.purpose, Purpose::Listener(_));
-        self.bind == other.bind && is_listener(self) && is_listener(other)
+        // The operators' socket has a mode of its own.
+        let is_any = |wanted: &Self| wanted.purpose != Purpose::Operators;
+        self.bind == other.bind && is_any(self) && is_any(other)
     }
 
     fn bind(&self, inherited: &InheritedSockets) -> Result<Vec<Bound>, CannotBind> {

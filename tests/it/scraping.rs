@@ -1,7 +1,7 @@
 //! Metrics and health for those who come from elsewhere: over TLS, and only for workloads that may.
 
-use crate::support::operator::acts;
-use crate::support::{Ask, HOST, Running, Site, eventually};
+use crate::support::operator::{acts, apply, with_socket};
+use crate::support::{Ask, HOST, Running, Site, admin, eventually, free};
 use test_case::test_case;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,6 +63,13 @@ async fn a_workload_that_may_reads_metrics_and_health_and_nothing_else() {
     assert_eq!(site.ask_at(&address, &asks("unknown", "/metrics")).await.status, 403);
     let mut stream = connected(site, &address, Some("reports")).await;
     assert!(next(&mut stream, "rebound.example").await.starts_with("HTTP/1.1 421"));
+    let client = site.client(Some("reports"), &[b"h2"], rustls::DEFAULT_VERSIONS);
+    let stream = site.try_tls(TcpStream::connect(&address).await.unwrap(), &client).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::builder().uri("https://rebound.example/metrics").body(()).unwrap();
+    let (response, _) = sender.send_request(request, true).unwrap();
+    assert_eq!(response.await.unwrap().status(), 421);
 }
 
 #[test_case(None; "without a certificate")]
@@ -99,4 +106,28 @@ async fn a_scraper_that_was_revoked_reads_no_more_on_an_open_connection() {
     site.write("workers.crl", &site.worker_ca.list(2, 3600, &[&site.identities["reports"]]));
     eventually("a generation", || (acts(site, "reload").len() == 1).then_some(()));
     assert!(next(&mut stream, HOST).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_door_opens_moves_and_closes_with_a_reload() {
+    let site = "certificates: [{ cert: lb.pem, key: 'file:lb.key' }], ca: [workers-ca.pem]";
+    let near = free();
+    let running =
+        Running::started(|text| with_socket(text).replace("http: '127.0.0.1:0'", &format!("http: '{near}'"))).await;
+    let (https, text) = (site, running.site.config_text());
+    let site = &running.site;
+    assert_eq!(admin(&near, "/livez").0, 200);
+    let moved = |allow: &str| {
+        text.replace(&format!("http: '{near}'"), &format!("https: {{ bind: '{near}', {https}, allow: [{allow}] }}"))
+    };
+    apply(site, &moved("reports"));
+    let mut stream = connected(site, &near, Some("reports")).await;
+    assert!(next(&mut stream, HOST).await.starts_with("HTTP/1.1 200"), "where plain HTTP was spoken");
+    apply(site, &moved("checkout"));
+    assert!(next(&mut stream, HOST).await.starts_with("HTTP/1.1 403"), "on an open connection, too");
+    apply(site, &text);
+    assert_eq!(admin(&near, "/livez").0, 200, "and back");
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap_or_default();
+    assert_eq!(rest, b"", "the connection has ended");
 }

@@ -1,7 +1,7 @@
 //! `admin`: where Belay itself is asked.
 
 use super::Check;
-use super::listeners::{certificates, limits};
+use super::listeners::{self, certificates};
 use super::routes::allow_list;
 use crate::config::document::{self, Document};
 use crate::config::fault::Fault;
@@ -50,10 +50,6 @@ fn https(
     https: &document::AdminHttps,
     place: &Place,
 ) -> Option<(SocketAddr, AdminHttps)> {
-    if document.listeners.contains_key(AdminHttps::NAME) {
-        let fault = Fault::new(place, "in metrics and records this is the listener `admin`, and there is another one");
-        check.fault(fault.at_key().hint("give that listener another name"));
-    }
     let certificates = certificates(check, &https.certificates, &place.key("certificates"));
     let paths = |texts: &[String]| texts.iter().map(|text| check.path(text)).collect();
     let client_auth = ClientAuth {
@@ -65,7 +61,14 @@ fn https(
         trusts_origin_pull: false,
     };
     let allow = allow_list(check, document, &https.allow, ("admin.https", &place.key("allow")));
-    let limits = limits(check, &document::Limits::default(), place)?;
+    let few = 64;
+    let limits = document::Limits {
+        connections: few,
+        connections_per_address: few / 4,
+        connections_per_workload: few / 4,
+        ..document::Limits::default()
+    };
+    let limits = listeners::limits(check, &limits, place)?;
     let address = check.address(&https.bind, &place.key("bind"))?;
     let listener = model::Listener {
         name: ListenerName::parse(AdminHttps::NAME).ok()?,

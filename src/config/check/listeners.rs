@@ -3,7 +3,7 @@
 use super::{Check, twice};
 use crate::config::document::{self, CrlExpired, Handshake, HostFrom, Listener, ProfileName, SharedCa, Tls};
 use crate::config::fault::Fault;
-use crate::config::model::{self, Bind, CertificateFiles};
+use crate::config::model::{self, AdminHttps, Bind, CertificateFiles};
 use crate::config::node::Place;
 use crate::identity::Profile;
 use crate::name::ListenerName;
@@ -23,6 +23,11 @@ pub(super) fn check(
     let mut checked = Vec::new();
     for (name, listener) in listeners {
         let place = top.key(name);
+        if name == AdminHttps::NAME {
+            // Connections know their listener by its name alone, also while a reload takes it from one to the other.
+            let fault = Fault::new(&place, "in metrics and records `admin` is where workloads read metrics");
+            check.fault(fault.at_key().hint("give the listener another name"));
+        }
         let bind = binds(check, listener, &place.key("bind"));
         bound.extend(bind.iter().filter(|(bind, _)| bind.tcp().is_none_or(|address| address.port() != 0)).cloned());
         demands_fit(check, listener, &place);

@@ -406,8 +406,10 @@ pub struct Admin {
     pub change: Vec<String>,
 }
 
-/// Metrics and health for those who come from elsewhere. The handshake demands a certificate that is good, whose workload
-/// is allowed; in metrics and records the listener is called `admin`.
+/// Metrics and health for those who come from elsewhere. The handshake demands a certificate that `ca` vouches for, and
+/// each request is answered only if its workload is allowed. At most 64 connections, 16 of an address or workload. In
+/// metrics and records the listener is called `admin`; what is read is not recorded, and who is refused is in the process
+/// log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminHttps {

@@ -42,12 +42,22 @@ pub(super) fn part(payload: &[u8], may_assert: &[Box<str>]) -> Result<(Claims<'s
     let (claims, facts): (Map<_, _>, Map<_, _>) =
         all.into_iter().partition(|(name, _)| CLAIMS.contains(&name.as_str()));
     let claims = Claims::deserialize(Value::Object(claims)).map_err(malformed)?;
-    let length: usize = facts.iter().map(|(name, value)| name.len().saturating_add(value.to_string().len())).sum();
     let allowed = facts.keys().all(|name| may_assert.iter().any(|known| **known == *name));
-    if !allowed || facts.len() > COUNT_MAX || length > LENGTH_MAX || !facts.values().all(is_simple) {
+    let few = are_few(facts.iter().map(|(name, value)| (name.as_str(), value)));
+    if !allowed || !few || !facts.values().all(is_simple) {
         return Err(Refusal::TokenAssertion);
     }
     Ok((claims, facts.into_iter().map(|(name, value)| (name.into_boxed_str(), value)).collect()))
+}
+
+/// Whether a token may assert so many facts, and such long ones.
+pub fn are_few<'a>(mut facts: impl Iterator<Item = (&'a str, &'a Value)>) -> bool {
+    let (mut count, mut length) = (0_usize, 0_usize);
+    facts.all(|(name, value)| {
+        count = count.saturating_add(1);
+        length = length.saturating_add(name.len()).saturating_add(value.to_string().len());
+        count <= COUNT_MAX && length <= LENGTH_MAX
+    })
 }
 
 /// A text, number or truth, or a list of them.

@@ -2,7 +2,7 @@
 
 mod facts;
 
-pub use facts::{Asserted, may_be_fact};
+pub use facts::{Asserted, are_few, may_be_fact};
 
 use super::Profile;
 use super::body_digest::BodyDigest;

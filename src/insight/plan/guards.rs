@@ -2,10 +2,10 @@
 //! written: a listener is known by its name, its address or its CAs, a key by its id or its file.
 
 use super::Danger;
-use crate::config::{ClientAuth, Config, KeySource, KeyState, Listener, TokenKeyFile};
+use crate::config::{AdminHttps, ClientAuth, Config, KeySource, KeyState, Listener, TokenKeyFile, Workload};
 use crate::identity::Replay;
+use crate::name::WorkloadName;
 use crate::network::Networks;
-use crate::policy::AllowList;
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 /// What is weaker.
@@ -155,15 +155,17 @@ fn operators(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
 
 fn scrapers(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
     let Some(is) = &new.admin_https else { return };
-    let names = |allow: &'_ AllowList| {
-        let roles = allow.roles.keys().map(|role| format!("role {role}"));
-        allow.workloads.keys().map(ToString::to_string).chain(roles).collect::<HashSet<_>>()
-    };
-    let before = old.admin_https.as_ref().map(|was| names(&was.allow)).unwrap_or_default();
-    if !names(&is.allow).is_subset(&before) {
+    if !readers(new).is_subset(&readers(old)) {
         dangers.push(danger(&"admin", "https", "more workloads may read metrics and health from elsewhere".to_owned()));
     }
     if let Some(was) = &old.admin_https {
         listener(&was.listener, &is.listener, dangers);
     }
+}
+
+/// The workloads that may read metrics and health from elsewhere, by themselves or by a role.
+fn readers(config: &Config) -> HashSet<&WorkloadName> {
+    let may = |https: &'_ AdminHttps, known: &&Workload| https.allow.rule_for(&known.workload).is_some();
+    let of = |https| config.workloads.iter().filter(move |known| may(https, known)).map(|known| &known.workload.name);
+    config.admin_https.iter().flat_map(of).collect()
 }

@@ -81,6 +81,19 @@ fn tells(from: &str, to: &str, expected: &str) {
     assert_eq!(is_there, !is_not_meant, "{said}");
 }
 
+#[test_case("crl], allow: [reader]", "crl], allow: [reader, checkout]", &["admin.https"]; "one more by name")]
+#[test_case("reader: { workloads: [billing] }", "reader: { workloads: [billing, checkout] }", &["admin.https"]; "one more by a role")]
+#[test_case(", crl: [scrapers.crl]", "", &["admin.crl"]; "no revocation list")]
+#[test_case("crl], allow: [reader]", "crl], allow: [billing]", &[]; "the same by name")]
+#[test_case("10.0.0.5:9901", "10.0.0.6:9901", &[]; "elsewhere")]
+fn who_reads_metrics(from: &str, to: &str, expected: &[&str]) {
+    let https = "https: { bind: '10.0.0.5:9901', certificates: [{ folder: certs }], ca: [ca.pem], crl: [scrapers.crl], allow: [reader] }";
+    let old = format!("{BASE}{ROUTES}").replacen("audit:", &format!("admin: {{ {https} }}\naudit:"), 1);
+    assert!(old.contains(from));
+    let plan = planned(&old, &old.replacen(from, to, 1));
+    assert_eq!(plan.dangers.iter().map(|danger| danger.name.as_str()).collect::<Vec<_>>(), expected);
+}
+
 #[test]
 fn a_word_that_stands_for_all_others_may_be_named() {
     let text = |allow: &str| {

@@ -28,7 +28,8 @@ pub struct Successor(pub Pid);
 impl Successor {
     /// The one that an upgrade's answer names.
     pub fn of(answer: &Value) -> Option<Self> {
-        Pid::from_raw(i32::try_from(answer["pid"].as_i64()?).ok()?).map(Self)
+        let pid = answer["pid"].as_i64().filter(|_| answer["result"] == "replaced")?;
+        Pid::from_raw(i32::try_from(pid).ok()?).map(Self)
     }
 
     pub fn kill(&self) {
