@@ -53,15 +53,15 @@ pub fn explain(config: &Config, asked: &Asked, claims: &Claims) -> Story {
         let route = at.and_then(|at| Some((at, config.routes.get(at)?)));
         step("route", route.map_or_else(|| no_route(config, asked), |(at, route)| told_route(config, at, route)));
         let route = route.map(|(_, route)| route);
-        if let Some(route) = route {
-            of_route(config, (listener, route), asked, &mut step);
+        let heard = told_claims(config, (listener, route), asked, claims);
+        let says = heard.as_ref().map(|heard| heard.says.clone());
+        match route {
+            Some(route) => of_route(config, (listener, route), (asked, says), &mut step),
+            None => says.into_iter().for_each(|says| step("claims", says)),
         }
-        if let Some(told) = told_claims(config, (listener, route), asked, claims) {
-            // Who can prove nothing signs no token.
-            let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
-            verdict = told.verdict.filter(|_| !is_unknown).unwrap_or(verdict);
-            step("claims", told.says);
-        }
+        // Who can prove nothing signs no token.
+        let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
+        verdict = heard.and_then(|heard| heard.verdict).filter(|_| !is_unknown).unwrap_or(verdict);
     }
     Story { asked: asked.clone(), claims: claims.clone(), verdict, steps }
 }
@@ -69,18 +69,21 @@ pub fn explain(config: &Config, asked: &Asked, claims: &Claims) -> Story {
 fn of_route(
     config: &Config,
     (listener, route): (&Listener, &Route),
-    asked: &Asked,
+    (asked, claims): (&Asked, Option<String>),
     step: &mut impl FnMut(&'static str, String),
 ) {
+    let mut claims = claims.into_iter();
     let who = asked.workload.as_ref();
     let who = who.and_then(|name| config.workloads.iter().find(|known| known.workload.name == *name));
     match &*route.access {
         Access::Public(rule) => step("rule", format!("{rule} lets everybody in, and no identity is asked")),
         Access::Listed(list) => {
             step("proof", proof(config, (listener, route), asked, who));
+            claims.by_ref().for_each(|says| step("claims", says));
             step("rule", rule(config, list, asked, who));
         }
     }
+    claims.for_each(|says| step("claims", says));
     if route.demands_digest {
         step("body", "the token must carry the digest of the request's body (cdg)".into());
     }
