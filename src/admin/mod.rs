@@ -33,8 +33,6 @@ use tokio::task::spawn_blocking;
 
 /// Connections at once: of operators, and of whoever comes to the address.
 const VISITS_MAX: usize = 256;
-/// The same of workloads from elsewhere, so that they never take the place of a health check.
-const WORKLOADS_MAX: usize = 64;
 /// The same of users without any right, who may hear no more than that.
 const STRANGERS_MAX: usize = 16;
 /// The longest reason of a change, in characters.
@@ -57,7 +55,6 @@ struct Places {
     operators: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
     address: Arc<Semaphore>,
-    workloads: Arc<Semaphore>,
 }
 
 /// Who comes.
@@ -77,7 +74,7 @@ pub struct Visit {
     admin: Arc<Admin>,
     visitor: Visitor,
     pauses: Pauses,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Admin {
@@ -85,12 +82,8 @@ impl Admin {
     #[must_use]
     pub fn new(live: Arc<Live>, drain: Arc<Trigger>, orders: Orders) -> Self {
         let places = |max| Arc::new(Semaphore::new(max));
-        let places = Places {
-            operators: places(VISITS_MAX),
-            strangers: places(STRANGERS_MAX),
-            address: places(VISITS_MAX),
-            workloads: places(WORKLOADS_MAX),
-        };
+        let places =
+            Places { operators: places(VISITS_MAX), strangers: places(STRANGERS_MAX), address: places(VISITS_MAX) };
         Self { live, drain, orders, places }
     }
 
@@ -99,12 +92,16 @@ impl Admin {
     pub fn visited_by(self: &Arc<Self>, visitor: Visitor) -> Option<Arc<Visit>> {
         let is_operator = |user| self.live.snapshot().operators.right(user).is_some();
         let places = match visitor {
-            Visitor::User(user) if is_operator(user) => &self.places.operators,
-            Visitor::User(_) => &self.places.strangers,
-            Visitor::Anybody => &self.places.address,
-            Visitor::Workload => &self.places.workloads,
+            Visitor::User(user) if is_operator(user) => Some(&self.places.operators),
+            Visitor::User(_) => Some(&self.places.strangers),
+            Visitor::Anybody => Some(&self.places.address),
+            // The entrance has counted it.
+            Visitor::Workload => None,
         };
-        let place = Arc::clone(places).try_acquire_owned().ok()?;
+        let place = match places {
+            Some(places) => Some(Arc::clone(places).try_acquire_owned().ok()?),
+            None => None,
+        };
         Some(Arc::new(Visit { admin: Arc::clone(self), visitor, pauses: Pauses::default(), _place: place }))
     }
 

@@ -20,7 +20,7 @@ pub(super) fn may_read(live: &Live, session: &ServerSession) -> Result<(), Reply
     let tls = session.digest().and_then(|digest| digest.ssl_digest.as_ref());
     let refused = |told: String| {
         log::warn!(
-            "metrics are not shown to {}: {told}",
+            "metrics and health are not shown to {}: {told}",
             session.client_addr().map_or_else(String::new, ToString::to_string)
         );
         Reply::text(StatusCode::FORBIDDEN, told)

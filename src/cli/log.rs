@@ -28,13 +28,7 @@ const WAITING_MAX: usize = 1_024;
 /// How long the last lines may take to be written.
 const LAST_WITHIN: Duration = Duration::from_secs(1);
 
-static LINES: Lines = Lines {
-    colours: AtomicBool::new(false),
-    json: AtomicBool::new(false),
-    gate: Mutex::new(None),
-    writer: OnceLock::new(),
-    lost: AtomicU64::new(0),
-};
+static LINES: Lines = Lines::new();
 
 struct Lines {
     colours: AtomicBool,
@@ -142,7 +136,7 @@ impl Log for Lines {
                 return;
             }
             task = back;
-            thread::yield_now();
+            thread::sleep(LAST_WITHIN / 100);
         }
         // It says so, or it is too late.
         is_done.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
@@ -150,6 +144,16 @@ impl Log for Lines {
 }
 
 impl Lines {
+    const fn new() -> Self {
+        Self {
+            colours: AtomicBool::new(false),
+            json: AtomicBool::new(false),
+            gate: Mutex::new(None),
+            writer: OnceLock::new(),
+            lost: AtomicU64::new(0),
+        }
+    }
+
     /// Whether the line will be written.
     fn give(&self, line: String) -> bool {
         match self.writer.get() {
@@ -221,6 +225,26 @@ mod tests {
         assert_eq!(gate.pass(("a.rs", 2), at(100)), Some(0), "another place has its own");
         assert_eq!(gate.pass(("a.rs", 1), at(101)), Some(30));
         assert_eq!(gate.pass(("a.rs", 1), at(101)), Some(0), "told once");
+    }
+
+    #[test]
+    fn what_nobody_takes_is_lost_and_counted() {
+        let (lines, (writer, tasks)) = (Lines::new(), sync_channel(1));
+        lines.writer.set(writer).unwrap();
+        let say = |word: &str| {
+            let message = format_args!("{word}");
+            lines.log(&Record::builder().level(Level::Info).target("belay").args(message).build());
+        };
+        let written = || match tasks.try_recv().unwrap() {
+            Task::Write(line) => line,
+            Task::Tell(_) => String::new(),
+        };
+        ["one", "two", "three"].iter().for_each(|word| say(word));
+        assert!(written().ends_with(" info one"));
+        say("four");
+        assert!(written().ends_with(" info four (2 lines before it are lost: nobody took them)"));
+        say("five");
+        assert!(written().ends_with(" info five"), "told once");
     }
 
     #[test]

@@ -205,7 +205,7 @@ const ADMIN: &str = "admin: { http: '127.0.0.1:9900', socket: /run/admin.sock, h
 #[test_case("10.0.0.5:9901", "admin address"; "where workloads read metrics")]
 #[test_case("unix:/run/admin.sock", "admin address"; "the admin socket")]
 fn we_are_no_server_of_our_own(address: &str, whose: &str) {
-    let text = edited("audit: {", &format!("{}\naudit: {{", ADMIN)).replace("10.0.0.1:80", address);
+    let text = edited("audit: {", &format!("{ADMIN}\naudit: {{")).replace("10.0.0.1:80", address);
     assert_eq!(findings(&text), [format!("25:35 this is Belay's own {whose}")]);
 }
 

@@ -66,6 +66,11 @@ pub fn explain(config: &Config, asked: &Asked, claims: &Claims) -> Story {
     Story { asked: asked.clone(), claims: claims.clone(), verdict, steps }
 }
 
+fn who_asks<'a>(config: &'a Config, asked: &Asked) -> Option<&'a Workload> {
+    let name = asked.workload.as_ref()?;
+    config.workloads.iter().find(|known| known.workload.name == *name)
+}
+
 fn of_route(
     config: &Config,
     (listener, route): (&Listener, &Route),
@@ -73,8 +78,7 @@ fn of_route(
     step: &mut impl FnMut(&'static str, String),
 ) {
     let mut claims = claims.into_iter();
-    let who = asked.workload.as_ref();
-    let who = who.and_then(|name| config.workloads.iter().find(|known| known.workload.name == *name));
+    let who = who_asks(config, asked);
     match &*route.access {
         Access::Public(rule) => step("rule", format!("{rule} lets everybody in, and no identity is asked")),
         Access::Listed(list) => {
@@ -113,8 +117,7 @@ fn told_claims(
     // Where the token says the host, it is read before there is a route.
     let is_read =
         (listener.host_from_token && listener.identity.needs_token()) || (profile.needs_token() && !is_public);
-    let who = asked.workload.as_ref();
-    let who = who.and_then(|name| config.workloads.iter().find(|known| known.workload.name == *name));
+    let who = who_asks(config, asked);
     match who {
         _ if claims.is_empty() => None,
         _ if !is_read => unheard("no token is read here, so they change nothing"),

@@ -11,6 +11,9 @@ use crate::identity::Profile;
 use crate::name::ListenerName;
 use std::{net::SocketAddr, path::PathBuf};
 
+/// Connections of workloads that read metrics and health.
+const SCRAPERS_MAX: u32 = 64;
+
 /// Where Belay itself is asked.
 pub(super) struct Doors {
     pub(super) http: Option<SocketAddr>,
@@ -61,11 +64,10 @@ fn https(
         trusts_origin_pull: false,
     };
     let allow = allow_list(check, document, &https.allow, ("admin.https", &place.key("allow")));
-    let few = 64;
     let limits = document::Limits {
-        connections: few,
-        connections_per_address: few / 4,
-        connections_per_workload: few / 4,
+        connections: SCRAPERS_MAX,
+        connections_per_address: SCRAPERS_MAX / 4,
+        connections_per_workload: SCRAPERS_MAX / 4,
         ..document::Limits::default()
     };
     let limits = listeners::limits(check, &limits, place)?;
