@@ -166,6 +166,7 @@ fn token(keys: &Keys, path: &str, now: UnixSeconds) -> String {
         cip: None,
         ohost: None,
         cdg: None,
+        ath: None,
     };
     keys.token_key.sign(&Kid::parse("w-1").unwrap(), &claims).unwrap()
 }

@@ -16,7 +16,7 @@ use belay::request::{Facts, Head, Id, Protocol};
 use belay::route::{HostPattern, PathPattern, Pattern, Table};
 use belay::verdict::RuleId;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use http::Method;
+use http::{HeaderMap, Method};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
 
@@ -70,6 +70,7 @@ impl Caller {
                 edge: Some(edge),
                 workloads: HashMap::from([(workload.id.clone(), Arc::clone(&workload))]),
                 keys: HashMap::from([(Kid::parse("w-1").unwrap(), token_key)]),
+                people: Vec::new(),
             },
             authorities: Authorities::new(&[ca_der], &[], Rules::default()).unwrap(),
             peer: Peer::new(&[leaf.der().clone()]).unwrap(),
@@ -97,6 +98,7 @@ impl Caller {
             cip: None,
             ohost: None,
             cdg: None,
+            ath: None,
         };
         self.key.sign(&Kid::parse("w-1").unwrap(), &claims).unwrap()
     }
@@ -131,7 +133,8 @@ fn identity_and_policy(c: &mut Criterion) {
     let facts = Facts::read(&HEAD).unwrap();
     let token = caller.token();
     let tokens = [Some(token.as_bytes()), None];
-    let evidence = Evidence { facts: &facts, peer: Some(&caller.peer), tokens };
+    let headers = HeaderMap::new();
+    let evidence = Evidence { facts: &facts, peer: Some(&caller.peer), tokens, headers: &headers };
     let check =
         |profile| authenticate(profile, &evidence, Some(&caller.authorities), &caller.trust, caller.now).unwrap();
     c.bench_function("authenticate by certificate", |b| b.iter(|| check(Profile::Mtls)));
@@ -217,6 +220,7 @@ fn record(c: &mut Criterion) {
         workload: Some(WorkloadName::parse("checkout").unwrap()),
         kid: None,
         token: None,
+        user: None,
         verdict: Ok(RuleId::new("routes.orders.allow.checkout")),
         judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
         took: Duration::from_micros(60),

@@ -2,7 +2,7 @@
 
 use crate::config::{Finding, Server, read_servers};
 use crate::generation::Digest;
-use crate::identity::{BadKey, VerifyingKey, read_secret};
+use crate::identity::{BadKey, KeySet, VerifyingKey, read_secret};
 use crate::pins::Pins;
 use crate::secret::Secret;
 use rustls::pki_types::{
@@ -256,6 +256,18 @@ impl Files {
         let text = std::str::from_utf8(text.expose()).map_err(|_no_text| BadKey::Secret);
         let key = text.and_then(VerifyingKey::from_secret);
         key.map_err(|error| Finding::of_file(path, error.to_string(), None))
+    }
+
+    /// Reads the keys of an identity provider.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no JWK set, or holds no key that can be used.
+    pub fn key_set(&mut self, path: &Path) -> Result<KeySet, Finding> {
+        let text = self.text(path, Kind::Decides)?;
+        KeySet::read(text.expose()).map_err(|fault| {
+            let hint = "what the provider shows at its `jwks_uri`, for example {\"keys\": [{\"kty\": \"EC\", …}]}";
+            Finding::of_file(path, fault.to_string(), Some(hint.into()))
+        })
     }
 
     /// Reads a secret that signs what only we read.

@@ -78,8 +78,10 @@ names! {
     ServerName
     /// A machine that calls, for example a Worker.
     WorkloadName
-    /// What workloads (later people too) may be allowed as.
+    /// What workloads and people may be allowed as.
     RoleName
+    /// An identity provider's users.
+    PeopleName
 }
 
 impl ServerName {

@@ -1,7 +1,7 @@
 //! Who is asking.
 
-use crate::name::RoleName;
-use crate::name::WorkloadName;
+use crate::clock::UnixSeconds;
+use crate::name::{PeopleName, RoleName, WorkloadName};
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 /// A SPIFFE id: the URI in a workload's certificate, compared byte for byte.
@@ -63,6 +63,28 @@ pub struct Workload {
     pub roles: Box<[RoleName]>,
 }
 
+/// A person, as an identity provider vouches for him.
+#[derive(Debug, PartialEq, Eq)]
+pub struct User {
+    /// Whose people he is of, in the config.
+    pub people: PeopleName,
+    /// The identity provider.
+    pub issuer: Arc<str>,
+    /// Who he is there: 1 to 255 bytes of plain ASCII, and perhaps the name of the claim that says so.
+    pub subject: Box<str>,
+    /// The roles that he has through the workload by which he came, in the order of their names.
+    pub roles: Box<[RoleName]>,
+    /// Until when his token counts.
+    pub expires: UnixSeconds,
+}
+
+impl fmt::Display for User {
+    /// Issuer and subject, which together are one person's and nobody else's (OpenID Connect Core § 5.7).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}|{}", self.issuer, self.subject)
+    }
+}
+
 /// The one who asks, as far as he has proved it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Principal {
@@ -70,16 +92,34 @@ pub enum Principal {
     Anonymous,
     /// A workload.
     Workload(Arc<Workload>),
+    /// A person who comes through a workload.
+    User(Arc<Workload>, Arc<User>),
 }
 
 impl Principal {
-    /// The workload, if it is one.
+    /// The workload, if there is one.
     #[must_use]
-    pub fn workload(&self) -> Option<&Workload> {
+    pub fn workload(&self) -> Option<&Arc<Workload>> {
         match self {
             Self::Anonymous => None,
-            Self::Workload(workload) => Some(workload),
+            Self::Workload(workload) | Self::User(workload, _) => Some(workload),
         }
+    }
+
+    /// The person, if there is one.
+    #[must_use]
+    pub fn user(&self) -> Option<&Arc<User>> {
+        match self {
+            Self::Anonymous | Self::Workload(_) => None,
+            Self::User(_, user) => Some(user),
+        }
+    }
+
+    /// The roles of both.
+    pub fn roles(&self) -> impl Iterator<Item = &RoleName> {
+        let of_workload = self.workload().map(|workload| &*workload.roles);
+        let of_user = self.user().map(|user| &*user.roles);
+        of_workload.into_iter().chain(of_user).flatten()
     }
 }
 

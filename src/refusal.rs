@@ -25,6 +25,7 @@ macro_rules! refusals {
                     $(Self::$variant => &Facts {
                         status: $status,
                         label: $label,
+                        family: $family,
                         code: concat!($family, ".", $label),
                         challenge: $challenge,
                         text: $text,
@@ -43,6 +44,8 @@ pub struct Facts {
     pub status: u16,
     /// The label `reason` of metrics.
     pub label: &'static str,
+    /// What it is about.
+    pub family: &'static str,
     /// `event.reason` of the audit record: family and label.
     pub code: &'static str,
     /// `error_description` of the challenge; only a peer who has proved something reads it.
@@ -155,6 +158,35 @@ refusals! {
     TokenStale = 401 "identity" "token_stale", Some("stale_token"),
         "The Edge-Identity token may have been used before.",
         "This process has just started and cannot know whether the token was used with the one before: sign again.";
+    TokenUser = 401 "identity" "token_user", Some("binding"),
+        "The Edge-Identity token is for another user's token.", "`ath` is not there, or not SHA-256 of the user's token.";
+    UserTokenMissing = 401 "user" "user_token_missing", Some("missing"),
+        "A user's token is required.", "The route demands a user, and no header that `people` name carries a token.";
+    UserTokenRepeated = 400 "user" "user_token_repeated", None,
+        "There must be one user's token.", "More than one header carries a user's token, or one carries two.";
+    UserTokenTooLong = 400 "user" "user_token_too_long", None,
+        "The user's token is too long.", "The user's token is over 16 KiB.";
+    UserTokenMalformed = 401 "user" "user_token_malformed", Some("malformed"),
+        "The user's token is not accepted.",
+        "No compact JWS for users, iss or exp is missing or of another type, a claim is repeated, or it asks for what is refused (crit, jwk, jku, x5c, x5u, b64, zip).";
+    UserTokenIssuer = 401 "user" "user_token_issuer", Some("issuer"),
+        "The user's token is not accepted.", "No `people` have the token's iss and the header that it came in.";
+    UserTokenKeyUnknown = 401 "user" "user_token_key_unknown", Some("unknown_key"),
+        "The user's token is not accepted.", "The identity provider publishes no key with the token's kid and algorithm.";
+    UserTokenSignature = 401 "user" "user_token_signature", Some("signature"),
+        "The user's token is not accepted.", "The signature does not fit the identity provider's key.";
+    UserTokenAudience = 401 "user" "user_token_audience", Some("audience"),
+        "The user's token is not accepted.", "aud names none of the `audience` of these `people`: it is for another service.";
+    UserTokenCertificate = 401 "user" "user_token_certificate", Some("cert_mismatch"),
+        "The user's token is not accepted.", "`cnf` binds it to something else than this connection's certificate.";
+    UserTokenSubject = 401 "user" "user_token_subject", Some("subject"),
+        "The user's token is not accepted.", "No claim of `subject` says who it is, or in more than 255 bytes of plain ASCII.";
+    UserTokenExpired = 401 "user" "user_token_expired", Some("expired"),
+        "The user's token has expired.", "exp has passed, with 30 s for clocks that are behind.";
+    UserTokenNotYet = 401 "user" "user_token_not_yet", Some("not_yet"),
+        "The user's token is not valid yet.", "nbf or iat is more than 30 s ahead of this clock.";
+    UserKeysMissing = 503 "user" "user_keys_missing", None,
+        "The service is not available.", "The identity provider's keys are not known, so that nobody can say who it is.";
     ReplayStoreFull = 503 "identity" "replay_store_full", None,
         "The service is overloaded.", "The replay store is full; nothing in it may be forgotten before it expires.";
     ReplayShareFull = 503 "identity" "replay_share_full", None,
@@ -165,7 +197,7 @@ refusals! {
     ProfileMismatch = 401 "policy" "profile_mismatch", Some("profile"),
         "More proof of identity is required.", "The identity was proved by another profile than the route demands.";
     NotAllowed = 403 "policy" "not_allowed", None,
-        "Not allowed.", "The route's allow list names neither the workload nor one of its roles.";
+        "Not allowed.", "The route's allow list names neither the workload nor a role of it or of its user.";
     FilterFailed = 500 "filter" "filter_failed", None,
         "The request could not be prepared.", "A filter of the route could not do its work.";
     AuditUnavailable = 503 "audit" "audit_unavailable", None,

@@ -32,7 +32,7 @@ pub(super) fn may_read(live: &Live, session: &ServerSession) -> Result<(), Reply
     let snapshot = live.snapshot();
     let workload = workload(live, &snapshot, client).map_err(|refusal| refused(refusal.facts().explain.to_owned()))?;
     let https = snapshot.config.admin_https.as_ref();
-    match https.and_then(|https| https.allow.rule_for(workload)) {
+    match https.and_then(|https| https.allow.rule_for(&workload.name, workload.roles.iter())) {
         Some(_rule) => Ok(()),
         None => Err(refused(format!("{} may not read here: see admin.https.allow", workload.name))),
     }

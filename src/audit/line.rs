@@ -4,7 +4,7 @@ use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary, Tim
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Asserted, Kid, Profile, Thumbprint};
-use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName, WorkloadName};
+use crate::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteName, ServerName, WorkloadName};
 use crate::network::Address;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
@@ -91,15 +91,17 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Server<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<User>,
+    user: Option<User<'a>>,
     belay: Belay<'a>,
 }
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-user.html>
 #[derive(Serialize)]
-struct User {
-    /// The system's number of the user.
+struct User<'a> {
+    /// Issuer and subject; of an operator the system's number.
     id: String,
+    #[serde(skip_serializing_if = "<[RoleName]>::is_empty")]
+    roles: &'a [RoleName],
 }
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-server.html>
@@ -239,6 +241,9 @@ struct Belay<'a> {
     profile: Option<Profile>,
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<&'a WorkloadName>,
+    /// Whose user it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    people: Option<&'a PeopleName>,
     /// base64url of SHA-256 of the client certificate, as tokens carry it.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
@@ -318,10 +323,11 @@ impl<'a> Line<'a> {
             url: subject.map(|subject| Url { domain: &subject.host, path: &subject.path }),
             tls: record.source.tls_version.map(|version| Tls { version, version_protocol: "tls" }),
             server: None,
-            user: None,
+            user: record.user.as_ref().map(|user| User { id: user.to_string(), roles: &user.roles }),
             belay: Belay {
                 listener: Some(&record.source.listener),
                 route: record.route.as_ref(),
+                people: record.user.as_ref().map(|user| &user.people),
                 decision: Some(decision),
                 rule,
                 profile: record.profile,
@@ -416,7 +422,7 @@ impl<'a> Line<'a> {
             approved_by: &record.approved_by,
             ..Belay::judged(record.judged)
         };
-        let user = record.cause.actor.user().map(|id| User { id: id.to_string() });
+        let user = record.cause.actor.user().map(|id| User { id: id.to_string(), roles: &[] });
         Self { user, belay, ..Self::plain(record.time, event) }
     }
 }

@@ -6,6 +6,7 @@ use crate::hangup::Hangup;
 use crate::identity::{Kid, Profile, Sighting, Thumbprint};
 use crate::name::{ListenerName, PoolName, RouteName, ServerName, WorkloadName};
 use crate::network::Address;
+use crate::principal::User;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
 use crate::verdict::RuleId;
@@ -74,6 +75,8 @@ pub struct Decision {
     pub kid: Option<Kid>,
     /// The verified token.
     pub token: Option<Arc<Sighting>>,
+    /// The user, if he was proved.
+    pub user: Option<Arc<User>>,
     /// The rule that allowed it, or why not.
     pub verdict: Result<RuleId, Refusal>,
     /// The config that judged.

@@ -4,13 +4,14 @@ use super::known::Known;
 use super::socket::{self, NoAnswer};
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit};
-use crate::identity::may_be_fact;
-use crate::insight::{self, Asked, Claims, Step, Story, Verdict};
-use crate::name::{ListenerName, WorkloadName};
+use crate::config::Config;
+use crate::identity::{ClaimPath, may_be_fact};
+use crate::insight::{self, Asked, AskedUser, SignedFacts, Step, Story, Verdict};
+use crate::name::{ListenerName, PeopleName, WorkloadName};
 use crate::refusal::Refusal;
 use crate::request::{self, Path as RequestPath};
 use http::{Method, Uri};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{
     fs::File,
     io::{BufRead, BufReader},
@@ -27,7 +28,7 @@ use std::{
     belay explain 4b7ef76f55919cd1d8dd301f572d1dac\n  \
     belay explain 4b7ef76f55919cd1d8dd301f572d1dac --file /var/log/belay/audit.jsonl\n  \
     belay explain --as checkout GET https://shop.example.com/orders/7\n  \
-    belay explain --as checkout --claim country=DE GET https://shop.example.com/orders/7\n  \
+    belay explain --as checkout --claim groups=support GET https://shop.example.com/admin\n  \
     belay explain --as checkout --by new.yaml GET https://shop.example.com/orders/7")]
 pub(super) struct Args {
     /// The id of a request; or a method and a URL.
@@ -36,9 +37,16 @@ pub(super) struct Args {
     /// Who asks; a stranger, if nobody is named.
     #[arg(long = "as", value_name = "WORKLOAD", value_parser = |text: &str| WorkloadName::parse(text))]
     workload: Option<WorkloadName>,
-    /// What the token says beyond its own claims; it may be given more than once.
+    /// Whose user comes through that workload: a name of `people`. Where there are no others, `--claim` is enough.
+    #[arg(long = "user", value_name = "PEOPLE", value_parser = |text: &str| PeopleName::parse(text))]
+    people: Option<PeopleName>,
+    /// What the user's token says: a claim, or names with dots between them (`realm_access.roles`). It may be given more
+    /// than once, and the same claim, too: then it is a list.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
-    claims: Vec<(String, String)>,
+    claims: Vec<(ClaimPath, String)>,
+    /// What the workload's token says beyond its own claims; it may be given more than once.
+    #[arg(long = "fact", value_name = "NAME=VALUE", value_parser = fact)]
+    facts: Vec<(String, String)>,
     /// Where it comes in; at the first listener of the config, if none is named.
     #[arg(long, value_name = "LISTENER", value_parser = |text: &str| ListenerName::parse(text))]
     listener: Option<ListenerName>,
@@ -59,11 +67,19 @@ pub(super) struct Args {
     json: bool,
 }
 
+impl Args {
+    /// Whether they say anything of a request that nobody has made.
+    fn supposes(&self) -> bool {
+        let named = [self.workload.is_some(), self.listener.is_some(), self.people.is_some()].contains(&true);
+        named || !self.claims.is_empty() || !self.facts.is_empty()
+    }
+}
+
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     let told = match args.what.as_slice() {
         [method, url] => suppose(args, (method, url), terminal),
-        [_] if args.workload.is_some() || args.listener.is_some() || !args.claims.is_empty() => {
-            let hint = "`--as`, `--claim` and `--listener` ask about a request that nobody has made: write METHOD URL";
+        [_] if args.supposes() => {
+            let hint = "`--as`, `--user`, `--claim`, `--fact` and `--listener` ask about a request that nobody has made: write METHOD URL";
             Err(wrong(terminal, Exit::Usage, hint))
         }
         [id] => remember(args, id, terminal),
@@ -88,9 +104,9 @@ fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Res
     let usage = |why: String| wrong(terminal, Exit::Usage, why);
     let method = method.parse::<Method>().map_err(|_no_method| usage(format!("`{method}` is no method")))?;
     let (host, path) = place(url).map_err(usage)?;
-    let claims: Claims = args.claims.iter().cloned().collect();
-    if claims.len() < args.claims.len() {
-        return Err(usage("a claim is made twice, and such a token is refused".into()));
+    let facts: SignedFacts = args.facts.iter().cloned().collect();
+    if facts.len() < args.facts.len() {
+        return Err(usage("a fact is stated twice, and such a token is refused".into()));
     }
     let at = socket::At::of(args.config.clone(), args.socket.clone());
     let known = Known::meant(&args.by, &at, terminal)?;
@@ -98,13 +114,63 @@ fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Res
     let first = || config.listeners.first().map(|listener| listener.name.clone());
     let listener = args.listener.clone().or_else(first);
     let listener = listener.ok_or_else(|| wrong(terminal, Exit::Config, "the config has no listener"))?;
-    let asked = Asked { listener, workload: args.workload.clone(), method, host, path };
-    let story = insight::explain(config, &asked, &claims);
+    let user = user(args, config).map_err(usage)?;
+    let asked = Asked { listener, workload: args.workload.clone(), user, method, host, path };
+    let story = insight::explain(config, &asked, &facts);
     Ok(if args.json { serde_json::to_string(&story).unwrap_or_default() } else { show(&story, terminal) })
 }
 
+/// The user who is meant; none if nothing is said of one.
+fn user(args: &Args, config: &Config) -> Result<Option<AskedUser>, String> {
+    let names: Vec<_> = config.people.iter().map(|people| people.name.to_string()).collect();
+    let people = match (&args.people, config.people.as_slice()) {
+        (None, _) if args.claims.is_empty() => return Ok(None),
+        (Some(name), _) if config.people.iter().all(|known| known.name != *name) => {
+            return Err(format!("there are no people `{name}`: there are {}", listed(&names)));
+        }
+        (Some(name), _) => name.clone(),
+        (None, [only]) => only.name.clone(),
+        (None, _) => {
+            return Err(format!("a claim is made by a user: say whose with `--user`: there are {}", listed(&names)));
+        }
+    };
+    if args.workload.is_none() {
+        return Err("a user comes through a workload: say which with `--as`".into());
+    }
+    Ok(Some(AskedUser { people, claims: all_of(&args.claims) }))
+}
+
+fn all_of(claims: &[(ClaimPath, String)]) -> Map<String, Value> {
+    let mut all = Map::new();
+    for (path, _) in claims {
+        let values = claims.iter().filter(|(other, _)| other == path).map(|(_, value)| value.clone());
+        merge(&mut all, path.claiming(values.collect()));
+    }
+    all
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// Adds claims to others, object by object.
+fn merge(claims: &mut Map<String, Value>, more: Map<String, Value>) {
+    for (name, value) in more {
+        match (claims.get_mut(&name), value) {
+            (Some(Value::Object(known)), Value::Object(value)) => merge(known, value),
+            (_, value) => drop(claims.insert(name, value)),
+        }
+    }
+}
+
+/// A claim of a user's token, and what it says.
+fn claim(text: &str) -> Result<(ClaimPath, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, for example groups=support")?;
+    Ok((ClaimPath::parse(name).map_err(|why| why.to_string())?, value.to_owned()))
+}
+
 /// A claim that a Worker may add to its token, and what it says.
-fn claim(text: &str) -> Result<(String, String), String> {
+fn fact(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE, for example country=DE")?;
     if may_be_fact(name) {
         Ok((name.to_owned(), value.to_owned()))
@@ -125,8 +191,8 @@ fn place(url: &str) -> Result<(String, String), String> {
 }
 
 fn show(story: &Story, terminal: &Terminal) -> String {
-    let Asked { workload, method, host, path, .. } = &story.asked;
-    let who = workload.as_ref().map_or_else(|| "a stranger".to_owned(), ToString::to_string);
+    let Asked { method, host, path, .. } = &story.asked;
+    let who = story.asked.by();
     let decision = match &story.verdict {
         Verdict::Allow { .. } => "allow".to_owned(),
         Verdict::Deny { status, reason, .. } => format!("deny with {status}, {reason}"),
@@ -199,6 +265,13 @@ fn text(record: &Value, pointer: &str) -> Option<String> {
     }
 }
 
+/// The roles of a user, if there is one.
+fn roles(decision: &Value) -> Option<String> {
+    let user = decision.get("user")?;
+    let roles = user.get("roles").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    Some(listed(&roles.map(str::to_owned).collect::<Vec<_>>()))
+}
+
 fn head(decision: &Value) -> String {
     let get = |pointer: &str| text(decision, pointer).unwrap_or_else(|| "?".into());
     let (method, host, path) = (get("/http/request/method"), get("/url/domain"), get("/url/path"));
@@ -223,8 +296,9 @@ fn of_decision(decision: &Value) -> Vec<Step> {
         get("/belay/asserted").map(|facts| format!("facts {facts}")),
     ];
     let showed: Vec<_> = showed.into_iter().flatten().collect();
+    let user = get("/user/id").map_or_else(String::new, |user| format!("{user} through "));
     let proved = match (get("/belay/workload"), get("/belay/profile")) {
-        (Some(workload), Some(profile)) => format!("{workload}, by {profile}"),
+        (Some(workload), Some(profile)) => format!("{user}{workload}, by {profile}"),
         (Some(workload), None) => workload,
         (None, _) => "nobody".to_owned(),
     };
@@ -234,6 +308,7 @@ fn of_decision(decision: &Value) -> Vec<Step> {
         ("came", Some(format!("{from} to listener {listener}, {tls}{edge}"))),
         ("showed", Some(if showed.is_empty() { "nothing".into() } else { showed.join(", ") })),
         ("proved", Some(proved)),
+        ("roles", roles(decision)),
         ("route", Some(get("/belay/route").unwrap_or_else(|| "none".into()))),
         ("rule", get("/belay/rule")),
         ("refused", get("/event/reason").map(|code| meaning(&code))),
@@ -312,9 +387,21 @@ mod tests {
     #[test_case("country", None; "no value")]
     #[test_case("sub=spiffe://x/y", None; "who it is")]
     #[test_case("=DE", None; "no name")]
-    fn claims(text: &str, expected: Option<(&str, &str)>) {
+    fn facts(text: &str, expected: Option<(&str, &str)>) {
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(claim(text).ok(), expected);
+        assert_eq!(fact(text).ok(), expected);
+    }
+
+    #[test_case(&["groups=a"], Some(&json!({ "groups": ["a"] })); "one")]
+    #[test_case(&["groups=a", "groups=b", "email=x=y"], Some(&json!({ "groups": ["a", "b"], "email": ["x=y"] })); "several")]
+    #[test_case(&["r.roles=a", "r.kind=b", "r.roles=c"], Some(&json!({ "r": { "roles": ["a", "c"], "kind": ["b"] } })); "within one")]
+    #[test_case(&["https://x.y/roles=a"], Some(&json!({ "https://x.y/roles": ["a"] })); "a name with dots")]
+    #[test_case(&["groups"], None; "no value")]
+    #[test_case(&["=a"], None; "no name")]
+    #[test_case(&["a..b=c"], None; "an empty name")]
+    fn claims(texts: &[&str], expected: Option<&Value>) {
+        let read: Result<Vec<_>, _> = texts.iter().map(|text| claim(text)).collect();
+        assert_eq!(read.ok().map(|read| Value::Object(all_of(&read))).as_ref(), expected);
     }
 
     #[test]

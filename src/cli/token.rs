@@ -4,7 +4,7 @@ use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit, run};
 use crate::clock::{self, Clock, UnixSeconds};
 use crate::config::{Finding, KeySource};
-use crate::identity::{BodyDigest, Claims, Confirmation, Kid, Peer, SigningKey};
+use crate::identity::{BodyDigest, Claims, Confirmation, Kid, Peer, SigningKey, Thumbprint};
 use crate::keys::{Files, Kind};
 use crate::request::Id;
 use http::{Method, Uri};
@@ -50,6 +50,9 @@ pub(super) struct Args {
     /// certificate the digest is always there, of nothing unless this is given.
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
+    /// The user's token that goes with the request, whose digest this one carries (`ath`): a file that holds it.
+    #[arg(long, value_name = "FILE")]
+    user_token: Option<PathBuf>,
     /// A claim more, for example a fact of `may_assert`. The value is JSON, or else text.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, Value)>,
@@ -176,6 +179,7 @@ fn mint(args: &Args, signer: &Signer) -> Result<Minted, Error> {
         cip: None,
         ohost: None,
         cdg: digest.map(|digest| digest.to_string().into()),
+        ath: users_digest(args)?.map(Into::into),
     };
     let mut claims = serde_json::to_value(claims).map_err(Error::Claims)?;
     for (name, value) in &args.claims {
@@ -192,6 +196,13 @@ fn body_digest(args: &Args, signer: &Signer) -> Result<Option<BodyDigest>, Error
     let Some(file) = &args.body else { return Ok(signer.thumbprint.is_none().then(|| BodyDigest::of(b""))) };
     let body = fs::read(file).map_err(|error| Error::Read(file.clone(), error))?;
     Ok(Some(BodyDigest::of(&body)))
+}
+
+/// The digest of the user's token, if there is one.
+fn users_digest(args: &Args) -> Result<Option<String>, Error> {
+    let Some(file) = &args.user_token else { return Ok(None) };
+    let token = fs::read_to_string(file).map_err(|error| Error::Read(file.clone(), error))?;
+    Ok(Some(Thumbprint::of(token.trim().as_bytes()).to_string()))
 }
 
 fn claim(text: &str) -> Result<(String, Value), String> {

@@ -92,14 +92,14 @@ fn another_version_is_refused() {
 #[test_case("methods: [GET]", "people: 1", &["`people` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
 #[test_case("methods: [GET]", "methods: GET", &["this is a text, and a list is expected"]; "no list")]
 #[test_case("allow: public", "allow: private", &["this is `private`, and `public` or a list is expected"]; "no such word")]
-#[test_case("name: status", "name: status\n    identity: mtls+jtw", &["this is `mtls+jtw`, and `none` or `mtls` or `mtls+jwt` or `jwt` or `psk` is expected (did you mean `mtls+jwt`?)"]; "slip in a word")]
+#[test_case("name: status", "name: status\n    identity: mtls+jtw", &["this is `mtls+jtw`, and `none` or `mtls` or `mtls+jwt` or `jwt` or `psk` or `mtls+user` or `mtls+jwt+user` or `jwt+user` or `psk+user` is expected (did you mean `mtls+jwt`?)"]; "slip in a word")]
 #[test_case("audience: 'https://lb'", "audience: 'https://lb', token: { replay: stric }", &["this is `stric`, and `tolerant` or `strict` or `off` is expected (did you mean `strict`?)"]; "slip in a mode")]
 #[test_case("  shop:\n", "  shop:\n    retry: { on: [oops] }\n", &["this is `oops`, and `connect_failure` or `no_response` or `timeout` or a whole number is expected"]; "no such failure")]
 #[test_case("  shop:\n", "  shop:\n    retry: { on: [timeouts] }\n", &["this is `timeouts`, and `connect_failure` or `no_response` or `timeout` or a whole number is expected (did you mean `timeout`?)"]; "slip in a failure")]
 #[test_case("allow: public", "allow: 5", &["this is a number, and `public` or a list is expected"]; "a number")]
 #[test_case("allow: public", "allow: { public: yes }", &["this is a map, and `public` or a list is expected"]; "a map")]
 #[test_case("allow: public", "allow:", &["this is nothing, and `public` or a list is expected"]; "nothing")]
-#[test_case("name: status", "name: status\n    identity: [mtls]", &["this is a list, and `none` or `mtls` or `mtls+jwt` or `jwt` or `psk` is expected"]; "a list of one word")]
+#[test_case("name: status", "name: status\n    identity: [mtls]", &["this is a list, and `none` or `mtls` or `mtls+jwt` or `jwt` or `psk` or `mtls+user` or `mtls+jwt+user` or `jwt+user` or `psk+user` is expected"]; "a list of one word")]
 #[test_case("allow: public", "allow: []", &["at least 1 is needed here"]; "nobody")]
 #[test_case("name: a, ", "", &["`name` is missing"]; "nothing to call it")]
 #[test_case("version: 1", "version: one", &["this is a text, and a whole number is expected"]; "no number")]
@@ -195,6 +195,41 @@ fn meaning(from: &str, to: &str, expected: &str) {
     let found = findings(&edited(from, to));
     assert!(found.iter().any(|finding| finding.ends_with(expected)), "{found:#?}");
     assert!(read_text(&edited(from, to)).config.is_none());
+}
+
+const PEOPLE: &str = "\
+people:
+  staff: { issuer: 'https://login.example.com', audience: shop, jwks: 'file:jwks.json' }
+roles:
+  support: { people: staff, claim: groups, has: support, through: [checkout] }
+";
+
+/// The same with people, and what is wrong of them.
+#[test_case("    allow: [checkout]", "    allow: [support]", "`support` is a role of people, and mtls+jwt proves no user (demand `identity: mtls+jwt+user`)"; "a role that nobody can prove")]
+#[test_case("    allow: [checkout]", "    identity: mtls\n    allow: [checkout, support]", "`support` is a role of people, and mtls proves no user (demand `identity: mtls+user`)"; "a role beside another")]
+#[test_case("through: [checkout]", "through: [chekcout]", "there is no workload `chekcout` (did you mean `checkout`?)"; "through nobody")]
+#[test_case(", through: [checkout]", "", "a role of people says through which workloads they come (add `through: […]`)"; "through anybody")]
+#[test_case("people: staff,", "people: stuff,", "there are no people `stuff` (did you mean `staff`?)"; "of nobody")]
+#[test_case("people: staff, claim: groups, has: support, through: [checkout]", "claim: groups, has: support", "a role says whose it is (add `workloads: […]`, or `people: …`)"; "whose nobody says")]
+#[test_case("people: staff,", "people: staff, workloads: [checkout],", "a role is of workloads or of people, not of both (`through` names the workloads by which people come)"; "of both")]
+#[test_case("people: staff, claim: groups, has: support, through: [checkout]", "workloads: [checkout], claim: groups, has: support", "`claim` is for roles of people"; "a claim of workloads")]
+#[test_case(", has: support", "", "`claim` says nothing without `has` (for example `claim: groups` and `has: support`)"; "half a claim")]
+#[test_case("claim: groups, ", "", "`has` says nothing without `claim` (for example `claim: groups` and `has: support`)"; "the other half")]
+#[test_case("claim: groups", "claim: a..b", "this is no place of a claim (1 to 8 names of 1 to 256 bytes, for example `groups` or `realm_access.roles`)"; "no claim")]
+#[test_case("issuer: 'https://login.example.com'", "issuer: 'a|b'", "`a|b` is no issuer (for example https://example.okta.com)"; "an issuer with a bar")]
+#[test_case("audience: shop", "audience: []", "at least 1 is needed here"; "an audience of nobody")]
+#[test_case("audience: shop", "audience: shop, header: belay-user", "only Belay writes `belay-user` (for example authorization, or cf-access-jwt-assertion)"; "a header of ours")]
+#[test_case("audience: shop", "audience: shop, header: Cookie", "a token in a cookie is not read (for example authorization, or cf-access-jwt-assertion)"; "a cookie")]
+#[test_case("audience: shop", "audience: shop, header: te", "`te` is about the connection (for example authorization, or cf-access-jwt-assertion)"; "a header that frames")]
+#[test_case("audience: shop", "audience: shop, header: 'a b'", "`a b` is no name of a header (for example authorization, or cf-access-jwt-assertion)"; "no header")]
+#[test_case("jwks: 'file:jwks.json' }", "jwks: 'file:jwks.json' }\n  others: { issuer: 'https://login.example.com', audience: x, header: Authorization, jwks: 'file:x.json' }", "this issuer with this header stands at people.others.issuer too"; "one issuer twice")]
+#[test_case("people:\n  staff: { issuer: 'https://login.example.com', audience: shop, jwks: 'file:jwks.json' }\nroles:\n  support: { people: staff, claim: groups, has: support, through: [checkout] }\n", "roles:\n", "it demands mtls+jwt+user, but the config knows no `people` (add `people: { staff: { issuer: …, audience: …, jwks: … } }`)"; "no people at all")]
+fn of_people(from: &str, to: &str, expected: &str) {
+    let good = edited("roles:\n", PEOPLE).replacen("  - name: status", "  - name: admin\n    match: { path: /admin }\n    identity: mtls+jwt+user\n    allow: [checkout]\n    pool: shop\n  - name: status", 1);
+    assert!(good.contains(from) && findings(&good).is_empty(), "{from}: {:#?}", findings(&good));
+    let found = findings(&good.replacen(from, to, 1));
+    assert!(found.iter().any(|finding| finding.ends_with(expected)), "{found:#?}");
+    assert!(read_text(&good.replacen(from, to, 1)).config.is_none());
 }
 
 const ADMIN: &str = "admin: { http: '127.0.0.1:9900', socket: /run/admin.sock, https: { bind: '10.0.0.5:9901', certificates: [{ folder: certs }], ca: [ca.pem], allow: [checkout] } }";

@@ -6,79 +6,30 @@
 mod body_digest;
 mod certificate;
 mod jws;
+mod profile;
 mod replay;
+mod strict;
 mod thumbprint;
 mod token;
+mod user;
 
 pub use crate::name::Kid;
 pub use body_digest::BodyDigest;
 pub use certificate::{Authorities, BadAuthority, Peer, Rules};
-pub use jws::{Algorithm, BadKey, SigningKey, VerifyingKey, read_secret};
+pub use jws::{Algorithm, BadKey, BadKeySet, KeySet, SigningKey, VerifyingKey, read_secret};
+pub use profile::Profile;
 pub use replay::{Elsewhere, NotEntered, Replay, Spending, Store as ReplayStore, Used};
 pub use thumbprint::Thumbprint;
 pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, are_few, may_be_fact};
+pub use user::{ClaimPath, Keys, Membership, NoClaim, People};
 
 use crate::clock::Timestamp;
 use crate::name::WorkloadName;
 use crate::principal::{Principal, Workload};
 use crate::refusal::Refusal;
 use crate::request::Facts;
-use std::{fmt, sync::Arc};
-
-/// Which proofs a route demands: a set, not a rank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-pub enum Profile {
-    /// None: whoever it is stays anonymous.
-    #[serde(rename = "none")]
-    None,
-    /// A client certificate of a known workload.
-    #[serde(rename = "mtls")]
-    Mtls,
-    /// `mtls`, and a token signed by that workload for that certificate and this request.
-    #[serde(rename = "mtls+jwt")]
-    MtlsJwt,
-    /// A token signed by a workload's own key for this request, without a certificate.
-    #[serde(rename = "jwt")]
-    Jwt,
-    /// A token made with a secret that workload and load balancer share.
-    #[serde(rename = "psk")]
-    Psk,
-}
-
-impl Profile {
-    /// All profiles, for messages.
-    pub const ALL: [Self; 5] = [Self::None, Self::Mtls, Self::MtlsJwt, Self::Jwt, Self::Psk];
-
-    /// The name in the config, in metrics and in the audit log.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Mtls => "mtls",
-            Self::MtlsJwt => "mtls+jwt",
-            Self::Jwt => "jwt",
-            Self::Psk => "psk",
-        }
-    }
-
-    /// Whether a client certificate is among the proofs.
-    #[must_use]
-    pub const fn needs_certificate(self) -> bool {
-        matches!(self, Self::Mtls | Self::MtlsJwt)
-    }
-
-    /// Whether a token is.
-    #[must_use]
-    pub const fn needs_token(self) -> bool {
-        matches!(self, Self::MtlsJwt | Self::Jwt | Self::Psk)
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use http::HeaderMap;
+use std::sync::Arc;
 
 /// What the peer shows.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +40,8 @@ pub struct Evidence<'a> {
     pub peer: Option<&'a Peer>,
     /// The first two `Edge-Identity` headers.
     pub tokens: [Option<&'a [u8]>; 2],
+    /// All headers, of which some may bring a user's token.
+    pub headers: &'a HeaderMap,
 }
 
 /// Proof that a peer showed what a profile demands. Only [`authenticate`] makes one: it can be read, not made.
@@ -124,6 +77,26 @@ impl Verified {
     #[must_use]
     pub const fn principal(&self) -> &Principal {
         &self.principal
+    }
+
+    /// The same with the user for whom a token vouches.
+    ///
+    /// # Errors
+    /// [`Denied`] with what is wrong with the user's token, or because it is not the one that the workload's names.
+    pub fn with_user(self, evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Result<Self, Denied> {
+        let (Some(profile), Some(workload)) = (self.profile.with_user(), self.principal.workload()) else {
+            return Err(Refusal::Internal.into());
+        };
+        let bringer = user::Bringer {
+            workload: &workload.name,
+            certificate: evidence.peer.filter(|_| self.profile.needs_certificate()).map(Peer::thumbprint),
+            says: self.token.as_ref().map(|token| token.user),
+        };
+        let verified = user::verify(evidence.headers, &trust.people, &bringer, now.unix_seconds());
+        let kid = || self.token.as_ref().map(|token| token.kid.clone());
+        let user = verified.map_err(|refusal| Denied { refusal, workload: Some(workload.name.clone()), kid: kid() })?;
+        let principal = Principal::User(Arc::clone(workload), Arc::new(user));
+        Ok(Self { profile, principal, token: self.token })
     }
 
     /// The token's one use, to be entered into the replay store.
@@ -163,7 +136,8 @@ pub fn recognise<'a>(
     trust.workload(peer.judge(authorities, now)?).ok_or(Refusal::CertificateUnknown)
 }
 
-/// Checks what the peer shows against what the route demands.
+/// Checks what the peer shows of its workload against what the route demands. Where that is a user, too, he is not proved
+/// yet: [`Verified::with_user`].
 ///
 /// # Errors
 /// [`Denied`] with the first proof that fails.
@@ -174,6 +148,7 @@ pub fn authenticate(
     trust: &Trust,
     now: Timestamp,
 ) -> Result<Verified, Denied> {
+    let demanded = demanded.of_workload();
     if demanded == Profile::None {
         return Ok(Verified { profile: demanded, principal: Principal::Anonymous, token: None });
     }

@@ -366,6 +366,7 @@ mod tests {
             cip: None,
             ohost: None,
             body: None,
+            user: None,
             asserted: crate::identity::Asserted::new(),
             digest: [digest; 32],
             jti: jti.into(),

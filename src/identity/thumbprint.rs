@@ -1,17 +1,18 @@
-//! SHA-256 of a certificate, as tokens carry it.
+//! SHA-256 of a certificate or of another token, as tokens carry it.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::fmt;
 
-/// `x5t#S256` (RFC 7515 § 4.1.8, RFC 8705 § 3.1): SHA-256 of a certificate's DER.
+/// SHA-256 of a certificate's DER (`x5t#S256`: RFC 7515 § 4.1.8, RFC 8705 § 3.1) or of a user's token (`ath`, as in RFC
+/// 9449 § 4.2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Thumbprint([u8; 32]);
 
 impl Thumbprint {
-    /// The thumbprint of a certificate.
+    /// The thumbprint of a certificate or a token.
     #[must_use]
-    pub fn of(der: &[u8]) -> Self {
-        Self(sha256(der))
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha256(bytes))
     }
 
     /// Reads base64url without padding.

@@ -1,9 +1,11 @@
 //! What a config decides of one request, step by step: where it comes in, which route takes it, what must be proved, which
 //! rule allows it or nearly does, and where it leads.
 
-use super::judge::{Asked, Verdict, judge};
+use super::asked::{Asked, Asker};
+use super::judge::{Verdict, judge};
 use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Workload};
 use crate::identity::{Profile, are_few};
+use crate::name::RoleName;
 use crate::policy::{Access, AllowList};
 use serde::Serialize;
 use serde_json::Value;
@@ -14,9 +16,9 @@ use std::{collections::BTreeMap, fmt::Display};
 pub struct Story {
     /// What is asked.
     pub asked: Asked,
-    /// What the token says beside it.
+    /// What the workload's token says beside it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub claims: Claims,
+    pub facts: SignedFacts,
     /// What is decided.
     #[serde(flatten)]
     pub verdict: Verdict,
@@ -33,15 +35,15 @@ pub struct Step {
     pub says: String,
 }
 
-/// Claims of a token beyond its own, by name.
-pub type Claims = BTreeMap<String, String>;
+/// Facts that a workload's token states, by name.
+pub type SignedFacts = BTreeMap<String, String>;
 
 /// Routes that almost take a request, and names of a list, are told up to that number.
 const TOLD_MAX: usize = 5;
 
-/// What a config decides, and why, of a request whose token makes those claims.
+/// What a config decides, and why, of a request whose workload's token states those facts.
 #[must_use]
-pub fn explain(config: &Config, asked: &Asked, claims: &Claims) -> Story {
+pub fn explain(config: &Config, asked: &Asked, facts: &SignedFacts) -> Story {
     let mut verdict = judge(config, asked);
     let mut steps = Vec::new();
     let mut step = |about, says: String| steps.push(Step { about, says });
@@ -53,41 +55,42 @@ pub fn explain(config: &Config, asked: &Asked, claims: &Claims) -> Story {
         let route = at.and_then(|at| Some((at, config.routes.get(at)?)));
         step("route", route.map_or_else(|| no_route(config, asked), |(at, route)| told_route(config, at, route)));
         let route = route.map(|(_, route)| route);
-        let heard = told_claims(config, (listener, route), asked, claims);
+        let heard = told_facts(config, (listener, route), asked, facts);
         let says = heard.as_ref().map(|heard| heard.says.clone());
         match route {
             Some(route) => of_route(config, (listener, route), (asked, says), &mut step),
-            None => says.into_iter().for_each(|says| step("claims", says)),
+            None => says.into_iter().for_each(|says| step("facts", says)),
         }
         // Who can prove nothing signs no token.
         let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
         verdict = heard.and_then(|heard| heard.verdict).filter(|_| !is_unknown).unwrap_or(verdict);
     }
-    Story { asked: asked.clone(), claims: claims.clone(), verdict, steps }
-}
-
-fn who_asks<'a>(config: &'a Config, asked: &Asked) -> Option<&'a Workload> {
-    let name = asked.workload.as_ref()?;
-    config.workloads.iter().find(|known| known.workload.name == *name)
+    Story { asked: asked.clone(), facts: facts.clone(), verdict, steps }
 }
 
 fn of_route(
     config: &Config,
     (listener, route): (&Listener, &Route),
-    (asked, claims): (&Asked, Option<String>),
+    (asked, facts): (&Asked, Option<String>),
     step: &mut impl FnMut(&'static str, String),
 ) {
-    let mut claims = claims.into_iter();
-    let who = who_asks(config, asked);
+    let mut facts = facts.into_iter();
+    let who = asked.asker().known(config);
     match &*route.access {
         Access::Public(rule) => step("rule", format!("{rule} lets everybody in, and no identity is asked")),
         Access::Listed(list) => {
             step("proof", proof(config, (listener, route), asked, who));
-            claims.by_ref().for_each(|says| step("claims", says));
-            step("rule", rule(config, list, asked, who));
+            facts.by_ref().for_each(|says| step("facts", says));
+            let profile = route.identity.unwrap_or(listener.identity);
+            if profile.needs_user() {
+                step("user", user(config, asked.asker(), who));
+            }
+            // Where no user is demanded, nobody looks for one.
+            let user = asked.user.as_ref().filter(|_| profile.needs_user());
+            step("rule", rule(config, list, Asker { user, ..asked.asker() }, who));
         }
     }
-    claims.for_each(|says| step("claims", says));
+    facts.for_each(|says| step("facts", says));
     if route.demands_digest {
         step("body", "the token must carry the digest of the request's body (cdg)".into());
     }
@@ -97,19 +100,19 @@ fn of_route(
     step("pool", pool(config, route));
 }
 
-/// What becomes of claims.
+/// What becomes of facts.
 struct Heard {
     says: String,
     /// None where they change nothing.
     verdict: Option<Verdict>,
 }
 
-/// What becomes of the token's claims; none if it makes none.
-fn told_claims(
+/// What becomes of the facts that the token states; none if it states none.
+fn told_facts(
     config: &Config,
     (listener, route): (&Listener, Option<&Route>),
     asked: &Asked,
-    claims: &Claims,
+    facts: &SignedFacts,
 ) -> Option<Heard> {
     let unheard = |says: &str| Some(Heard { says: says.to_owned(), verdict: None });
     let is_public = route.is_some_and(|route| matches!(*route.access, Access::Public(_)));
@@ -117,21 +120,22 @@ fn told_claims(
     // Where the token says the host, it is read before there is a route.
     let is_read =
         (listener.host_from_token && listener.identity.needs_token()) || (profile.needs_token() && !is_public);
-    let who = who_asks(config, asked);
+    let who = asked.asker().known(config);
     match who {
-        _ if claims.is_empty() => None,
+        _ if facts.is_empty() => None,
         _ if !is_read => unheard("no token is read here, so they change nothing"),
         None => unheard("whose token it is is not known, so they change nothing"),
-        Some(workload) => Some(heard(workload, route, claims)),
+        Some(workload) => Some(heard(workload, route, facts)),
     }
 }
 
-/// What becomes of the claims of a workload's token, which must be among those that it may assert, and not too much.
-fn heard(workload: &Workload, route: Option<&Route>, claims: &Claims) -> Heard {
+/// What becomes of the facts that a workload's token states, which must be among those that it may assert, and not too
+/// much.
+fn heard(workload: &Workload, route: Option<&Route>, stated: &SignedFacts) -> Heard {
     let may = |claim: &&String| workload.may_assert.iter().any(|known| **known == ***claim);
-    let (facts, others): (Vec<_>, Vec<_>) = claims.keys().partition(may);
+    let (facts, others): (Vec<_>, Vec<_>) = stated.keys().partition(may);
     let name = &workload.workload.name;
-    let values: Vec<_> = claims.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))).collect();
+    let values: Vec<_> = stated.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))).collect();
     let fault = if !others.is_empty() {
         format!("{name} may not assert {}: a token that does is refused, see `may_assert`", list_of(others))
     } else if !are_few(values.iter().map(|(name, value)| (*name, value))) {
@@ -226,7 +230,7 @@ fn token(config: &Config, workload: &Workload, profile: Profile) -> Result<Strin
     if config.edge.is_none() {
         return Err("the config has no `edge`".into());
     }
-    let is_shared = profile == Profile::Psk;
+    let is_shared = profile.needs_secret();
     let fitting = workload.keys.iter().filter(|key| matches!(key.source, KeySource::Secret(_)) == is_shared);
     let (revoked, good): (Vec<_>, Vec<_>) = fitting.partition(|key| key.state == KeyState::Revoked);
     if good.is_empty() {
@@ -239,30 +243,51 @@ fn token(config: &Config, workload: &Workload, profile: Profile) -> Result<Strin
     Ok(format!("a token signed with {}", list_of(good.iter().map(|key| &key.kid))))
 }
 
+/// Which user is proved, and what he is through that workload.
+fn user(config: &Config, asker: Asker<'_>, who: Option<&Workload>) -> String {
+    let Some(user) = asker.user else { return "nobody's token comes with it, and it must be one of `people`".into() };
+    if !asker.is_known_user(config) {
+        return format!("the config knows no people {}", user.people);
+    }
+    let roles: Vec<_> = who.into_iter().flat_map(|who| asker.roles_of_user(config, who)).collect();
+    let through = who.map(|who| format!(" through {}", who.workload.name)).unwrap_or_default();
+    if roles.is_empty() { format!("{user}: no role{through}") } else { format!("{user}: {}{through}", list_of(roles)) }
+}
+
 /// The rule that allows it, or those that there are.
-fn rule(config: &Config, list: &AllowList, asked: &Asked, who: Option<&Workload>) -> String {
-    if let Some(rule) = who.and_then(|who| list.rule_for(&who.workload)) {
+fn rule(config: &Config, list: &AllowList, asker: Asker<'_>, who: Option<&Workload>) -> String {
+    let roles: Vec<_> =
+        who.into_iter().flat_map(|who| who.workload.roles.iter().chain(asker.roles_of_user(config, who))).collect();
+    if let Some(rule) = who.and_then(|who| list.rule_for(&who.workload.name, roles.iter().copied())) {
         return format!("{rule} allows it");
     }
-    let mut workloads: Vec<_> = list.workloads.keys().map(ToString::to_string).collect();
-    let roles = list.roles.keys().map(|role| {
-        let has = |known: &&Workload| known.workload.roles.contains(role);
-        let members: Vec<_> = config.workloads.iter().filter(has).map(|known| &known.workload.name).collect();
-        if members.is_empty() { format!("role {role} (nobody)") } else { format!("role {role} ({})", list_of(members)) }
-    });
-    workloads.extend(roles);
-    workloads.sort();
-    let allowed = list_of(&workloads);
-    match (&asked.workload, who) {
-        (Some(name), Some(who)) if who.workload.roles.is_empty() => {
+    let mut allowed: Vec<_> = list.workloads.keys().map(ToString::to_string).collect();
+    allowed.extend(list.roles.keys().map(|role| format!("role {role} ({})", members(config, role))));
+    allowed.sort();
+    let allowed = list_of(&allowed);
+    match (asker.workload, who) {
+        (Some(name), Some(_)) if roles.is_empty() => {
             format!("none allows it: {name} has no role, and allowed are {allowed}")
         }
-        (Some(name), Some(who)) => {
-            let roles = list_of(who.workload.roles.iter());
-            format!("none allows it: {name} has the roles {roles}, and allowed are {allowed}")
+        (Some(name), Some(_)) => {
+            format!("none allows it: {name} has the roles {}, and allowed are {allowed}", list_of(roles))
         }
         _ => format!("allowed are {allowed}"),
     }
+}
+
+/// Who has a role.
+fn members(config: &Config, role: &RoleName) -> String {
+    let of_people = config.people.iter().find_map(|people| {
+        let membership = people.memberships.iter().find(|membership| membership.role == *role)?;
+        let through = list_of(membership.through.iter());
+        let claim =
+            membership.claim.as_ref().map(|(claim, wanted)| format!(" whose {claim} has {}", wanted.join(" or ")));
+        Some(format!("{}{} through {through}", people.name, claim.unwrap_or_default()))
+    });
+    let has = |known: &&Workload| known.workload.roles.contains(role);
+    let workloads: Vec<_> = config.workloads.iter().filter(has).map(|known| &known.workload.name).collect();
+    of_people.unwrap_or_else(|| if workloads.is_empty() { "nobody".into() } else { list_of(workloads) })
 }
 
 fn pool(config: &Config, route: &Route) -> String {
@@ -311,37 +336,37 @@ workloads:
   checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }], may_assert: [country] }
   billing: { id: spiffe://example.com/billing, keys: [{ kid: b-1, key: 'file:b.pub', state: revoked }] }
   reports: { id: spiffe://example.com/reports }
+people:
+  staff: { issuer: 'https://login.example.com', audience: shop, jwks: 'file:jwks.json' }
 roles:
   reader: { workloads: [billing] }
+  support: { people: staff, claim: groups, has: [support, sre], through: [checkout] }
 routes:
   - { name: orders, match: { host: shop.example, path: /orders/**, methods: [GET] }, allow: [checkout, reader], pool: shop }
   - { name: stock, match: { path: /stock }, identity: mtls, allow: [reader], pool: shop }
   - { name: status, match: { path: /status }, allow: public, pool: shop }
+  - { name: admin, match: { path: /admin }, identity: mtls+jwt+user, allow: [support], pool: shop }
 pools:
   shop: { servers: [{ name: a, address: '10.0.0.1:80' }] }
 audit: { file: audit.jsonl }
 ";
 
     fn story(listener: &str, who: Option<&str>, (method, host, path): (Method, &str, &str)) -> Story {
-        claiming(&[], listener, who, (method, host, path))
+        stating(&[], listener, who, (method, host, path))
     }
 
-    fn claiming(
-        claims: &[&str],
-        listener: &str,
-        who: Option<&str>,
-        (method, host, path): (Method, &str, &str),
-    ) -> Story {
-        let claims = claims.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+    fn stating(facts: &[&str], listener: &str, who: Option<&str>, (method, host, path): (Method, &str, &str)) -> Story {
+        let facts = facts.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
         let config = config::read(Path::new("belay.yaml"), CONFIG, &crate::filter::KINDS).config.unwrap();
         let asked = Asked {
             listener: ListenerName::parse(listener).unwrap(),
             workload: who.map(|who| WorkloadName::parse(who).unwrap()),
+            user: None,
             method,
             host: host.into(),
             path: path.into(),
         };
-        explain(&config, &asked, &claims)
+        explain(&config, &asked, &facts)
     }
 
     #[test_case("edge", Some("checkout"), "/orders/7", true, "a token signed with c-1"; "it passes")]
@@ -369,13 +394,57 @@ audit: { file: audit.jsonl }
     #[test_case(&["groups"], None, "/status", true, "no token is read here"; "where everybody may")]
     #[test_case(&["groups"], Some("checkout"), "/nowhere", false, "checkout may not assert groups"; "before it is said that there is no route")]
     #[test_case(&["groups"], None, "/orders/7", false, "whose token it is is not known"; "nobody's")]
-    fn claims_count_if_they_may_be_made(claims: &[&str], who: Option<&str>, path: &str, passes: bool, expected: &str) {
-        let story = claiming(claims, "edge", who, (Method::GET, "shop.example", path));
-        let told = story.steps.iter().find(|step| step.about == "claims").unwrap();
+    fn facts_count_if_they_may_be_stated(facts: &[&str], who: Option<&str>, path: &str, passes: bool, expected: &str) {
+        let story = stating(facts, "edge", who, (Method::GET, "shop.example", path));
+        let told = story.steps.iter().find(|step| step.about == "facts").unwrap();
         assert!(story.verdict.is_allowed() == passes && told.says.contains(expected), "{story:#?}");
         if expected.contains("may not") && who == Some("checkout") {
             assert!(matches!(story.verdict, Verdict::Deny { status: 401, .. }), "{story:#?}");
         }
+    }
+
+    #[test_case(Some("staff"), &["sre"], "checkout", "/admin", Some(200), "a user of staff with groups=sre: support through checkout"; "a role")]
+    #[test_case(Some("staff"), &["it", "support"], "checkout", "/admin", Some(200), "routes.admin.allow.support allows it"; "among others")]
+    #[test_case(Some("staff"), &["it"], "checkout", "/admin", Some(403), "a user of staff with groups=it: no role through checkout"; "another group")]
+    #[test_case(Some("staff"), &[], "checkout", "/admin", Some(403), "allowed are role support (staff whose groups has support or sre through checkout)"; "no group")]
+    #[test_case(None, &[], "checkout", "/admin", Some(401), "nobody's token comes with it"; "nobody")]
+    #[test_case(Some("guests"), &["support"], "checkout", "/admin", Some(401), "the config knows no people guests"; "unknown people")]
+    #[test_case(Some("staff"), &["support"], "reports", "/admin", Some(401), "reports cannot sign a token"; "through one who proves nothing")]
+    #[test_case(Some("staff"), &["support"], "checkout", "/stock", Some(403), "checkout has no role"; "where no user is asked for")]
+    fn a_user_is_told(
+        people: Option<&str>,
+        groups: &[&str],
+        who: &str,
+        path: &str,
+        status: Option<u16>,
+        expected: &str,
+    ) {
+        let config = config::read(Path::new("belay.yaml"), CONFIG, &crate::filter::KINDS).config.unwrap();
+        let claims = if groups.is_empty() {
+            Value::Object(serde_json::Map::new())
+        } else {
+            serde_json::json!({ "groups": groups })
+        };
+        let user = people.map(|people| super::super::asked::AskedUser {
+            people: crate::name::PeopleName::parse(people).unwrap(),
+            claims: serde_json::from_value(claims).unwrap(),
+        });
+        let asked = Asked {
+            listener: ListenerName::parse("edge").unwrap(),
+            workload: Some(WorkloadName::parse(who).unwrap()),
+            user,
+            method: Method::GET,
+            host: "shop.example".into(),
+            path: path.into(),
+        };
+        let story = explain(&config, &asked, &SignedFacts::new());
+        let said: Vec<_> = story.steps.iter().map(|step| format!("{}: {}", step.about, step.says)).collect();
+        let decided = match story.verdict {
+            Verdict::Allow { .. } => Some(200),
+            Verdict::Deny { status, .. } => Some(status),
+            Verdict::Nowhere => None,
+        };
+        assert!(decided == status && said.join("\n").contains(expected), "{decided:?} {said:#?}");
     }
 
     #[test]

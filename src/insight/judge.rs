@@ -1,32 +1,12 @@
 //! What a config decides of a request, by whoever can prove all that he is.
 
+use super::asked::{Asked, Asker};
 use crate::config::{Config, KeySource, KeyState, Listener, Route, Workload};
 use crate::identity::Profile;
-use crate::name::{ListenerName, PoolName, RouteName, WorkloadName};
+use crate::name::{PoolName, RouteName};
 use crate::policy::Access;
 use crate::verdict::RuleId;
-use http::Method;
 use serde::Serialize;
-
-/// A request that somebody could make.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Asked {
-    /// Where it comes to.
-    pub listener: ListenerName,
-    /// Whose it is; none for a stranger.
-    pub workload: Option<WorkloadName>,
-    /// Its method.
-    #[serde(serialize_with = "as_text")]
-    pub method: Method,
-    /// Its host.
-    pub host: String,
-    /// Its path.
-    pub path: String,
-}
-
-fn as_text<S: serde::Serializer>(method: &Method, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(method.as_str())
-}
 
 /// What is decided.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,19 +48,14 @@ impl Verdict {
 #[must_use]
 pub fn judge(config: &Config, asked: &Asked) -> Verdict {
     let takes = |route: &&Route| route.pattern.takes(&asked.method, &asked.host, &asked.path);
-    decide(config, config.routes.iter().find(takes), (&asked.listener, asked.workload.as_ref()))
+    decide(config, config.routes.iter().find(takes), asked.asker())
 }
 
 /// The same, where the route is known.
-pub(super) fn decide(
-    config: &Config,
-    route: Option<&Route>,
-    (listener, who): (&ListenerName, Option<&WorkloadName>),
-) -> Verdict {
-    let Some(listener) = config.listeners.iter().find(|known| known.name == *listener) else {
+pub(super) fn decide(config: &Config, route: Option<&Route>, asker: Asker<'_>) -> Verdict {
+    let Some(listener) = config.listeners.iter().find(|known| known.name == *asker.listener) else {
         return Verdict::Nowhere;
     };
-    let who = who.and_then(|name| config.workloads.iter().find(|known| known.workload.name == *name));
     let demanded = route.and_then(|route| route.identity).unwrap_or(listener.identity);
     let deny = |status, reason| Verdict::Deny { route: route.map(|route| route.name.clone()), status, reason };
     let allow = |route: &Route, rule: &RuleId, profile| Verdict::Allow {
@@ -89,22 +64,28 @@ pub(super) fn decide(
         profile,
         pool: route.pool.clone(),
     };
-    let list = match route.map(|route| (route, &*route.access)) {
-        Some((route, Access::Public(rule))) => return allow(route, rule, None),
-        Some((_, Access::Listed(list))) => Some(list),
-        None => None,
+    if let Some((route, Access::Public(rule))) = route.map(|route| (route, &*route.access)) {
+        return allow(route, rule, None);
+    }
+    let who = asker.known(config).filter(|who| can_prove(config, listener, who, demanded));
+    if demanded != Profile::None && who.is_none() {
+        return deny(401, "who asks is not known");
+    }
+    if demanded.needs_user() && !asker.is_known_user(config) {
+        return deny(401, "no user is known");
+    }
+    let Some((route, Access::Listed(list))) = route.map(|route| (route, &*route.access)) else {
+        return deny(404, "no route takes it");
     };
-    let is_proven = demanded == Profile::None || who.is_some_and(|who| can_prove(config, listener, who, demanded));
-    let (Some(route), Some(list)) = (route, list) else {
-        return if is_proven { deny(404, "no route takes it") } else { deny(401, "who asks is not known") };
+    let Some(who) = who.filter(|_| demanded != Profile::None) else {
+        return deny(403, "nobody proves who he is here");
     };
-    match who.filter(|_| is_proven && demanded != Profile::None) {
-        None if demanded == Profile::None => deny(403, "nobody proves who he is here"),
-        None => deny(401, "who asks is not known"),
-        Some(who) => match list.rule_for(&who.workload) {
-            Some(rule) => allow(route, rule, Some(demanded)),
-            None => deny(403, "no rule allows it"),
-        },
+    // Where no user is demanded, nobody looks for one.
+    let asker = Asker { user: asker.user.filter(|_| demanded.needs_user()), ..asker };
+    let roles = who.workload.roles.iter().chain(asker.roles_of_user(config, who));
+    match list.rule_for(&who.workload.name, roles) {
+        Some(rule) => allow(route, rule, Some(demanded)),
+        None => deny(403, "no rule allows it"),
     }
 }
 
@@ -116,7 +97,7 @@ fn can_prove(config: &Config, listener: &Listener, who: &Workload, profile: Prof
         who.keys.iter().any(|key| counts(key.state) && matches!(key.source, KeySource::Secret(_)) == shared)
     };
     let certificate = !profile.needs_certificate() || tls.client_auth.is_some();
-    let token = !profile.needs_token() || (config.edge.is_some() && has_key(profile == Profile::Psk));
+    let token = !profile.needs_token() || (config.edge.is_some() && has_key(profile.needs_secret()));
     certificate && token
 }
 

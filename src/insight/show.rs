@@ -67,7 +67,7 @@ impl Style {
         let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
         let Self { bullet, inner, code, .. } = self;
         let Witness { asked, before, after } = &change.witness;
-        let who = asked.workload.as_ref().map_or_else(|| "a stranger".to_owned(), ToString::to_string);
+        let who = asked.by();
         let whom = if change.kind == Kind::Public { String::new() } else { format!(" for {}", list(&change.whom)) };
         let (route, what, at) = (&change.route, change.kind.sentence(), list(&change.listeners));
         let request = format!("{} https://{}{}", asked.method, asked.host, asked.path);

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::generation::Generation;
 use crate::identity::{Elsewhere, NotEntered, Profile, Replay, ReplayStore, Spending, Verified};
 use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
-use crate::principal::{Principal, Workload};
+use crate::principal::Principal;
 use crate::refusal::Refusal;
 use crate::request::Id;
 use crate::verdict::RuleId;
@@ -32,11 +32,13 @@ pub struct AllowList {
 }
 
 impl AllowList {
-    /// The rule that lets a workload in, if one does.
-    #[must_use]
-    pub fn rule_for(&self, workload: &Workload) -> Option<&RuleId> {
-        let by_role = || workload.roles.iter().find_map(|role| self.roles.get(role));
-        self.workloads.get(&workload.name).or_else(by_role)
+    /// The rule that lets a workload in by its name, or whoever has those roles, if one does.
+    pub fn rule_for<'a>(
+        &self,
+        workload: &WorkloadName,
+        mut roles: impl Iterator<Item = &'a RoleName>,
+    ) -> Option<&RuleId> {
+        self.workloads.get(workload).or_else(|| roles.find_map(|role| self.roles.get(role)))
     }
 }
 
@@ -281,10 +283,11 @@ pub fn decide<'a>(verified: &'a Verified, door: &Door, case: &Case<'_>, mode: Re
     if verified.profile() != door.demanded(case.listener) {
         return Err(Refusal::ProfileMismatch);
     }
-    let workload = verified.principal().workload();
+    let principal = verified.principal();
+    let workload = principal.workload();
     let rule = match &*door.access {
         Access::Public(rule) => Some(rule),
-        Access::Listed(list) => workload.and_then(|workload| list.rule_for(workload)),
+        Access::Listed(list) => workload.and_then(|workload| list.rule_for(&workload.name, principal.roles())),
     };
     let rule = rule.ok_or(Refusal::NotAllowed)?;
     if door.demands_digest && verified.token().is_none_or(|token| token.body.is_none()) {
@@ -294,5 +297,5 @@ pub fn decide<'a>(verified: &'a Verified, door: &Door, case: &Case<'_>, mode: Re
     let mode = if verified.profile().needs_certificate() { mode } else { Replay::Strict };
     let used = verified.token().zip(workload);
     let spending = used.and_then(|(token, workload)| Spending::of(token, &workload.name, (mode, case.method)));
-    Ok(Cleared { permit: Permit::new(door, case, verified.principal().clone(), rule), spending })
+    Ok(Cleared { permit: Permit::new(door, case, principal.clone(), rule), spending })
 }

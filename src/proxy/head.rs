@@ -129,13 +129,16 @@ fn first_two<'a>(headers: &'a HeaderMap, name: &HeaderName) -> [Option<&'a [u8]>
     [values.next(), values.next()]
 }
 
-/// Takes out the headers that only we set and those that `Connection` names, leaves in `Connection` only what is about
+/// Takes out the headers that only we set, the user's token, and those that `Connection` names, leaves in `Connection` only what is about
 /// the connection, so that it cannot take out what filters set later, and leaves of the target what was judged.
 ///
 /// # Errors
 /// [`Refusal::Internal`] if a header that was there cannot be set again.
-pub(super) fn clean(session: &mut Session, clear: &Clear) -> Result<(), Refusal> {
+pub(super) fn clean(session: &mut Session, clear: &Clear, users: Option<&HeaderName>) -> Result<(), Refusal> {
     let request = session.req_header_mut();
+    if let Some(name) = users {
+        request.remove_header(name);
+    }
     let ours = request.headers.keys().filter(|name| is_ours(name.as_str())).map(|name| name.as_str().to_owned());
     let unwanted: Vec<_> = ours.chain(clear.connection.named.iter().cloned()).collect();
     for name in &unwanted {

@@ -69,7 +69,7 @@ impl Gate {
         let admitted =
             self.admit(session, exchange, &clear.facts, entrance).await.map_err(|denied| exchange.deny(&denied))?;
         exchange.allow(admitted.permit)?;
-        head::clean(session, &clear)?;
+        head::clean(session, &clear, exchange.users_header())?;
         let mut headers = outbound::Request(session.req_header_mut());
         admitted.route.filters.request(&mut headers)
     }
@@ -85,20 +85,16 @@ impl Gate {
         let snapshot = Arc::clone(exchange.snapshot());
         let (early, facts) = self.original_host(session, exchange, facts, entrance)?;
         let Some(route) = snapshot.routes.find(&facts) else {
-            if early.is_none() {
-                self.authenticate(session, exchange, &facts, (entrance, entrance.identity))?;
-            }
+            self.prove(session, exchange, (&facts, early), (entrance, entrance.identity))?;
             return Err(Refusal::NoRoute.into());
         };
         exchange.belongs_to(route);
         let demanded = route.door.demanded(entrance.identity);
-        let verified = match early {
-            _ if route.door.is_public() => {
-                exchange.forgets_who_asks();
-                None
-            }
-            Some(early) if early.profile() == demanded => Some(early),
-            Some(_) | None => Some(self.authenticate(session, exchange, &facts, (entrance, demanded))?),
+        let verified = if route.door.is_public() {
+            exchange.forgets_who_asks();
+            None
+        } else {
+            Some(self.prove(session, exchange, (&facts, early), (entrance, demanded))?)
         };
         let case = Case {
             id: &exchange.request_id().clone(),
@@ -142,7 +138,7 @@ impl Gate {
         if !entrance.host_from_token || head::tokens(session)[0].is_none() {
             return Ok((None, Cow::Borrowed(facts)));
         }
-        let verified = self.authenticate(session, exchange, facts, (entrance, entrance.identity))?;
+        let verified = self.authenticate(session, exchange, facts, (entrance, entrance.identity.of_workload()))?;
         let Some(ohost) = verified.token().and_then(|token| token.ohost.clone()) else {
             return Ok((Some(verified), Cow::Borrowed(facts)));
         };
@@ -155,6 +151,29 @@ impl Gate {
         Ok((Some(verified), Cow::Owned(Facts { host: host.into(), ..facts.clone() })))
     }
 
+    /// Proves what is demanded, of which the workload's part may be proved already.
+    fn prove(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        (facts, early): (&Facts, Option<Verified>),
+        (entrance, demanded): (&Entrance, identity::Profile),
+    ) -> Result<Verified, Denied> {
+        let verified = match early {
+            Some(early) if early.profile() == demanded.of_workload() => early,
+            Some(_) | None => self.authenticate(session, exchange, facts, (entrance, demanded.of_workload()))?,
+        };
+        exchange.judged_by(demanded);
+        if !demanded.needs_user() {
+            return Ok(verified);
+        }
+        let trust = &exchange.snapshot().trust;
+        let verified = verified.with_user(&evidence(session, facts), trust, exchange.started())?;
+        exchange.knows_user(verified.principal().user());
+        Ok(verified)
+    }
+
+    /// Proves which workload asks.
     fn authenticate(
         &self,
         session: &Session,
@@ -163,13 +182,11 @@ impl Gate {
         (entrance, demanded): (&Entrance, identity::Profile),
     ) -> Result<Verified, Denied> {
         exchange.judged_by(demanded);
-        let client = head::client(session);
-        if demanded.needs_token() && client.is_none() {
+        if demanded.needs_token() && head::client(session).is_none() {
             // Whoever listens on the way could use it.
             return Err(Refusal::TlsRequired.into());
         }
-        let peer = client.and_then(|client| client.peer.as_ref());
-        let evidence = Evidence { facts, peer, tokens: head::tokens(session) };
+        let evidence = evidence(session, facts);
         let trust = &exchange.snapshot().trust;
         let verified =
             identity::authenticate(demanded, &evidence, entrance.authorities.as_deref(), trust, exchange.started())?;
@@ -179,6 +196,12 @@ impl Gate {
         }
         Ok(verified)
     }
+}
+
+/// What the peer shows.
+fn evidence<'a>(session: &'a Session, facts: &'a Facts) -> Evidence<'a> {
+    let peer = head::client(session).and_then(|client| client.peer.as_ref());
+    Evidence { facts, peer, tokens: head::tokens(session), headers: &session.req_header().headers }
 }
 
 /// The client's address, as somebody tells it who has proved himself.

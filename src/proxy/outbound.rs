@@ -37,12 +37,16 @@ impl Headers for Response<'_> {
 /// If one cannot be set; the request then goes nowhere.
 pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange: &Exchange) -> pingora::Result<()> {
     let permit = exchange.permit().or_err(ErrorType::InternalError, "there is no permit")?;
-    if let Some(workload) = permit.principal().workload() {
+    let principal = permit.principal();
+    if let Some(workload) = principal.workload() {
         request.insert_header(headers::WORKLOAD, workload.name.as_str())?;
-        let roles: Vec<_> = workload.roles.iter().map(crate::name::RoleName::as_str).collect();
-        if !roles.is_empty() {
-            request.insert_header(headers::ROLES, roles.join(","))?;
-        }
+    }
+    if let Some(user) = principal.user() {
+        request.insert_header(headers::USER, user.to_string())?;
+    }
+    let roles: Vec<_> = principal.roles().map(crate::name::RoleName::as_str).collect();
+    if !roles.is_empty() {
+        request.insert_header(headers::ROLES, roles.join(","))?;
     }
     request.insert_header(headers::ROUTE, permit.route().as_str())?;
     request.insert_header(headers::REQUEST_ID, permit.request_id().as_str())?;

@@ -17,6 +17,8 @@ use tokio::io::AsyncReadExt;
 use tokio::time;
 
 const CHALLENGE: &str = "EdgeIdentity";
+/// RFC 6750 § 3.
+const USERS_CHALLENGE: &str = "Bearer";
 
 /// For how long an answer of ours may take to be sent.
 const ANSWER_FOR: Duration = Duration::from_secs(5);
@@ -93,7 +95,7 @@ impl Answer {
             (REQUEST_ID, request_id.to_owned()),
         ];
         if refusal.is_challenge() {
-            headers.push(("www-authenticate", challenge(detail)));
+            headers.push(("www-authenticate", challenge(refusal, detail)));
         }
         headers.extend(refusal.retry_after().map(|seconds| ("retry-after", seconds.to_string())));
         Self { status: facts.status, headers, body }
@@ -142,9 +144,11 @@ async fn discard_body(session: &mut Session) {
     time::timeout(DISCARD_FOR, reading).await.ok();
 }
 
-fn challenge(detail: Option<&str>) -> String {
-    let realm = format!("{CHALLENGE} realm=\"belay\"");
-    match detail {
+fn challenge(refusal: Refusal, detail: Option<&str>) -> String {
+    let is_users = refusal.facts().family == "user";
+    let realm = format!("{} realm=\"belay\"", if is_users { USERS_CHALLENGE } else { CHALLENGE });
+    // RFC 6750 § 3.1: who has shown no user's token at all is told no error.
+    match detail.filter(|_| refusal != Refusal::UserTokenMissing) {
         Some(detail) => format!("{realm}, error=\"invalid_token\", error_description=\"{detail}\""),
         None => realm,
     }

@@ -5,7 +5,9 @@
 pub const EDGE_IDENTITY: &str = "edge-identity";
 /// The workload.
 pub const WORKLOAD: &str = "belay-workload";
-/// Its roles, separated by commas.
+/// The user: issuer and subject, with `|` between them.
+pub const USER: &str = "belay-user";
+/// The roles of both, separated by commas.
 pub const ROLES: &str = "belay-roles";
 /// The route.
 pub const ROUTE: &str = "belay-route";

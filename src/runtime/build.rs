@@ -9,7 +9,7 @@ use crate::clock::{Timestamp, UnixSeconds};
 use crate::config::{self, CertificateFiles, Config, Finding, KeySource, KeyState, Location, TokenKeyFile};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
-use crate::identity::{Authorities, BadAuthority, Counts, Rules, TokenKey, Trust};
+use crate::identity::{Authorities, BadAuthority, Counts, Keys, People, Rules, TokenKey, Trust};
 use crate::keys::{Files, Kind, Read};
 use crate::metrics::Metrics;
 use crate::network::Own;
@@ -251,7 +251,18 @@ impl Build<'_> {
             self.not_anothers_keys(workload, &trust);
             trust.workloads.insert(workload.workload.id.clone(), Arc::clone(&workload.workload));
         }
+        trust.people = config.people.iter().filter_map(|people| self.people(people)).collect();
         trust
+    }
+
+    fn people(&mut self, people: &config::People) -> Option<People> {
+        let keys = self.files.key_set(&people.jwks);
+        let keys = self.take(keys)?;
+        let config::People {
+            name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, ..
+        } = people.clone();
+        let keys = Arc::new(Keys::new(keys));
+        Some(People { name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, keys })
     }
 
     /// Notes a key that another workload has, too: whoever holds it could sign as both.

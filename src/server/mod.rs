@@ -124,7 +124,7 @@ impl Service for Process {
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         let Some(parts) = self.parts.take() else { return };
         match Received::new() {
-            Ok(received) => serve(Arc::clone(&self.live), parts, received).await,
+            Ok(received) => Box::pin(serve(Arc::clone(&self.live), parts, received)).await,
             Err(fault) => {
                 log::error!("signals cannot be received: {fault}");
                 parts.stopped.notify_one();

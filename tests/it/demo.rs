@@ -36,11 +36,11 @@ fn every_line_of_the_demo_does_what_it_says() {
         assert_eq!(seen, expected, "{step:#}\n{}", std::fs::read_to_string(demo.path("audit")).unwrap());
         steps += 1;
     }
-    assert_eq!(steps, 13);
+    assert_eq!(steps, 16);
     eventually("every refusal has its record", || {
         let log = std::fs::read_to_string(demo.path("audit")).unwrap();
         let denied = log.lines().filter(|line| line.contains("\"decision\":\"deny\"")).count();
-        (denied == 10).then_some(())
+        (denied == 12).then_some(())
     });
     let folder = demo.path("folder");
     assert!(folder.is_dir());

@@ -26,6 +26,7 @@ mod listening;
 mod managed;
 mod operating;
 mod origins;
+mod people;
 mod planning;
 mod profiles;
 mod proxying;

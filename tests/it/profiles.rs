@@ -34,10 +34,7 @@ async fn with_secret(created: &str) -> World {
             "    identity: psk\n    allow: [checkout]\n    pool: shop\n  - name: reports",
         )
     });
-    crate::support::settled("a healthy server", || {
-        world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.state.health.is_up()))
-    })
-    .await;
+    world.is_healthy().await;
     world
 }
 

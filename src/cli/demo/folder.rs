@@ -1,6 +1,7 @@
 //! The demo's folder: certificates, keys, Workers' environments and the config, made new each time.
 
 use super::Error;
+use super::people;
 use super::pki::{Ca, Issued};
 use crate::cli::token::{Environment, Identity};
 use crate::config;
@@ -53,7 +54,7 @@ impl Folder {
         let fault = |error| Error::Folder(path.clone(), error);
         make(&path).map_err(fault)?;
         let path = path.canonicalize().map_err(fault)?;
-        for inner in ["certs", "keys", "history"] {
+        for inner in ["certs", "keys", "people", "history"] {
             make(&path.join(inner)).map_err(|error| Error::Folder(path.join(inner), error))?;
         }
         Ok(Self { path, temporary: wanted.is_none() })
@@ -86,6 +87,7 @@ impl Folder {
         self.environment("checkout", ("checkout", checkout_key), &self.write_issued("checkout", &checkout)?)?;
         let thumbprint = self.write_issued("rogue", &others.workload("checkout", &id("checkout"))?)?;
         self.environment("rogue", ("checkout", checkout_key), &thumbprint)?;
+        people::write(self)?;
         self.write_config(port, origins)?;
         let program = env::current_exe().map_err(|error| Error::Write(self.path.join("belay"), error))?;
         symlink(program, self.path.join("belay")).map_err(|error| Error::Write(self.path.join("belay"), error))
@@ -122,7 +124,7 @@ impl Folder {
         self.write(&format!("{file}.env.json"), &serde_json::to_string_pretty(&environment).unwrap_or_default())
     }
 
-    fn write(&self, name: &str, content: &str) -> Result<(), Error> {
+    pub(super) fn write(&self, name: &str, content: &str) -> Result<(), Error> {
         write(&self.path.join(name), content)
     }
 }
@@ -151,10 +153,18 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             max_key_age: time("90d"),
         }),
         workloads: named([("checkout", workload("checkout")), ("reports", workload("reports"))]),
-        roles: named([("reader", Role { workloads: vec!["reports".into()] })]),
+        people: named([("staff", people::staff())]),
+        roles: named([
+            ("reader", Role { workloads: vec!["reports".into()], ..Role::default() }),
+            ("support", people::support()),
+        ]),
         routes: vec![
             route(("orders", "/orders/**"), Some(&["GET", "POST"]), Allow::Names(vec!["checkout".into()])),
             route(("reports", "/reports/**"), Some(&["GET"]), Allow::Names(vec!["reader".into()])),
+            Route {
+                identity: Some(ProfileName::MtlsJwtUser),
+                ..route(("admin", "/admin/**"), Some(&["GET"]), Allow::Names(vec!["support".into()]))
+            },
             route(("status", "/status"), None, Allow::Word("public".into())),
         ],
         pools: named([("shop", pool([("a", a), ("b", b)]))]),

@@ -1,12 +1,14 @@
 //! `belay demo`: a load balancer, Workers' keys and two origins, all in a folder of its own.
 
 mod folder;
+mod people;
 mod pki;
 mod steps;
 
 use super::terminal::Terminal;
 use super::{Exit, run};
 use crate::clock::{self, Timestamp};
+use crate::identity::BadKey;
 use crate::origin::Echo;
 use crate::runtime::{Beginning, Live};
 use crate::server::{Addresses, InheritedSockets, Options};
@@ -52,6 +54,8 @@ enum Error {
     Certificates(#[from] rcgen::Error),
     #[error(transparent)]
     Config(#[from] crate::config::Unwritable),
+    #[error("users' tokens cannot be made")]
+    Token(#[source] BadKey),
     #[error("an origin cannot be started")]
     Origin(#[source] io::Error),
 }

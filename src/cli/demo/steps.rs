@@ -80,6 +80,13 @@ impl Demo {
         format!("curl -K {caller}.curl -H \"Edge-Identity: $({token})\" {asked}")
     }
 
+    /// A request for a user, whose token the Worker's names.
+    fn for_user(&self, user: &str, path: &str) -> String {
+        let file = format!("people/{user}.jwt");
+        let request = self.request("checkout", path, &format!(" --user-token {file}"));
+        format!("{request} -H \"Authorization: Bearer $(cat {file})\"")
+    }
+
     fn passing(&self) -> Vec<Step> {
         let step = |name, command, why| Step { name, command, statuses: &[200], why };
         vec![
@@ -92,6 +99,11 @@ impl Demo {
                 "the Worker reports reads a report",
                 self.request("reports", "/reports/daily", ""),
                 "it may by its role: allow: [reader]",
+            ),
+            step(
+                "Ada, who is of support, through the Worker checkout",
+                self.for_user("ada", "/admin/orders"),
+                "identity: mtls+jwt+user; her provider's token says that she is in the group",
             ),
             step("anybody reads the status", "curl -K nobody.curl $URL/status".into(), "the route says allow: public"),
         ]
@@ -139,6 +151,21 @@ impl Demo {
                 self.request("reports", "/orders/7", ""),
                 &[403],
                 "known, but not in allow: [checkout]",
+            ),
+            step(
+                "Bob, who is not of support",
+                self.for_user("bob", "/admin/orders"),
+                &[403],
+                "a good token, but it says nothing of that group",
+            ),
+            step(
+                "Ada's token beside a Worker's that does not name it",
+                format!(
+                    "{} -H \"Authorization: Bearer $(cat people/ada.jwt)\"",
+                    self.request("checkout", "/admin/orders", "")
+                ),
+                &[401],
+                "whoever has stolen it cannot use it",
             ),
             step(
                 "a path that two servers could read in two ways",

@@ -1,5 +1,6 @@
-//! `edge`, `workloads` and `roles`: who can prove what.
+//! `edge` and `workloads`: who can prove what.
 
+use super::roles::Roles;
 use super::{Check, twice};
 use crate::clock::UnixSeconds;
 use crate::config::document::{self, BodyDigestMode, Document, ReplayMode};
@@ -52,9 +53,8 @@ pub(super) fn tokens(check: &mut Check<'_>, edge: Option<&document::Edge>) -> Op
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) fn workloads(check: &mut Check<'_>, document: &Document) -> Vec<model::Workload> {
+pub(super) fn workloads(check: &mut Check<'_>, document: &Document, roles: &Roles) -> Vec<model::Workload> {
     let top = Place::root().key("workloads");
-    let roles = roles(check, document);
     let mut checked = Vec::new();
     for (name, workload) in &document.workloads {
         let place = top.key(name);
@@ -65,7 +65,7 @@ pub(super) fn workloads(check: &mut Check<'_>, document: &Document) -> Vec<model
         let keys = keys(check, workload, &place.key("keys"));
         let may_assert = assertions(check, workload, &place.key("may_assert"));
         let has_it = |(_, members): &&(RoleName, Vec<String>)| members.contains(name);
-        let roles = roles.iter().filter(has_it).map(|(role, _)| role.clone()).collect();
+        let roles = roles.of_workloads.iter().filter(has_it).map(|(role, _)| role.clone()).collect();
         if let (Some(name), Some(id)) = (check.key_name(WorkloadName::parse, name, &place), id) {
             checked.push(model::Workload { workload: Arc::new(Workload { name, id, roles }), keys, may_assert });
         }
@@ -130,29 +130,4 @@ fn key_source(check: &mut Check<'_>, key: &document::Key, place: &Place) -> Opti
             None
         }
     }
-}
-
-fn roles(check: &mut Check<'_>, document: &Document) -> Vec<(RoleName, Vec<String>)> {
-    let top = Place::root().key("roles");
-    let known = || document.workloads.keys().map(String::as_str);
-    let mut checked = Vec::new();
-    for (name, role) in &document.roles {
-        let place = top.key(name);
-        if document.workloads.contains_key(name) || name == "public" {
-            let taken = if name == "public" { "the word for everybody" } else { "a workload's name too" };
-            check.fault(
-                Fault::new(&place, format!("`{name}` is {taken}, so `allow` could not tell them apart")).at_key(),
-            );
-        }
-        for (index, member) in role.workloads.iter().enumerate() {
-            if !document.workloads.contains_key(member) {
-                let fault =
-                    Fault::new(&place.key("workloads").index(index), format!("there is no workload `{member}`"));
-                check.fault(fault.did_you_mean(member, known()));
-            }
-        }
-        let name = check.key_name(RoleName::parse, name, &place);
-        checked.extend(name.map(|name| (name, role.workloads.clone())));
-    }
-    checked
 }

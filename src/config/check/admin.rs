@@ -64,6 +64,12 @@ fn https(
         trusts_origin_pull: false,
     };
     let allow = allow_list(check, document, &https.allow, ("admin.https", &place.key("allow")));
+    let of_people = |name: &&String| document.roles.get(*name).is_some_and(|role| role.people.is_some());
+    if let Some(role) = https.allow.iter().find(of_people) {
+        let fault =
+            Fault::new(&place.key("allow"), format!("`{role}` is a role of people, and no user is asked for here"));
+        check.fault(fault.hint("name workloads, or roles of workloads"));
+    }
     let limits = document::Limits {
         connections: SCRAPERS_MAX,
         connections_per_address: SCRAPERS_MAX / 4,

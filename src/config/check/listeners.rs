@@ -210,5 +210,9 @@ pub(super) const fn profile(name: ProfileName) -> Profile {
         ProfileName::MtlsJwt => Profile::MtlsJwt,
         ProfileName::Jwt => Profile::Jwt,
         ProfileName::Psk => Profile::Psk,
+        ProfileName::MtlsUser => Profile::MtlsUser,
+        ProfileName::MtlsJwtUser => Profile::MtlsJwtUser,
+        ProfileName::JwtUser => Profile::JwtUser,
+        ProfileName::PskUser => Profile::PskUser,
     }
 }

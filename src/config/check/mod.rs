@@ -6,7 +6,9 @@ mod balance;
 mod failures;
 mod health;
 mod listeners;
+mod people;
 mod pools;
+mod roles;
 mod routes;
 mod servers;
 
@@ -58,9 +60,11 @@ pub(super) fn check(
     let admin = admin::check(&mut check, document);
     let listeners = listeners::check(&mut check, &document.listeners, &admin.addresses);
     let tokens = access::tokens(&mut check, document.edge.as_ref());
-    let workloads = access::workloads(&mut check, document);
+    let roles = roles::check(&mut check, document);
+    let workloads = access::workloads(&mut check, document, &roles);
+    let people = people::check(&mut check, document, &roles);
     let pools = pools::check(&mut check, document);
-    let world = routes::World { document, root, listeners: &listeners, workloads: &workloads };
+    let world = routes::World { document, root, listeners: &listeners, workloads: &workloads, roles: &roles };
     let routes = routes::check(&mut check, &world);
     servers::not_our_own(&mut check, document, &admin.addresses);
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
@@ -80,6 +84,7 @@ pub(super) fn check(
         digest_body_max: tokens.digest_body_max,
         key_age_max: tokens.key_age_max,
         workloads,
+        people,
         routes,
         pools,
         dns: dns?,

@@ -1,6 +1,7 @@
 //! `routes`: what they match, whom they let in, where they lead, and which can never be reached.
 
 use super::listeners::profile;
+use super::roles::Roles;
 use super::{Check, twice};
 use crate::config::document::{Allow, BodyDigestMode, Document, Match, Route};
 use crate::config::fault::Fault;
@@ -21,9 +22,16 @@ pub(super) struct World<'a> {
     pub(super) root: &'a Node,
     pub(super) listeners: &'a [model::Listener],
     pub(super) workloads: &'a [model::Workload],
+    pub(super) roles: &'a Roles,
 }
 
 impl World<'_> {
+    /// The workloads through which people have a role; none if it is not one of people.
+    fn through(&self, role: &str) -> Option<&[WorkloadName]> {
+        let found = self.roles.of_people.iter().find(|(_, membership)| membership.role.as_str() == role);
+        found.map(|(_, membership)| &*membership.through)
+    }
+
     /// The profiles that a route may be judged by.
     fn demanded(&self, route: &Route) -> Vec<Profile> {
         match route.identity {
@@ -130,8 +138,8 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
         check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
     }
-    let asked = route.identity.map(profile).filter(|profile| profile.needs_token());
-    let never = |listener: &model::Listener| listener.host_from_token && Some(listener.identity) != asked;
+    let asked = route.identity.map(|name| profile(name).of_workload()).filter(|profile| profile.needs_token());
+    let never = |listener: &model::Listener| listener.host_from_token && Some(listener.identity.of_workload()) != asked;
     if let (Some(_), Some(listener)) = (asked, world.listeners.first())
         && world.listeners.iter().all(never)
     {
@@ -145,6 +153,9 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
     }
     for profile in demanded.iter().filter(|profile| profile.needs_token()) {
         tokens_fit(check, world, names, (*profile, place));
+    }
+    if !demanded.iter().any(|profile| profile.needs_user()) {
+        no_people(check, world, (names, &demanded), &place.key("allow"));
     }
     if route.body_digest == Some(BodyDigestMode::Required) && !demanded.iter().all(|profile| profile.needs_token()) {
         let fault = Fault::new(&place.key("body_digest"), "a digest comes in a token, and none is demanded here");
@@ -167,15 +178,26 @@ fn listeners_fit(check: &mut Check<'_>, world: &World<'_>, profile: Profile, pla
     }
 }
 
+/// Where no user is proved, a role of people lets nobody in.
+fn no_people(check: &mut Check<'_>, world: &World<'_>, (names, demanded): (&[String], &[Profile]), place: &Place) {
+    for (index, name) in names.iter().enumerate().filter(|(_, name)| world.through(name).is_some()) {
+        let asked = demanded.first().copied().unwrap_or(Profile::None);
+        let fault =
+            Fault::new(&place.index(index), format!("`{name}` is a role of people, and {asked} proves no user"));
+        let better = asked.with_user().unwrap_or(Profile::MtlsJwtUser);
+        check.fault(fault.hint(format!("demand `identity: {better}`")));
+    }
+}
+
 fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], (profile, place): (Profile, &Place)) {
     if world.document.edge.is_none() {
         let fault =
             Fault::new(place, format!("it demands {profile}, but `edge` says neither issuer nor audience of tokens"));
         check.fault(fault.hint("add `edge: { issuer: …, audience: … }`"));
     }
-    let (kind, fitting) = if profile == Profile::Psk { ("secret", "a `secret`") } else { ("key", "a `key`") };
+    let (kind, fitting) = if profile.needs_secret() { ("secret", "a `secret`") } else { ("key", "a `key`") };
     let can = |workload: &&model::Workload| {
-        workload.keys.iter().any(|key| matches!(key.source, KeySource::Secret(_)) == (profile == Profile::Psk))
+        workload.keys.iter().any(|key| matches!(key.source, KeySource::Secret(_)) == profile.needs_secret())
     };
     for (index, name) in names.iter().enumerate() {
         let place = place.key("allow").index(index);
@@ -184,8 +206,11 @@ fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], (profi
             let fault = Fault::new(&place, format!("`{name}` has no {kind}, so it cannot prove {profile}"));
             check.fault(fault.hint(format!("add {fitting} to workloads.{name}.keys, or demand `identity: mtls`")));
         }
-        let members =
-            world.workloads.iter().filter(|workload| workload.workload.roles.iter().any(|role| role.as_str() == name));
+        let has_it = |workload: &&model::Workload| match world.through(name) {
+            Some(through) => through.contains(&workload.workload.name),
+            None => workload.workload.roles.iter().any(|role| role.as_str() == name),
+        };
+        let members = world.workloads.iter().filter(has_it);
         let (members, keyless): (Vec<_>, Vec<_>) = members.partition(can);
         if members.is_empty() && !keyless.is_empty() {
             let message = format!("no workload of the role `{name}` has a {kind}, so none can prove {profile}");

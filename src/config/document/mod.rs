@@ -2,6 +2,7 @@
 
 mod amount;
 mod listener;
+mod people;
 mod pool;
 mod server;
 
@@ -10,6 +11,7 @@ pub use listener::{
     Certificate, ClientAddress, ClientAuth, CrlExpired, Handshake, HostFrom, Limits, Listener, ProxyProtocol, SharedCa,
     Tls,
 };
+pub use people::{People, Role, Texts};
 pub use pool::{
     Agent, Balance, Breaker, ClientCertificate, GrpcCheck, Hash, Health, HttpCheck, OriginTls, Outliers, Pool, Queue,
     Retry, RetryMethods, RetryOn, RetryWord, TcpCheck, Timeouts,
@@ -42,6 +44,9 @@ pub struct Document {
     /// Machines that call. Their names can stand in `allow`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub workloads: BTreeMap<String, Workload>,
+    /// Users of identity providers, who come through workloads.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub people: BTreeMap<String, People>,
     /// Roles. Their names can stand in `allow`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<String, Role>,
@@ -124,6 +129,18 @@ pub enum ProfileName {
     /// `jwt` with a secret that workload and load balancer share.
     #[serde(rename = "psk")]
     Psk,
+    /// `mtls`, and a user's token of one of the `people`.
+    #[serde(rename = "mtls+user")]
+    MtlsUser,
+    /// `mtls+jwt`, and a user's token, which the workload's token names (`ath`).
+    #[serde(rename = "mtls+jwt+user")]
+    MtlsJwtUser,
+    /// `jwt`, and a user's token, which the workload's token names.
+    #[serde(rename = "jwt+user")]
+    JwtUser,
+    /// `psk`, and a user's token, which the workload's token names.
+    #[serde(rename = "psk+user")]
+    PskUser,
 }
 
 /// What all Workers' tokens have in common.
@@ -250,15 +267,6 @@ pub enum KeyState {
     Retiring,
     /// It does not count.
     Revoked,
-}
-
-/// A role.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Role {
-    /// The workloads that have it.
-    #[schemars(length(min = 1))]
-    pub workloads: Vec<String>,
 }
 
 /// A route.

@@ -15,12 +15,13 @@ use super::document::Document;
 use super::filter::FilterSpec;
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
-use crate::identity::{Edge, Kid, Profile, Replay};
-use crate::name::{ListenerName, NodeName, PoolName, RouteName};
+use crate::identity::{ClaimPath, Edge, Kid, Membership, Profile, Replay};
+use crate::name::{ListenerName, NodeName, PeopleName, PoolName, RouteName};
 use crate::network::{Networks, Own};
 use crate::policy::{Access, AllowList};
 use crate::principal;
 use crate::route::Pattern;
+use http::HeaderName;
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A config that can be built.
@@ -48,6 +49,8 @@ pub struct Config {
     pub key_age_max: Duration,
     /// Machines that call.
     pub workloads: Vec<Workload>,
+    /// Whose users come through them.
+    pub people: Vec<People>,
     /// Routes in order.
     pub routes: Vec<Route>,
     /// Pools.
@@ -263,6 +266,29 @@ pub struct Workload {
     pub keys: Vec<TokenKeyFile>,
     /// The facts that its tokens may assert.
     pub may_assert: Arc<[Box<str>]>,
+}
+
+/// Users of an identity provider, and where its keys are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct People {
+    /// Their name.
+    pub name: PeopleName,
+    /// `iss`.
+    pub issuer: Arc<str>,
+    /// The claim that says for whom a token is.
+    pub audience_claim: ClaimPath,
+    /// It must be or hold one of these.
+    pub audiences: Box<[Box<str>]>,
+    /// The header that brings the token.
+    pub header: HeaderName,
+    /// The claims that say who it is.
+    pub subject: Box<[ClaimPath]>,
+    /// The roles that they may have.
+    pub memberships: Box<[Membership]>,
+    /// Whether the token goes on.
+    pub is_forwarded: bool,
+    /// The file with the provider's keys.
+    pub jwks: PathBuf,
 }
 
 /// A token key's file.

@@ -108,6 +108,39 @@ impl VerifyingKey {
         Ok(Self::new(DecodingKey::from_secret(&secret), Algorithm::Hs256, &secret))
     }
 
+    /// Makes a key of a point of P-256, its coordinates in base64url (RFC 7518 § 6.2.1).
+    ///
+    /// # Errors
+    /// [`BadKey::Kind`] if they are not of 32 bytes each. A point that is not on the curve verifies nothing.
+    pub(super) fn from_point(x: &str, y: &str) -> Result<Self, BadKey> {
+        let (x, y) = (coordinate(x)?, coordinate(y)?);
+        let point = [&[4], x.as_slice(), y.as_slice()].concat();
+        Ok(Self::new(DecodingKey::from_ec_der(&point), Algorithm::Es256, &point))
+    }
+
+    /// Makes a key of a point of Ed25519 in base64url (RFC 8037 § 2).
+    ///
+    /// # Errors
+    /// [`BadKey::Kind`] if it is not of 32 bytes.
+    pub(super) fn from_edwards(x: &str) -> Result<Self, BadKey> {
+        let point = coordinate(x)?;
+        Ok(Self::new(DecodingKey::from_ed_der(&point), Algorithm::EdDsa, &point))
+    }
+
+    /// Makes a key of an RSA modulus and exponent in base64url (RFC 7518 § 6.3.1).
+    ///
+    /// # Errors
+    /// [`BadKey::Kind`] if they are no numbers, [`BadKey::RsaSize`].
+    pub(super) fn from_modulus(n: &str, e: &str) -> Result<Self, BadKey> {
+        let modulus = URL_SAFE_NO_PAD.decode(n).map_err(|_no_base64| BadKey::Kind)?;
+        let bits = modulus.iter().skip_while(|byte| **byte == 0).count().saturating_mul(8);
+        if !(RSA_MIN..=RSA_MAX).contains(&bits) {
+            return Err(BadKey::RsaSize);
+        }
+        let key = DecodingKey::from_rsa_components(n, e).map_err(|_no_number| BadKey::Kind)?;
+        Ok(Self::new(key, Algorithm::Rs256, format!("{n}.{e}").as_bytes()))
+    }
+
     fn new(key: DecodingKey, algorithm: Algorithm, bytes: &[u8]) -> Self {
         Self { key, algorithm, fingerprint: Digest::of(&[(algorithm.name(), bytes)]) }
     }
@@ -130,6 +163,10 @@ impl VerifyingKey {
         let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, self.algorithm.library());
         verified.unwrap_or(false)
     }
+}
+
+fn coordinate(text: &str) -> Result<Vec<u8>, BadKey> {
+    URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| bytes.len() == 32).ok_or(BadKey::Kind)
 }
 
 /// Reads a shared secret: the base64 of random bytes, in either alphabet.
@@ -215,8 +252,16 @@ impl SigningKey {
     /// # Errors
     /// [`BadKey::Unsigned`] if the claims cannot be written or the key cannot sign.
     pub fn sign(&self, kid: &Kid, claims: &impl Serialize) -> Result<String, BadKey> {
+        self.sign_as(TYPE, kid, claims)
+    }
+
+    /// Signs claims into a compact JWS of another type than an Edge-Identity token, as an identity provider does.
+    ///
+    /// # Errors
+    /// [`BadKey::Unsigned`] if the claims cannot be written or the key cannot sign.
+    pub fn sign_as(&self, typ: &str, kid: &Kid, claims: &impl Serialize) -> Result<String, BadKey> {
         let header =
-            super::Header { typ: TYPE.into(), alg: self.public.algorithm.name().into(), kid: kid.as_str().into() };
+            super::Header { typ: typ.into(), alg: self.public.algorithm.name().into(), kid: kid.as_str().into() };
         let part = |json: serde_json::Result<Vec<u8>>| json.map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
         let header = part(serde_json::to_vec(&header)).map_err(|_unwritable| BadKey::Unsigned)?;
         let claims = part(serde_json::to_vec(claims)).map_err(|_unwritable| BadKey::Unsigned)?;
@@ -225,7 +270,7 @@ impl SigningKey {
         Ok(format!("{message}.{signature}"))
     }
 
-    fn signature(&self, message: &[u8]) -> Option<String> {
+    pub(in crate::identity) fn signature(&self, message: &[u8]) -> Option<String> {
         match &self.key {
             Signer::Library(key) => jsonwebtoken::crypto::sign(message, key, self.public.algorithm.library()).ok(),
             Signer::Rsa(pair) => {

@@ -3,14 +3,17 @@
 //! The algorithm is the key's, never the token's choice: the header's `alg` must be the one of the key it names.
 
 mod key;
+mod published;
 
 pub use key::{BadKey, SigningKey, VerifyingKey, read_secret};
+pub use published::{BadKeySet, KeySet};
 
+use super::strict;
 use super::thumbprint::sha256;
 use crate::name::Kid;
 use crate::refusal::Refusal;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::{borrow::Cow, fmt};
 
 /// The value of `typ`.
@@ -117,6 +120,69 @@ impl Unverified<'_> {
             return Err(Refusal::TokenSignature);
         }
         Ok((decode(self.payload)?, sha256(self.message.as_bytes())))
+    }
+}
+
+/// A user's token that is well formed and not verified yet.
+pub(super) struct Users<'a> {
+    /// The key that it names, if it does.
+    pub(super) kid: Option<Box<str>>,
+    /// The algorithm that it names.
+    pub(super) alg: Box<str>,
+    /// Its claims, which nobody has vouched for yet.
+    pub(super) payload: Vec<u8>,
+    message: &'a str,
+    signature: &'a str,
+}
+
+/// The JOSE header of a token that is not for us alone. What it says beyond these changes nothing, but for what is
+/// refused by name.
+#[derive(Deserialize)]
+struct UsersHeader<'a> {
+    #[serde(borrow)]
+    typ: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow)]
+    kid: Option<Cow<'a, str>>,
+    /// RFC 7515 § 4.1.11: what must be understood is not.
+    crit: Option<IgnoredAny>,
+    /// RFC 7797: the payload would be another one.
+    b64: Option<IgnoredAny>,
+    zip: Option<IgnoredAny>,
+    /// RFC 8725 § 3.10: a key of the sender's choice.
+    jwk: Option<IgnoredAny>,
+    jku: Option<IgnoredAny>,
+    x5u: Option<IgnoredAny>,
+    x5c: Option<IgnoredAny>,
+}
+
+impl UsersHeader<'_> {
+    fn is_plain(&self) -> bool {
+        let asks = [&self.crit, &self.b64, &self.zip, &self.jwk, &self.jku, &self.x5u, &self.x5c];
+        // RFC 8725 § 3.11: tokens for other ends, such as logging out, name another type.
+        const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
+        let is_users = |typ: &Cow<'_, str>| TYPES.iter().any(|known| known.eq_ignore_ascii_case(typ));
+        asks.iter().all(|ask| ask.is_none()) && self.typ.as_ref().is_none_or(is_users)
+    }
+}
+
+/// Takes a user's token apart; none if it is no compact JWS or asks for what we do not do.
+pub(super) fn parse_users(token: &str) -> Option<Users<'_>> {
+    let (message, signature) = token.rsplit_once('.')?;
+    let (header, payload) = message.split_once('.')?;
+    let header = decode(header).ok()?;
+    // A repeated member of a struct is refused, but one that the struct does not know could be repeated.
+    strict::object(&header)?;
+    let header: UsersHeader<'_> = serde_json::from_slice(&header).ok()?;
+    let payload = decode(payload).ok().filter(|_| header.is_plain())?;
+    Some(Users { kid: header.kid.map(Into::into), alg: header.alg.into(), payload, message, signature })
+}
+
+impl Users<'_> {
+    /// Whether the signature is the key's.
+    pub(super) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        *self.alg == *key.algorithm().name() && key.verifies(self.message, self.signature)
     }
 }
 

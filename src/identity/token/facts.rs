@@ -1,10 +1,11 @@
 //! What a token says beyond its own claims: facts that the edge asserts, if its key may.
 
 use super::Claims;
+use crate::identity::strict;
 use crate::refusal::Refusal;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::Deserialize;
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 /// How many facts one token may assert.
 const COUNT_MAX: usize = 16;
@@ -17,13 +18,13 @@ const LIST_MAX: usize = 64;
 pub type Asserted = BTreeMap<Box<str>, Value>;
 
 /// The names of the claims that are no facts.
-const CLAIMS: [&str; 14] =
-    ["iss", "aud", "sub", "iat", "exp", "jti", "htm", "hta", "htt", "cnf", "rid", "cip", "ohost", "cdg"];
+const CLAIMS: [&str; 15] =
+    ["iss", "aud", "sub", "iat", "exp", "jti", "htm", "hta", "htt", "cnf", "rid", "cip", "ohost", "cdg", "ath"];
 
 /// Whether a name may stand in `may_assert`.
 #[must_use]
 pub fn may_be_fact(name: &str) -> bool {
-    const RESERVED: [&str; 3] = ["ath", "nbf", "crit"];
+    const RESERVED: [&str; 2] = ["nbf", "crit"];
     let inside = |b: u8| b.is_ascii_alphanumeric() || b"_-.:/".contains(&b);
     let well_formed = (1..=128).contains(&name.len()) && name.bytes().all(inside);
     well_formed && !CLAIMS.contains(&name) && !RESERVED.contains(&name)
@@ -36,9 +37,7 @@ pub fn may_be_fact(name: &str) -> bool {
 /// [`Refusal::TokenAssertion`] for a fact that the key may not assert, or that is too much.
 pub(super) fn part(payload: &[u8], may_assert: &[Box<str>]) -> Result<(Claims<'static>, Asserted), Refusal> {
     let malformed = |_: serde_json::Error| Refusal::TokenMalformed;
-    let Strict(Value::Object(all)) = serde_json::from_slice(payload).map_err(malformed)? else {
-        return Err(Refusal::TokenMalformed);
-    };
+    let all = strict::object(payload).ok_or(Refusal::TokenMalformed)?;
     let (claims, facts): (Map<_, _>, Map<_, _>) =
         all.into_iter().partition(|(name, _)| CLAIMS.contains(&name.as_str()));
     let claims = Claims::deserialize(Value::Object(claims)).map_err(malformed)?;
@@ -66,66 +65,5 @@ fn is_simple(value: &Value) -> bool {
     match value {
         Value::Array(values) => values.len() <= LIST_MAX && values.iter().all(is_scalar),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => is_scalar(value),
-    }
-}
-
-/// JSON in which no object repeats a key: parsers disagree on which one counts.
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(StrictVisitor)
-    }
-}
-
-struct StrictVisitor;
-
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Strict;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON without a repeated key")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Strict, E> {
-        Ok(Strict(Value::Null))
-    }
-
-    fn visit_bool<E: Error>(self, value: bool) -> Result<Strict, E> {
-        Ok(Strict(value.into()))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Strict, E> {
-        Ok(Strict(value.into()))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Strict, E> {
-        Ok(Strict(value.into()))
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Strict, E> {
-        Ok(Strict(value.into()))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Strict, E> {
-        Ok(Strict(value.into()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Strict, A::Error> {
-        let mut list = Vec::new();
-        while let Some(Strict(item)) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Strict(list.into()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Strict, A::Error> {
-        let mut map = Map::new();
-        while let Some((key, Strict(value))) = entries.next_entry::<String, Strict>()? {
-            if map.insert(key, value).is_some() {
-                return Err(A::Error::custom("a repeated key"));
-            }
-        }
-        Ok(Strict(map.into()))
     }
 }

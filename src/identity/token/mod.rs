@@ -8,6 +8,7 @@ use super::Profile;
 use super::body_digest::BodyDigest;
 use super::jws::{self, VerifyingKey};
 use super::thumbprint::{Thumbprint, sha256};
+use super::user::People;
 use crate::clock::{Timestamp, UnixSeconds};
 use crate::name::Kid;
 use crate::principal::{SpiffeId, Workload};
@@ -66,7 +67,7 @@ pub enum Counts {
 impl TokenKey {
     fn is_good(&self, profile: Profile, now: UnixSeconds) -> Result<(), Refusal> {
         // A secret that both sides know proves less than a key that only one has, so it is asked for by name.
-        if self.key.algorithm().is_shared() != (profile == Profile::Psk) {
+        if self.key.algorithm().is_shared() != profile.needs_secret() {
             return Err(Refusal::TokenKeyUnknown);
         }
         match self.counts {
@@ -86,6 +87,8 @@ pub struct Trust {
     pub workloads: HashMap<SpiffeId, Arc<Workload>>,
     /// Every key by its id.
     pub keys: HashMap<Kid, TokenKey>,
+    /// Whose users we know.
+    pub people: Vec<People>,
 }
 
 impl Trust {
@@ -139,6 +142,9 @@ pub struct Claims<'a> {
     /// The body's digest, as `Content-Digest` writes it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub cdg: Option<Cow<'a, str>>,
+    /// base64url of SHA-256 of the user's token, where the profile demands one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub ath: Option<Cow<'a, str>>,
 }
 
 /// `cnf` (RFC 7800) with a certificate's thumbprint (RFC 8705 § 3.1).
@@ -167,6 +173,8 @@ pub struct Sighting {
     pub ohost: Option<Box<str>>,
     /// What the body's digest must be.
     pub body: Option<BodyDigest>,
+    /// What SHA-256 of the user's token must be.
+    pub(super) user: Option<Thumbprint>,
     /// What the edge asserts.
     pub asserted: Asserted,
     /// SHA-256 of the signing input.
@@ -236,6 +244,7 @@ pub(super) fn verify(
         cip: canonical.cip,
         ohost: canonical.ohost,
         body: canonical.body,
+        user: canonical.user,
         asserted,
         digest,
         jti: claims.jti.as_ref().into(),
@@ -258,6 +267,7 @@ struct Canonical {
     cip: Option<IpAddr>,
     ohost: Option<Box<str>>,
     body: Option<BodyDigest>,
+    user: Option<Thumbprint>,
 }
 
 impl Canonical {
@@ -269,6 +279,7 @@ impl Canonical {
             cip: optional(claims.cip.as_deref(), address)?,
             ohost: optional(claims.ohost.as_deref(), original_host)?,
             body: optional(claims.cdg.as_deref(), BodyDigest::parse)?,
+            user: optional(claims.ath.as_deref(), Thumbprint::parse)?,
         };
         well_named.then_some(read)
     }

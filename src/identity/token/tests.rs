@@ -47,6 +47,7 @@ impl World {
             edge: Some(edge),
             workloads: HashMap::from([(workload.id.clone(), Arc::clone(&workload))]),
             keys: HashMap::from([(Kid::parse("w-1").unwrap(), ours)]),
+            people: Vec::new(),
         };
         let head = Head {
             method: &Method::POST,
@@ -144,6 +145,9 @@ const MALFORMED: Result<(), Refusal> = Err(Refusal::TokenMalformed);
 #[test_case("ohost", &json!("user@example.com"), MALFORMED; "original host with a user")]
 #[test_case("ohost", &json!("example.com."), MALFORMED; "original host with a dot")]
 #[test_case("cdg", &json!("sha-256=:AAAA:"), MALFORMED; "no digest")]
+#[test_case("ath", &json!(Thumbprint::of(b"token").to_string()), Ok(()); "a user's token")]
+#[test_case("ath", &json!("AAAA"), MALFORMED; "no digest of a user's token")]
+#[test_case("ath", &json!(true), MALFORMED; "a user's token as a truth")]
 #[test_case("role", &json!("admin"), Err(Refusal::TokenAssertion); "a fact that nobody may assert")]
 #[test_case("Country", &json!("DE"), Err(Refusal::TokenAssertion); "a fact in other case")]
 #[test_case("country", &json!({ "a": 1 }), Err(Refusal::TokenAssertion); "a nested fact")]
@@ -413,11 +417,6 @@ fn without_an_edge_no_token_counts() {
     let mut world = World::new();
     world.trust.edge = None;
     assert_eq!(world.verify_claims(&claims()), Err(Refusal::TokenIssuer));
-}
-
-#[test]
-fn profiles_have_names() {
-    assert_eq!(Profile::ALL.map(Profile::name), ["none", "mtls", "mtls+jwt", "jwt", "psk"]);
 }
 
 proptest! {

@@ -165,7 +165,10 @@ fn scrapers(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
 
 /// The workloads that may read metrics and health from elsewhere, by themselves or by a role.
 fn readers(config: &Config) -> HashSet<&WorkloadName> {
-    let may = |https: &'_ AdminHttps, known: &&Workload| https.allow.rule_for(&known.workload).is_some();
+    let may = |https: &'_ AdminHttps, known: &&Workload| {
+        let known = &known.workload;
+        https.allow.rule_for(&known.name, known.roles.iter()).is_some()
+    };
     let of = |https| config.workloads.iter().filter(move |known| may(https, known)).map(|known| &known.workload.name);
     config.admin_https.iter().flat_map(of).collect()
 }

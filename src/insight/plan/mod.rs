@@ -6,7 +6,8 @@
 
 mod guards;
 
-use super::judge::{Asked, Verdict, decide};
+use super::asked::{Asked, AskedUser, Asker, users};
+use super::judge::{Verdict, decide};
 use super::settings::{self, Setting};
 use crate::config::{Config, Route};
 use crate::generation::Digest;
@@ -55,7 +56,7 @@ pub struct Change {
     pub route: String,
     /// At which listeners.
     pub listeners: BTreeSet<String>,
-    /// For these workloads; `strangers` is everybody else.
+    /// For these workloads, and people through them; `strangers` is everybody else.
     pub whom: BTreeSet<String>,
     /// A request that is decided differently.
     pub witness: Witness,
@@ -168,13 +169,21 @@ fn decisions(old: &Config, new: &Config) -> Vec<Change> {
         [old, new].iter().flat_map(|it| &it.listeners).map(|it| &it.name).collect();
     let workloads = [old, new].into_iter().flat_map(|it| &it.workloads).map(|it| &it.workload.name);
     let everybody: BTreeSet<Option<&WorkloadName>> = workloads.map(Some).chain([None]).collect();
-    let all = listeners.iter().flat_map(|listener| everybody.iter().map(move |who| (*listener, *who)));
-    let all: Vec<_> = all.collect();
+    let users = users([old, new]);
+    let alone = |user: Option<&'_ AskedUser>| user.is_none();
+    let everywhere = |user| {
+        let known = everybody.iter().filter(move |who| who.is_some() || alone(user));
+        let places = |workload| listeners.iter().map(move |listener| Asker { listener, workload, user });
+        known.copied().flat_map(places).collect::<Vec<_>>()
+    };
+    let without = everywhere(None);
+    let with: Vec<_> = users.iter().flat_map(|user| everywhere(Some(user))).collect();
     for ((was, is), request) in &pairs {
         let was = was.and_then(|index| old.routes.get(index));
         let is = is.and_then(|index| new.routes.get(index));
         let stays_public = was.is_some_and(is_public) && is.is_some_and(is_public);
-        for asker in &all {
+        let asks_for_users = demands_user(old, was) || demands_user(new, is);
+        for asker in without.iter().chain(with.iter().filter(|_| asks_for_users)) {
             let before = decide(old, was, *asker);
             // Another door to what was open to everybody opens it to nobody else.
             if !(stays_public && before == Verdict::Nowhere) {
@@ -189,6 +198,12 @@ fn is_public(route: &Route) -> bool {
     matches!(*route.access, Access::Public(_))
 }
 
+/// Whether a user is demanded there, at some listener.
+fn demands_user(config: &Config, route: Option<&Route>) -> bool {
+    let by_listeners = || config.listeners.iter().any(|listener| listener.identity.needs_user());
+    route.and_then(|route| route.identity).map_or_else(by_listeners, Profile::needs_user)
+}
+
 /// Changes, by how and of which routes.
 #[derive(Default)]
 struct Found {
@@ -196,12 +211,7 @@ struct Found {
 }
 
 impl Found {
-    fn compare(
-        &mut self,
-        (before, after): (Verdict, Verdict),
-        (listener, who): (&ListenerName, Option<&WorkloadName>),
-        (method, host, path): &Request,
-    ) {
+    fn compare(&mut self, (before, after): (Verdict, Verdict), asker: Asker<'_>, (method, host, path): &Request) {
         let Some(kind) = kind(&before, &after) else { return };
         let key = (kind, before.route().map(str::to_owned), after.route().map(str::to_owned));
         let change = self.changes.entry(key).or_insert_with(|| Change {
@@ -211,8 +221,9 @@ impl Found {
             whom: BTreeSet::new(),
             witness: Witness {
                 asked: Asked {
-                    listener: listener.clone(),
-                    workload: who.cloned(),
+                    listener: asker.listener.clone(),
+                    workload: asker.workload.cloned(),
+                    user: asker.user.cloned(),
                     method: method.clone(),
                     host: host.clone(),
                     path: path.clone(),
@@ -221,8 +232,8 @@ impl Found {
                 after,
             },
         });
-        change.listeners.insert(listener.to_string());
-        change.whom.insert(who.map_or_else(|| "strangers".to_owned(), ToString::to_string));
+        change.listeners.insert(asker.listener.to_string());
+        change.whom.insert(asker.in_words("strangers"));
     }
 }
 
@@ -248,8 +259,9 @@ fn kind(before: &Verdict, after: &Verdict) -> Option<Kind> {
 
 /// Whether a profile leaves out a proof that another demands. A shared secret proves less than a key pair.
 fn is_weaker(one: Profile, than: Profile) -> bool {
-    let lacks = |proof: fn(Profile) -> bool| proof(than) && !proof(one);
-    lacks(Profile::needs_certificate) || lacks(Profile::needs_token) || (one == Profile::Psk && than == Profile::Jwt)
+    let proofs: [fn(Profile) -> bool; 3] = [Profile::needs_certificate, Profile::needs_token, Profile::needs_user];
+    let a_secret_only = one.needs_secret() && than.of_workload() == Profile::Jwt;
+    proofs.into_iter().any(|proof| proof(than) && !proof(one)) || a_secret_only
 }
 
 /// Hosts and paths that stand for all requests that could be decided differently.
@@ -350,7 +362,8 @@ fn proofs(config: &Config) -> Vec<String> {
         let keys: Vec<_> = it.keys.iter().map(|key| format!("{:?} {:?}", key.source, key.state)).collect();
         format!("{} {:?} {keys:?}", it.workload.name, it.workload.roles)
     });
-    listeners.chain(workloads).chain([config.edge.is_some().to_string()]).collect()
+    let people = config.people.iter().map(|it| format!("{} {:?}", it.name, it.memberships));
+    listeners.chain(workloads).chain(people).chain([config.edge.is_some().to_string()]).collect()
 }
 
 /// Methods that some route names, and one that none does; GET first, since it reads best.

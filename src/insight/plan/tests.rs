@@ -2,7 +2,9 @@ use super::*;
 use crate::config;
 use crate::filter;
 use crate::insight::judge;
+use crate::name::PeopleName;
 use proptest::prelude::*;
+use serde_json::json;
 use std::path::Path;
 use test_case::test_case;
 
@@ -19,8 +21,11 @@ edge: { issuer: 'https://edge.example.com', audience: 'https://lb.example.com' }
 workloads:
   checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }] }
   billing: { id: spiffe://example.com/billing, keys: [{ kid: b-1, key: 'file:b.pub', state: revoked }] }
+people:
+  staff: { issuer: 'https://login.example.com', audience: shop, jwks: 'file:jwks.json' }
 roles:
   reader: { workloads: [billing] }
+  support: { people: staff, claim: groups, has: support, through: [checkout] }
 pools:
   shop: { servers: [{ name: a, address: '10.0.0.1:80' }] }
   store: { servers: [{ name: a, address: '10.0.0.2:80' }] }
@@ -64,6 +69,7 @@ fn planned(old: &str, new: &str) -> Plan {
 #[test_case("bind: ['127.0.0.1:8081'], identity", "bind: ['127.0.0.1:8081'], proxy_protocol: { from: [10.0.0.0/8] }, identity", "--accept local.proxy_protocol"; "who says who the client is")]
 #[test_case("audit:", "admin: { socket: /run/a.sock, change: [ada] }\naudit:", "--accept admin.change"; "who changes things")]
 #[test_case("audit:", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ folder: certs }], ca: [ca.pem], allow: [checkout] } }\naudit:", "--accept admin.https"; "who reads metrics from elsewhere")]
+#[test_case("identity: mtls, allow: [reader]", "identity: mtls+user, allow: [reader, support]", "a user of staff with groups=support through checkout, at edge"; "a role of people")]
 #[test_case("address: '10.0.0.1:80'", "address: '10.0.0.9:80'", "pools.shop.servers[a].address: 10.0.0.1:80 -> 10.0.0.9:80"; "a server")]
 #[test_case("tls:\n", "limits: { body: 1GiB }\n    tls:\n", "listeners.edge.limits.body: 10MiB -> 1GiB"; "a limit")]
 #[test_case("identity: none }\nedge", "identity: none }\n  other: { bind: ['127.0.0.1:8082'], identity: none }\nedge", "listeners.other is new"; "a listener more makes nothing public")]
@@ -143,11 +149,15 @@ fn route() -> impl Strategy<Value = String> {
     let hosts = prop::sample::select(vec!["a.x", "b.x", "'*.x'", "'*'"]);
     let paths = prop::sample::select(vec!["/p", "/p/*", "/p/**", "/p/q", "/p/q/**", "/**", "/*"]);
     let methods = prop::sample::select(vec!["", ", methods: [GET]", ", methods: [POST, PUT]"]);
-    let allow = prop::sample::select(vec!["public", "[checkout]", "[reader]", "[checkout, reader]"]);
-    let identity = prop::sample::select(vec!["", "identity: mtls, "]);
+    let allow = ["public", "[checkout]", "[reader]", "[checkout, reader]"];
+    let of_workloads = ["", "identity: mtls, "].map(|identity| allow.map(|allow| format!("{identity}allow: {allow}")));
+    let of_people = ["mtls+jwt+user", "mtls+user"].map(|identity| {
+        ["[support]", "[checkout]", "[support, reader]"].map(|allow| format!("identity: {identity}, allow: {allow}"))
+    });
+    let who = prop::sample::select([of_workloads.concat(), of_people.concat()].concat());
     let pool = prop::sample::select(vec!["shop", "store"]);
-    (hosts, paths, methods, allow, identity, pool).prop_map(|(host, path, methods, allow, identity, pool)| {
-        format!("match: {{ host: {host}, path: {path}{methods} }}, {identity}allow: {allow}, pool: {pool}")
+    (hosts, paths, methods, who, pool).prop_map(|(host, path, methods, who, pool)| {
+        format!("match: {{ host: {host}, path: {path}{methods} }}, {who}, pool: {pool}")
     })
 }
 
@@ -161,15 +171,22 @@ fn config() -> impl Strategy<Value = String> {
     })
 }
 
+fn user(group: &str) -> AskedUser {
+    let claims = if group.is_empty() { json!({}) } else { json!({ "groups": [group] }) };
+    AskedUser { people: PeopleName::parse("staff").unwrap(), claims: serde_json::from_value(claims).unwrap() }
+}
+
 fn asked() -> impl Strategy<Value = Asked> {
     let hosts = prop::sample::select(vec!["a.x", "b.x", "c.x", "d.c.x", "other"]);
     let paths = prop::sample::select(vec!["/", "/p", "/p/q", "/p/z", "/p/q/z", "/z"]);
     let methods = prop::sample::select(vec![Method::GET, Method::POST, Method::DELETE]);
     let who = prop::sample::select(vec![None, Some("checkout"), Some("billing")]);
     let listener = prop::sample::select(vec!["edge", "local"]);
-    (listener, who, methods, hosts, paths).prop_map(|(listener, who, method, host, path)| Asked {
+    let groups = prop::sample::select(vec![None, Some(""), Some("support")]);
+    (listener, who, groups, methods, hosts, paths).prop_map(|(listener, who, groups, method, host, path)| Asked {
         listener: ListenerName::parse(listener).unwrap(),
         workload: who.map(|name| WorkloadName::parse(name).unwrap()),
+        user: groups.filter(|_| who.is_some()).map(user),
         method,
         host: host.into(),
         path: path.into(),
@@ -196,9 +213,10 @@ proptest! {
         let everybodys = |verdict: &Verdict| matches!(verdict, Verdict::Allow { profile: None, .. });
         prop_assume!(!(before == Verdict::Nowhere && everybodys(&after)));
         if let Some(kind) = kind(&before, &after) {
-            let who = asked.workload.as_ref().map_or("strangers", |name| name.as_str());
+            // Where no user is demanded, only the workload is told.
+            let who = [asked.asker(), Asker { user: None, ..asked.asker() }].map(|asker| asker.in_words("strangers"));
             let is_told = plan.changes.iter().any(|change| {
-                change.kind == kind && change.whom.contains(who) && change.listeners.contains(asked.listener.as_str())
+                change.kind == kind && who.iter().any(|who| change.whom.contains(who)) && change.listeners.contains(asked.listener.as_str())
                     && (change.witness.before.route(), change.witness.after.route()) == (before.route(), after.route())
             });
             prop_assert!(is_told, "{asked:?}: {before:?} -> {after:?} is not told in\n{}", plan.show(false));

@@ -12,6 +12,7 @@ use crate::identity::{Denied, Profile, Sighting, Verified};
 use crate::metrics;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Permit;
+use crate::principal::User;
 use crate::refusal::Refusal;
 use crate::request::headers::TRACEPARENT;
 use crate::request::{Facts, Id};
@@ -52,6 +53,7 @@ pub struct Exchange {
     route: Option<Arc<Route>>,
     workload: Option<WorkloadName>,
     token: Option<Arc<Sighting>>,
+    user: Option<Arc<User>>,
     permit: Option<Permit>,
     picked: Option<Picked>,
     /// Whom the client had before, as his cookie says.
@@ -113,6 +115,7 @@ impl Exchange {
             route: None,
             workload: None,
             token: None,
+            user: None,
             permit: None,
             picked: None,
             ticket: None,
@@ -179,6 +182,18 @@ impl Exchange {
         }
     }
 
+    /// The user is proved, too.
+    pub(in crate::proxy) fn knows_user(&mut self, user: Option<&Arc<User>>) {
+        self.user = user.map(Arc::clone);
+    }
+
+    /// The header of the user's token, unless that goes on.
+    pub(in crate::proxy) fn users_header(&self) -> Option<&HeaderName> {
+        let user = self.user.as_ref()?;
+        let people = self.snapshot.trust.people.iter().find(|people| people.name == user.people)?;
+        (!people.is_forwarded).then_some(&people.header)
+    }
+
     /// Records the denial and says which it is.
     pub(in crate::proxy) fn deny(&mut self, denied: &Denied) -> Refusal {
         self.workload = self.workload.take().or_else(|| denied.workload.clone());
@@ -232,6 +247,7 @@ impl Exchange {
             workload: self.workload.clone(),
             kid: None,
             token: self.token.clone(),
+            user: self.user.clone(),
             verdict,
             judged: self.snapshot.judged(),
             took: now.since(self.started),
@@ -271,7 +287,7 @@ impl Exchange {
 
     /// A route that asks nobody who he is knows nobody, whatever a token says.
     pub(in crate::proxy) fn forgets_who_asks(&mut self) {
-        (self.workload, self.token, self.body.digest, self.source.client) = (None, None, None, None);
+        (self.workload, self.token, self.user, self.body.digest, self.source.client) = (None, None, None, None, None);
         (self.verified, self.profile, self.request_id) = (false, None, OnceCell::new());
     }
 

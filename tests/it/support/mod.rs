@@ -6,6 +6,7 @@ mod client;
 pub mod dns;
 pub mod flood;
 mod load;
+pub mod login;
 pub mod operator;
 mod parts;
 mod pki;

@@ -96,6 +96,7 @@ impl Site {
             cip: None,
             ohost: None,
             cdg: digest,
+            ath: None,
         };
         let mut claims = serde_json::to_value(claims).unwrap();
         for (name, value) in &ask.claims {

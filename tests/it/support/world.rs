@@ -66,11 +66,16 @@ impl World {
     /// The usual config, edited, with a healthy server in every pool.
     pub async fn with(edit: impl FnOnce(String) -> String) -> Self {
         let world = Self::before_checks(Site::new(NOW).await, edit);
+        world.is_healthy().await;
+        world
+    }
+
+    /// Waits for a healthy server in every pool.
+    pub async fn is_healthy(&self) {
         let is_up = || {
-            world.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.state.health.is_up()))
+            self.live.snapshot().pools.iter().all(|pool| pool.servers.iter().any(|server| server.state.health.is_up()))
         };
         settled("a healthy server in every pool", is_up).await;
-        world
     }
 
     /// The same, as it starts.

@@ -1,0 +1,103 @@
+//! Users and the roles that they have.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// Users of an identity provider (OpenID Connect). Their token is read where a profile ends in `+user`, and nowhere else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    /// `iss` of their tokens, byte for byte.
+    #[schemars(length(min = 1))]
+    pub issuer: String,
+    /// What `aud` of their tokens must be or hold: one text, or a list of which one is enough. A token for another
+    /// service is refused.
+    pub audience: Texts,
+    /// The claim that is compared with `audience`; for access tokens of Cognito `client_id`.
+    #[serde(default = "audience_claim")]
+    pub audience_claim: String,
+    /// The header that brings the token: `authorization` (after `Bearer`), `cf-access-jwt-assertion` or another.
+    #[serde(default = "header")]
+    pub header: String,
+    /// Where the provider's keys are: `file:PATH` of a JWK set.
+    pub jwks: String,
+    /// Claims of which the first that is there and not empty says who it is; for Cloudflare Access `[sub, common_name]`,
+    /// since the `sub` of its service tokens is empty.
+    #[serde(default = "subject")]
+    #[schemars(length(min = 1, max = 4))]
+    pub subject: Vec<String>,
+    /// Whether the token goes on to the origin. Who has it can use it elsewhere.
+    #[serde(default)]
+    pub forward: bool,
+}
+
+fn audience_claim() -> String {
+    "aud".into()
+}
+
+fn header() -> String {
+    "authorization".into()
+}
+
+fn subject() -> Vec<String> {
+    vec!["sub".into()]
+}
+
+/// A role: of workloads (`workloads`), or of people who come through workloads (`people`, `claim`, `has`, `through`).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Role {
+    /// The workloads that have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<String>,
+    /// The people of whom some have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub people: Option<String>,
+    /// The claim of their token that says so: names with dots between them (`realm_access.roles`), or a list of names. A
+    /// text with `://` is one name. Without it all of them have the role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<Texts>,
+    /// What the claim must be or hold: one text, or a list of which one is enough. Of `scope` and `scp` each word counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has: Option<Texts>,
+    /// The workloads through which they must come. Through others nobody has the role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub through: Vec<String>,
+}
+
+/// One text or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Texts {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl Texts {
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+impl JsonSchema for Texts {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Texts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = json_schema!({ "type": "string", "minLength": 1 });
+        json_schema!({ "anyOf": [text, { "type": "array", "items": text, "minItems": 1 }] })
+    }
+}
