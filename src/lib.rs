@@ -27,6 +27,7 @@ pub mod origin;
 pub mod pins;
 pub mod policy;
 pub mod principal;
+pub mod provider;
 pub mod proxy;
 pub mod refusal;
 pub mod request;

@@ -77,6 +77,9 @@ metrics! {
     replay_entries: IntGauge, "belay_replay_entries", [], "Tokens in the replay store.";
     token_key_uses: IntCounterVec, "belay_token_key_uses_total", ["workload", "kid"], "Tokens that were verified by a key.";
     token_key_created: IntGaugeVec, "belay_token_key_created_timestamp_seconds", ["workload", "kid"], "When a key was made, or first seen, if that was earlier.";
+    provider_fetches: IntCounterVec, "belay_provider_fetches_total", ["issuer", "result"], "Fetches of an identity provider's keys: success or failure.";
+    provider_fetched: IntGaugeVec, "belay_provider_keys_fetched_timestamp_seconds", ["issuer"], "When an identity provider's keys were fetched last.";
+    provider_keys: IntGaugeVec, "belay_provider_keys", ["issuer"], "Keys of an identity provider that count; 0 while none is known.";
     clock_offset: IntGaugeVec, "belay_edge_clock_offset_seconds", ["issuer"], "How long before its arrival the last token was signed, by the two clocks; below 0 where the edge's is ahead.";
     audit_records: IntCounter, "belay_audit_records_total", [], "Audit records written.";
     audit_failures: IntCounter, "belay_audit_write_failures_total", [], "Attempts to write audit records that failed.";
@@ -237,6 +240,19 @@ pub struct Lookups {
     pub servers: IntGauge,
 }
 
+/// An identity provider's handles.
+#[derive(Debug)]
+pub struct Provider {
+    /// Fetches of its keys.
+    pub fetched: IntCounter,
+    /// Fetches that failed.
+    pub failed: IntCounter,
+    /// When they were fetched last.
+    pub fetched_at: IntGauge,
+    /// Keys that count.
+    pub keys: IntGauge,
+}
+
 /// The audit writer's handles.
 #[derive(Debug, Clone)]
 pub struct Audit {
@@ -319,6 +335,27 @@ impl Metrics {
             answers: self.lookups.with_label_values(&[name, "answer"]),
             failures: self.lookups.with_label_values(&[name, "failure"]),
             servers: self.found.with_label_values(&[name]),
+        }
+    }
+
+    /// Resolves an identity provider's handles.
+    #[must_use]
+    pub fn provider(&self, issuer: &str) -> Provider {
+        Provider {
+            fetched: self.provider_fetches.with_label_values(&[issuer, "success"]),
+            failed: self.provider_fetches.with_label_values(&[issuer, "failure"]),
+            fetched_at: self.provider_fetched.with_label_values(&[issuer]),
+            keys: self.provider_keys.with_label_values(&[issuer]),
+        }
+    }
+
+    /// Forgets an identity provider that is not asked any more.
+    pub fn forget_provider(&self, issuer: &str) {
+        for gauge in [&self.provider_fetched, &self.provider_keys] {
+            drop(gauge.remove_label_values(&[issuer]));
+        }
+        for result in ["success", "failure"] {
+            drop(self.provider_fetches.remove_label_values(&[issuer, result]));
         }
     }
 

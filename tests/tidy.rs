@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["identity", "route", "balance", "resilience", "metrics"],
     &["policy", "audit"],
     &["config"],
-    &["tls", "keys", "upstream", "journal"],
+    &["tls", "keys", "upstream", "journal", "provider"],
     &["filter", "insight"],
     &["runtime"],
     &["proxy", "admin", "origin"],

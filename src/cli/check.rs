@@ -8,6 +8,7 @@ use crate::filter;
 use crate::generation::Generation;
 use crate::metrics::Metrics;
 use crate::policy::Access;
+use crate::provider::Providers;
 use crate::runtime::{self, Beside, Revocations, Sights, Snapshot};
 use crate::upstream::Servers;
 use serde_json::json;
@@ -56,7 +57,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
 pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
     let (servers, sights, pins) = (Servers::default(), Sights::default(), Arc::default());
-    let revocations = Revocations::default();
+    let (revocations, providers) = (Revocations::default(), Providers::default());
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();
         let beside = Beside {
@@ -64,6 +65,7 @@ pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option
             servers: &servers,
             sights: &sights,
             revocations: &revocations,
+            providers: &providers,
             live: None,
             pins: &pins,
             now,

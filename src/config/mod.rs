@@ -23,8 +23,8 @@ pub use filter::{FilterKind, FilterSpec};
 pub use model::{
     AdminHttps, AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Dns,
     Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeySource, KeyState, Limits, Listener, Location,
-    LogFormat, LogLevel, Operators, People, Pool, PoolLimits, ProcessLog, Question, Retry, RetryMethods, Route,
-    SameSite, Server, Sticky, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
+    LogFormat, LogLevel, Operators, People, Pool, PoolLimits, ProcessLog, ProviderKeys, Question, Retry, RetryMethods,
+    Route, SameSite, Server, Sticky, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -217,13 +217,19 @@ roles:
 #[test_case("claim: groups, ", "", "`has` says nothing without `claim` (for example `claim: groups` and `has: support`)"; "the other half")]
 #[test_case("claim: groups", "claim: a..b", "this is no place of a claim (1 to 8 names of 1 to 256 bytes, for example `groups` or `realm_access.roles`)"; "no claim")]
 #[test_case("issuer: 'https://login.example.com'", "issuer: 'a|b'", "`a|b` is no issuer (for example https://example.okta.com)"; "an issuer with a bar")]
+#[test_case(", jwks: 'file:jwks.json'", ", ca: [ca.pem], jwks: 'file:jwks.json'", "nothing is fetched where the keys are in a file"; "a ca of a file")]
+#[test_case(", jwks: 'file:jwks.json'", ", allow_networks: [10.0.0.0/8], jwks: 'file:jwks.json'", "nothing is fetched where the keys are in a file"; "a network of a file")]
+#[test_case("jwks: 'file:jwks.json'", "jwks: 'http://login.example.com/keys'", "`http://login.example.com/keys` is no https URL, so that no keys can be fetched there (say where they are: `jwks: https://…`, or `jwks: file:PATH`)"; "keys in the clear")]
+#[test_case("jwks: 'file:jwks.json'", "jwks: '{\"keys\":[]}'", "a key never stands in the config itself (write file:PATH)"; "keys in the config")]
+#[test_case("issuer: 'https://login.example.com', audience: shop, jwks: 'file:jwks.json'", "issuer: login, audience: shop", "`login` is no https URL, so that no keys can be fetched there (say where they are: `jwks: https://…`, or `jwks: file:PATH`)"; "nowhere to be found")]
+#[test_case("jwks: 'file:jwks.json'", "allow_networks: [10.0.0.1/8]", "`10.0.0.1/8` is no network (for example 203.0.113.0/24, 2001:db8::/32 or one address)"; "no network of a provider")]
 #[test_case("audience: shop", "audience: []", "at least 1 is needed here"; "an audience of nobody")]
 #[test_case("audience: shop", "audience: shop, header: belay-user", "only Belay writes `belay-user` (for example authorization, or cf-access-jwt-assertion)"; "a header of ours")]
 #[test_case("audience: shop", "audience: shop, header: Cookie", "a token in a cookie is not read (for example authorization, or cf-access-jwt-assertion)"; "a cookie")]
 #[test_case("audience: shop", "audience: shop, header: te", "`te` is about the connection (for example authorization, or cf-access-jwt-assertion)"; "a header that frames")]
 #[test_case("audience: shop", "audience: shop, header: 'a b'", "`a b` is no name of a header (for example authorization, or cf-access-jwt-assertion)"; "no header")]
 #[test_case("jwks: 'file:jwks.json' }", "jwks: 'file:jwks.json' }\n  others: { issuer: 'https://login.example.com', audience: x, header: Authorization, jwks: 'file:x.json' }", "this issuer with this header stands at people.others.issuer too"; "one issuer twice")]
-#[test_case("people:\n  staff: { issuer: 'https://login.example.com', audience: shop, jwks: 'file:jwks.json' }\nroles:\n  support: { people: staff, claim: groups, has: support, through: [checkout] }\n", "roles:\n", "it demands mtls+jwt+user, but the config knows no `people` (add `people: { staff: { issuer: …, audience: …, jwks: … } }`)"; "no people at all")]
+#[test_case("people:\n  staff: { issuer: 'https://login.example.com', audience: shop, jwks: 'file:jwks.json' }\nroles:\n  support: { people: staff, claim: groups, has: support, through: [checkout] }\n", "roles:\n", "it demands mtls+jwt+user, but the config knows no `people` (add `people: { staff: { issuer: …, audience: … } }`)"; "no people at all")]
 fn of_people(from: &str, to: &str, expected: &str) {
     let good = edited("roles:\n", PEOPLE).replacen("  - name: status", "  - name: admin\n    match: { path: /admin }\n    identity: mtls+jwt+user\n    allow: [checkout]\n    pool: shop\n  - name: status", 1);
     assert!(good.contains(from) && findings(&good).is_empty(), "{from}: {:#?}", findings(&good));

@@ -1,7 +1,7 @@
 //! Values that are more than text.
 
 use crate::clock::UnixSeconds;
-use http::Method;
+use http::{Method, Uri};
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// Reads `250ms`, `2s`, `5m`, `1h` or `90d`.
@@ -80,10 +80,31 @@ pub(super) fn file_reference(text: &str) -> Result<PathBuf, BadReference> {
     }
 }
 
+/// Whether a text is an https URL without a user or a fragment.
+pub(super) fn is_https_url(text: &str) -> bool {
+    let uri = text.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("https"));
+    let plain = !text.contains('#') && text.bytes().all(|b| b.is_ascii_graphic());
+    plain && uri.and_then(|uri| uri.into_parts().authority).is_some_and(|authority| !authority.as_str().contains('@'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use test_case::test_case;
+
+    #[test_case("https://login.example.com", true)]
+    #[test_case("https://login.example.com:8443/a/b?c=d", true)]
+    #[test_case("https://[2001:db8::1]/keys", true)]
+    #[test_case("http://login.example.com", false; "in the clear")]
+    #[test_case("https://user@login.example.com", false; "with a user")]
+    #[test_case("https://login.example.com/#keys", false; "with a fragment")]
+    #[test_case("https://", false; "without a host")]
+    #[test_case("login.example.com", false; "without a scheme")]
+    #[test_case("file:///keys", false; "a file's")]
+    #[test_case("https://login.example.com/a b", false; "with a space")]
+    fn https_url(text: &str, expected: bool) {
+        assert_eq!(is_https_url(text), expected);
+    }
 
     #[test_case("250ms", Some(250))]
     #[test_case("2s", Some(2_000))]

@@ -24,7 +24,7 @@ pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey
 pub use user::{ClaimPath, Keys, Membership, NoClaim, People};
 
 use crate::clock::Timestamp;
-use crate::name::WorkloadName;
+use crate::name::{PeopleName, WorkloadName};
 use crate::principal::{Principal, Workload};
 use crate::refusal::Refusal;
 use crate::request::Facts;
@@ -83,7 +83,7 @@ impl Verified {
     ///
     /// # Errors
     /// [`Denied`] with what is wrong with the user's token, or because it is not the one that the workload's names.
-    pub fn with_user(self, evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Result<Self, Denied> {
+    pub fn with_user(&self, evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Result<Self, Denied> {
         let (Some(profile), Some(workload)) = (self.profile.with_user(), self.principal.workload()) else {
             return Err(Refusal::Internal.into());
         };
@@ -93,10 +93,14 @@ impl Verified {
             says: self.token.as_ref().map(|token| token.user),
         };
         let verified = user::verify(evidence.headers, &trust.people, &bringer, now.unix_seconds());
-        let kid = || self.token.as_ref().map(|token| token.kid.clone());
-        let user = verified.map_err(|refusal| Denied { refusal, workload: Some(workload.name.clone()), kid: kid() })?;
-        let principal = Principal::User(Arc::clone(workload), Arc::new(user));
-        Ok(Self { profile, principal, token: self.token })
+        let denied = |fault: user::Fault| Denied {
+            refusal: fault.refusal,
+            workload: Some(workload.name.clone()),
+            kid: self.token.as_ref().map(|token| token.kid.clone()),
+            people: fault.people,
+        };
+        let principal = Principal::User(Arc::clone(workload), Arc::new(verified.map_err(denied)?));
+        Ok(Self { profile, principal, token: self.token.clone() })
     }
 
     /// The token's one use, to be entered into the replay store.
@@ -115,11 +119,13 @@ pub struct Denied {
     pub workload: Option<WorkloadName>,
     /// The key that a token named, if there is such a key.
     pub kid: Option<Kid>,
+    /// Whose user a token says that it is of.
+    pub people: Option<PeopleName>,
 }
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, workload: None, kid: None }
+        Self { refusal, workload: None, kid: None, people: None }
     }
 }
 
@@ -163,7 +169,12 @@ pub fn authenticate(
         let context = token::Context { profile: demanded, certified, facts: evidence.facts, now };
         let denied = |fault: token::Fault| {
             let known = certified.map(|(workload, _)| workload).or(fault.signer.as_ref());
-            Denied { refusal: fault.refusal, workload: known.map(|workload| workload.name.clone()), kid: fault.kid }
+            Denied {
+                refusal: fault.refusal,
+                workload: known.map(|workload| workload.name.clone()),
+                kid: fault.kid,
+                people: None,
+            }
         };
         let (workload, token) = token::verify(evidence.tokens, trust, &context).map_err(denied)?;
         (workload, Some(Arc::new(token)))

@@ -3,13 +3,13 @@
 mod address;
 pub mod proxy_protocol;
 
-pub use address::{Address, Own, can_be_dialled};
+pub use address::{Address, Own, can_be_dialled, is_public};
 
 use ipnet::{IpNet, Ipv6Net};
 use std::{fmt, net::IpAddr};
 
 /// Networks, any of which counts.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Networks(Box<[IpNet]>);
 
 /// A text is no network.

@@ -23,7 +23,7 @@ use crate::name::ListenerName;
 use crate::policy::{self, Case, Cleared, Permit};
 use crate::refusal::Refusal;
 use crate::request::{Facts, host_of};
-use crate::runtime::{Entrance, Live, Route};
+use crate::runtime::{Entrance, Live, Route, Snapshot};
 use async_trait::async_trait;
 use bytes::Bytes;
 use connection::Link;
@@ -85,7 +85,7 @@ impl Gate {
         let snapshot = Arc::clone(exchange.snapshot());
         let (early, facts) = self.original_host(session, exchange, facts, entrance)?;
         let Some(route) = snapshot.routes.find(&facts) else {
-            self.prove(session, exchange, (&facts, early), (entrance, entrance.identity))?;
+            self.prove(session, exchange, (&facts, early), (entrance, entrance.identity)).await?;
             return Err(Refusal::NoRoute.into());
         };
         exchange.belongs_to(route);
@@ -94,7 +94,7 @@ impl Gate {
             exchange.forgets_who_asks();
             None
         } else {
-            Some(self.prove(session, exchange, (&facts, early), (entrance, demanded))?)
+            Some(self.prove(session, exchange, (&facts, early), (entrance, demanded)).await?)
         };
         let case = Case {
             id: &exchange.request_id().clone(),
@@ -152,7 +152,7 @@ impl Gate {
     }
 
     /// Proves what is demanded, of which the workload's part may be proved already.
-    fn prove(
+    async fn prove(
         &self,
         session: &Session,
         exchange: &mut Exchange,
@@ -167,10 +167,15 @@ impl Gate {
         if !demanded.needs_user() {
             return Ok(verified);
         }
-        let trust = &exchange.snapshot().trust;
-        let verified = verified.with_user(&evidence(session, facts), trust, exchange.started())?;
-        exchange.knows_user(verified.principal().user());
-        Ok(verified)
+        let snapshot = Arc::clone(exchange.snapshot());
+        let evidence = evidence(session, facts);
+        let proved = || verified.with_user(&evidence, &snapshot.trust, exchange.started());
+        let proved = match proved() {
+            Err(denied) if may_have_other_keys(&snapshot, &denied).await => proved()?,
+            proved => proved?,
+        };
+        exchange.knows_user(proved.principal().user());
+        Ok(proved)
     }
 
     /// Proves which workload asks.
@@ -195,6 +200,17 @@ impl Gate {
             exchange.is_client(client_address(entrance.client_address, session, &verified));
         }
         Ok(verified)
+    }
+}
+
+/// Whether the identity provider may have published other keys than those by which somebody was denied: it is asked, if
+/// that was not done a moment ago.
+async fn may_have_other_keys(snapshot: &Snapshot, denied: &Denied) -> bool {
+    let is_for_keys = matches!(denied.refusal, Refusal::UserTokenKeyUnknown | Refusal::UserKeysMissing);
+    let provider = denied.people.as_ref().filter(|_| is_for_keys).and_then(|people| snapshot.providers.get(people));
+    match provider {
+        Some(provider) => provider.ask_again().await,
+        None => false,
     }
 }
 

@@ -6,7 +6,9 @@ use super::revocations::Revocations;
 use super::sights::Sights;
 use super::snapshot::{Entrance, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
-use crate::config::{self, CertificateFiles, Config, Finding, KeySource, KeyState, Location, TokenKeyFile};
+use crate::config::{
+    self, CertificateFiles, Config, Finding, KeySource, KeyState, Location, ProviderKeys, TokenKeyFile,
+};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, BadAuthority, Counts, Keys, People, Rules, TokenKey, Trust};
@@ -15,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::network::Own;
 use crate::pins::Pins;
 use crate::policy::Door;
+use crate::provider::{BadRoots, Provider, Providers, Roots, Source};
 use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
 use crate::upstream::{BadOriginTls, OriginTls, Plan, Pools, Servers, Sticky};
@@ -38,6 +41,8 @@ pub struct Beside<'a> {
     pub sights: &'a Sights,
     /// What was revoked.
     pub revocations: &'a Revocations,
+    /// Identity providers that are known.
+    pub providers: &'a Providers,
     /// The generation that is live.
     pub live: Option<&'a Snapshot>,
     /// The files that were rolled back.
@@ -56,7 +61,11 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     let mut build = Build { files, beside, findings: Vec::new(), aging: Vec::new() };
     let doors = || config.listeners.iter().chain(config.admin_https.as_ref().map(|https| &https.listener));
     let entrances: Vec<_> = doors().map(|listener| build.entrance(listener, metrics)).collect();
-    let trust = build.trust(config);
+    let mut trust = build.trust(config);
+    let people: Vec<_> = config.people.iter().filter_map(|people| build.people(people)).collect();
+    let providers =
+        people.iter().filter_map(|(people, provider)| Some((people.name.clone(), provider.clone()?))).collect();
+    trust.people = people.into_iter().map(|(people, _)| people).collect();
     let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
     let own = Arc::new(config.own());
     let pools: Vec<_> = config.pools.iter().map(|pool| build.pool(pool, config, &own)).collect();
@@ -75,6 +84,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
         digest: build.files.digest(config.text_digest),
         entrances: names.zip(entrances.into_iter().flatten()).collect(),
         trust,
+        providers,
         replay: config.replay,
         digest_body_max: config.digest_body_max,
         aging: build.aging.into(),
@@ -251,18 +261,47 @@ impl Build<'_> {
             self.not_anothers_keys(workload, &trust);
             trust.workloads.insert(workload.workload.id.clone(), Arc::clone(&workload.workload));
         }
-        trust.people = config.people.iter().filter_map(|people| self.people(people)).collect();
         trust
     }
 
-    fn people(&mut self, people: &config::People) -> Option<People> {
-        let keys = self.files.key_set(&people.jwks);
-        let keys = self.take(keys)?;
+    /// Those people, and the provider that is asked for their keys, if it is asked.
+    fn people(&mut self, people: &config::People) -> Option<(People, Option<Arc<Provider>>)> {
+        let (keys, provider) = match &people.keys {
+            ProviderKeys::File(path) => {
+                let keys = self.files.key_set(path);
+                (Arc::new(Keys::new(self.take(keys)?)), None)
+            }
+            ProviderKeys::Fetched { jwks, ca, allowed } => {
+                let (issuer, jwks) = ((*people.issuer).into(), jwks.clone());
+                let source = Source { issuer, jwks, roots: self.roots(ca)?, allowed: allowed.clone() };
+                let provider = self.beside.providers.at(source);
+                (Arc::clone(provider.keys()), Some(provider))
+            }
+        };
         let config::People {
             name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, ..
         } = people.clone();
-        let keys = Arc::new(Keys::new(keys));
-        Some(People { name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, keys })
+        let people =
+            People { name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, keys };
+        Some((people, provider))
+    }
+
+    /// Who vouches for a provider's server.
+    fn roots(&mut self, ca: &[PathBuf]) -> Option<Roots> {
+        if ca.is_empty() {
+            let hint = "install them (Debian: ca-certificates), or name the provider's in `ca`".to_owned();
+            let none = |_none| {
+                Finding::of_file("", "this system has no CAs to fetch keys of identity providers by", Some(hint))
+            };
+            return self.take(Roots::of_system().map_err(none));
+        }
+        let mut certificates = Vec::new();
+        for path in ca {
+            let read = self.files.certificates(path, Kind::Decides);
+            certificates.extend(self.take(read)?);
+        }
+        let bad = |bad: BadRoots| Finding::of_file(ca.first().cloned().unwrap_or_default(), bad.to_string(), None);
+        self.take(Roots::new(&certificates).map_err(bad))
     }
 
     /// Notes a key that another workload has, too: whoever holds it could sign as both.

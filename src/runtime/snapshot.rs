@@ -9,9 +9,10 @@ use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
 use crate::keys::{Read, Seen};
 use crate::metrics;
-use crate::name::ListenerName;
+use crate::name::{ListenerName, PeopleName};
 use crate::network::Networks;
 use crate::policy::Door;
+use crate::provider::Provider;
 use crate::route::Table;
 use crate::tls::Terminator;
 use crate::upstream::Pools;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub entrances: HashMap<ListenerName, Entrance>,
     /// Whom we know.
     pub trust: Trust,
+    /// The identity providers that are asked for the keys of people.
+    pub providers: HashMap<PeopleName, Arc<Provider>>,
     /// How often a token may be used.
     pub replay: Replay,
     /// The longest body that is held until its digest is checked, in bytes.

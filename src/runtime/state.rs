@@ -15,6 +15,7 @@ use crate::identity::{Elsewhere, ReplayStore};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::pins::Pins;
+use crate::provider::Providers;
 use crate::request::Id;
 use crate::room::Rooms;
 use crate::slots::{Slots, Tarpit};
@@ -43,6 +44,8 @@ pub struct State {
     pub sights: Sights,
     /// What was revoked.
     pub revocations: Revocations,
+    /// Identity providers and their keys.
+    pub providers: Providers,
     /// Who must approve a config, if somebody must.
     pub approval: Option<Approval>,
     /// Room for bodies that are held until their digest is checked.
@@ -74,8 +77,9 @@ impl State {
 
     pub(super) fn beside<'a>(&'a self, live: Option<&'a Snapshot>, pins: &'a Arc<Pins>) -> Beside<'a> {
         let now = self.clock.now();
-        let (metrics, servers, sights, revocations) = (&self.metrics, &self.servers, &self.sights, &self.revocations);
-        Beside { metrics, servers, sights, revocations, live, pins, now }
+        let (metrics, servers, providers) = (&self.metrics, &self.servers, &self.providers);
+        let (sights, revocations) = (&self.sights, &self.revocations);
+        Beside { metrics, servers, sights, revocations, providers, live, pins, now }
     }
 }
 
@@ -136,6 +140,7 @@ pub fn start(
         journal,
         sights,
         revocations,
+        providers: Providers::default(),
         approval,
         held,
         warned,

@@ -14,6 +14,7 @@ use crate::admin::{self, Admin, Order, Orders};
 use crate::audit::Cause;
 use crate::drain;
 use crate::identity::ReplayStore;
+use crate::provider::Fetcher;
 use crate::runtime::Live;
 use crate::upstream::{Lookups, Probes};
 use async_trait::async_trait;
@@ -175,7 +176,11 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     // From here on no generation is missed.
     let generations = live.generations();
     let runtime = tokio::runtime::Handle::current();
-    let followers = Followers { probes: Probes::new(runtime.clone()), lookups: Lookups::new(runtime) };
+    let followers = Followers {
+        probes: Probes::new(runtime.clone()),
+        lookups: Lookups::new(runtime.clone()),
+        fetcher: Fetcher::new(runtime, Arc::clone(&live.state().clock)),
+    };
     followers.follow(&live);
     wait_for_names(&live, &followers.lookups).await;
     followers.probes.follow(&live.snapshot().pools);

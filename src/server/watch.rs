@@ -7,6 +7,7 @@ use crate::config::{self, Config};
 use crate::drain::Watch;
 use crate::generation::Generation;
 use crate::keys::{Seen, content_up_to};
+use crate::provider::Fetcher;
 use crate::runtime::Live;
 use crate::upstream::{Lookups, Probes};
 use std::{sync::Arc, time::Duration};
@@ -78,18 +79,21 @@ async fn look_at_text(live: &Live, orders: &Orders, last: Option<Seen>) -> Optio
     Some(now)
 }
 
-/// What follows the live generation's servers.
+/// What follows the live generation's servers and identity providers.
 pub(super) struct Followers {
     pub(super) probes: Probes,
     pub(super) lookups: Lookups,
+    pub(super) fetcher: Fetcher,
 }
 
 impl Followers {
-    /// Checks and looks up what the live generation wants to know.
+    /// Checks, looks up and fetches what the live generation wants to know.
     pub(super) fn follow(&self, live: &Live) {
         let (snapshot, state) = (live.snapshot(), live.state());
         self.lookups.follow(&snapshot.pools, &snapshot.config.dns, &state.servers, &state.metrics);
         self.probes.follow(&snapshot.pools);
+        let providers: Vec<_> = snapshot.providers.values().cloned().collect();
+        self.fetcher.follow(&providers, &state.providers, &state.metrics);
     }
 }
 

@@ -74,6 +74,8 @@ const EFFECTS: &[(&str, &str)] = &[
     ("people.*.audience_claim", "tokens_differ"),
     ("people.*.header", "tokens_differ"),
     ("people.*.jwks", "other_keys_of_a_provider_count_at_once"),
+    ("people.*.ca", "only_who_may_be_asked_is_asked"),
+    ("people.*.allow_networks", "only_who_may_be_asked_is_asked"),
     ("people.*.subject", "tokens_differ"),
     ("people.*.forward", "a_token_goes_on_where_the_config_says_so"),
     ("roles.*.people", "a_user_comes_through_a_workload"),

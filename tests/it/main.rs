@@ -29,6 +29,7 @@ mod origins;
 mod people;
 mod planning;
 mod profiles;
+mod providers;
 mod proxying;
 mod queueing;
 mod readme;

@@ -22,7 +22,9 @@ pub(super) fn staff() -> People {
         audience: Texts::One(AUDIENCE.into()),
         audience_claim: "aud".into(),
         header: "authorization".into(),
-        jwks: "file:people/jwks.json".into(),
+        jwks: Some("file:people/jwks.json".into()),
+        ca: Vec::new(),
+        allow_networks: Vec::new(),
         subject: vec!["sub".into()],
         forward: false,
     }

@@ -91,7 +91,7 @@ fn no_address_at_a_path(check: &mut Check<'_>, listener: &Listener, place: &Plac
     }
 }
 
-fn networks(check: &mut Check<'_>, texts: &[String], place: &Place) -> Networks {
+pub(super) fn networks(check: &mut Check<'_>, texts: &[String], place: &Place) -> Networks {
     let mut read = |(index, text): (usize, &String)| {
         let fault = |_no_network| {
             let fault = Fault::new(&place.index(index), format!("`{text}` is no network"));

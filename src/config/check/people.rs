@@ -2,10 +2,11 @@
 
 use super::roles::Roles;
 use super::{Check, twice};
-use crate::config::document::Document;
+use crate::config::document::{self, Document};
 use crate::config::fault::Fault;
-use crate::config::model::People;
+use crate::config::model::{People, ProviderKeys};
 use crate::config::node::Place;
+use crate::config::value;
 use crate::identity::ClaimPath;
 use crate::name::PeopleName;
 use crate::request::headers::{is_framing, is_ours};
@@ -20,7 +21,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -
         let memberships = memberships.map(|(_, membership)| membership.clone()).collect();
         let issuer = issuer(check, &people.issuer, &place.key("issuer"));
         let header = header(check, &people.header, &place.key("header"));
-        let jwks = check.file_reference(&people.jwks, &place.key("jwks"));
+        let keys = keys(check, people, &place);
         let audience_claim = claim(check, &people.audience_claim, &place.key("audience_claim"));
         let subject = subject(check, &people.subject, &place.key("subject"));
         Some(People {
@@ -32,7 +33,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -
             subject,
             memberships,
             is_forwarded: people.forward,
-            jwks: jwks?,
+            keys: keys?,
         })
     });
     let checked = checked.collect();
@@ -49,6 +50,32 @@ fn issuer<'a>(check: &mut Check<'_>, issuer: &'a str, place: &Place) -> Option<&
     let well_formed = issuer.bytes().all(|b| b.is_ascii_graphic() && b != b'|');
     let fault = || Fault::new(place, format!("`{issuer}` is no issuer")).hint("for example https://example.okta.com");
     check.take(well_formed.then_some(issuer).ok_or_else(fault))
+}
+
+/// Where the provider's keys are, and what is needed to fetch them.
+fn keys(check: &mut Check<'_>, people: &document::People, place: &Place) -> Option<ProviderKeys> {
+    if let Some(file) = people.jwks.as_ref().filter(|jwks| !jwks.starts_with("http")) {
+        let fetched = [(!people.ca.is_empty(), "ca"), (!people.allow_networks.is_empty(), "allow_networks")];
+        for (_, key) in fetched.into_iter().filter(|(told, _)| *told) {
+            check.fault(Fault::new(&place.key(key), "nothing is fetched where the keys are in a file").at_key());
+        }
+        return check.file_reference(file, &place.key("jwks")).map(ProviderKeys::File);
+    }
+    let (url, key) = match &people.jwks {
+        Some(jwks) => (jwks, "jwks"),
+        None => (&people.issuer, "issuer"),
+    };
+    if !value::is_https_url(url) {
+        let fault =
+            Fault::new(&place.key(key), format!("`{url}` is no https URL, so that no keys can be fetched there"));
+        check.fault(fault.hint("say where they are: `jwks: https://…`, or `jwks: file:PATH`"));
+        return None;
+    }
+    Some(ProviderKeys::Fetched {
+        jwks: people.jwks.as_deref().map(Into::into),
+        ca: people.ca.iter().map(|text| check.path(text)).collect(),
+        allowed: super::listeners::networks(check, &people.allow_networks, &place.key("allow_networks")),
+    })
 }
 
 fn header(check: &mut Check<'_>, name: &str, place: &Place) -> Option<HeaderName> {
@@ -93,7 +120,7 @@ fn are_there(check: &mut Check<'_>, document: &Document) {
     for (profile, place) in of_listeners.chain(of_routes) {
         if let Some(profile) = profile.map(super::listeners::profile).filter(|profile| profile.needs_user()) {
             let fault = Fault::new(&place, format!("it demands {profile}, but the config knows no `people`"));
-            check.fault(fault.hint("add `people: { staff: { issuer: …, audience: …, jwks: … } }`"));
+            check.fault(fault.hint("add `people: { staff: { issuer: …, audience: … } }`"));
         }
     }
 }

@@ -20,8 +20,17 @@ pub struct People {
     /// The header that brings the token: `authorization` (after `Bearer`), `cf-access-jwt-assertion` or another.
     #[serde(default = "header")]
     pub header: String,
-    /// Where the provider's keys are: `file:PATH` of a JWK set.
-    pub jwks: String,
+    /// Where the provider's keys are: the URL of its JWK set, or `file:PATH` of one. Without it they are where the
+    /// provider's metadata say, at `issuer` with `/.well-known/openid-configuration`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
+    /// PEM files of CAs that vouch for the provider's server; without it those of this system.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ca: Vec<String>,
+    /// Networks in which the provider's server may be although they are private: `10.0.0.0/8`. What a name leads to is
+    /// judged each time that it is connected to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_networks: Vec<String>,
     /// Claims of which the first that is there and not empty says who it is; for Cloudflare Access `[sub, common_name]`,
     /// since the `sub` of its service tokens is empty.
     #[serde(default = "subject")]

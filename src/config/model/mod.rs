@@ -287,8 +287,24 @@ pub struct People {
     pub memberships: Box<[Membership]>,
     /// Whether the token goes on.
     pub is_forwarded: bool,
-    /// The file with the provider's keys.
-    pub jwks: PathBuf,
+    /// Where the provider's keys are.
+    pub keys: ProviderKeys,
+}
+
+/// Where an identity provider's keys are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProviderKeys {
+    /// In a file.
+    File(PathBuf),
+    /// At the provider.
+    Fetched {
+        /// The URL of the JWK set; none means that the provider's metadata say it.
+        jwks: Option<Box<str>>,
+        /// Who vouches for the provider's server; nobody means the system's CAs.
+        ca: Vec<PathBuf>,
+        /// Private networks in which it may be.
+        allowed: Networks,
+    },
 }
 
 /// A token key's file.

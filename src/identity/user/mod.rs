@@ -60,9 +60,9 @@ impl Keys {
         Self(ArcSwapOption::from_pointee(keys))
     }
 
-    /// From now on these count.
-    pub fn set(&self, keys: KeySet) {
-        self.0.store(Some(Arc::new(keys)));
+    /// From now on these count, or none.
+    pub fn set(&self, keys: Option<KeySet>) {
+        self.0.store(keys.map(Arc::new));
     }
 
     /// The keys, if they are known.
@@ -80,6 +80,20 @@ pub(super) struct Bringer<'a> {
     pub(super) says: Option<Option<Thumbprint>>,
 }
 
+/// Why a user's token is refused.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) refusal: Refusal,
+    /// Whose user it says that it is of.
+    pub(super) people: Option<PeopleName>,
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, people: None }
+    }
+}
+
 /// Verifies the one user's token that there must be.
 ///
 /// # Errors
@@ -89,36 +103,18 @@ pub(super) fn verify(
     people: &[People],
     bringer: &Bringer<'_>,
     now: UnixSeconds,
-) -> Result<User, Refusal> {
+) -> Result<User, Fault> {
     let (header, token) = only(headers, people)?;
     if bringer.says.is_some_and(|says| says != Some(Thumbprint::of(token.as_bytes()))) {
-        return Err(Refusal::TokenUser);
+        return Err(Refusal::TokenUser.into());
     }
     let unverified = jws::parse_users(token).ok_or(Refusal::UserTokenMalformed)?;
     let claims = strict::object(&unverified.payload).ok_or(Refusal::UserTokenMalformed)?;
     let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Refusal::UserTokenMalformed)?;
     let from = |people: &&People| people.header == *header && *people.issuer == *issuer;
     let people = people.iter().find(from).ok_or(Refusal::UserTokenIssuer)?;
-    let keys = people.keys.get().ok_or(Refusal::UserKeysMissing)?;
-    let key = keys.find(unverified.kid.as_deref(), &unverified.alg).ok_or(Refusal::UserTokenKeyUnknown)?;
-    if !unverified.is_signed_by(key) {
-        return Err(Refusal::UserTokenSignature);
-    }
-    if !people.audience_claim.texts(&claims).any(|audience| people.audiences.iter().any(|ours| **ours == *audience)) {
-        return Err(Refusal::UserTokenAudience);
-    }
-    if !is_confirmed(&claims, bringer.certificate) {
-        return Err(Refusal::UserTokenCertificate);
-    }
-    let expires = check_times(&claims, now)?;
-    let has = |membership: &&Membership| membership.includes(&claims, bringer.workload);
-    Ok(User {
-        people: people.name.clone(),
-        issuer: Arc::clone(&people.issuer),
-        subject: people.subject(&claims).ok_or(Refusal::UserTokenSubject)?,
-        roles: people.memberships.iter().filter(has).map(|membership| membership.role.clone()).collect(),
-        expires,
-    })
+    let user = people.verify((&unverified, &claims), bringer, now);
+    user.map_err(|refusal| Fault { refusal, people: Some(people.name.clone()) })
 }
 
 /// The token, and the header that it came in. Who brings two could be meant as either.
@@ -175,6 +171,34 @@ fn check_times(claims: &Map<String, Value>, now: UnixSeconds) -> Result<UnixSeco
 }
 
 impl People {
+    fn verify(
+        &self,
+        (token, claims): (&jws::Users<'_>, &Map<String, Value>),
+        bringer: &Bringer<'_>,
+        now: UnixSeconds,
+    ) -> Result<User, Refusal> {
+        let keys = self.keys.get().ok_or(Refusal::UserKeysMissing)?;
+        let key = keys.find(token.kid.as_deref(), &token.alg).ok_or(Refusal::UserTokenKeyUnknown)?;
+        if !token.is_signed_by(key) {
+            return Err(Refusal::UserTokenSignature);
+        }
+        if !self.audience_claim.texts(claims).any(|audience| self.audiences.iter().any(|ours| **ours == *audience)) {
+            return Err(Refusal::UserTokenAudience);
+        }
+        if !is_confirmed(claims, bringer.certificate) {
+            return Err(Refusal::UserTokenCertificate);
+        }
+        let expires = check_times(claims, now)?;
+        let has = |membership: &&Membership| membership.includes(claims, bringer.workload);
+        Ok(User {
+            people: self.name.clone(),
+            issuer: Arc::clone(&self.issuer),
+            subject: self.subject(claims).ok_or(Refusal::UserTokenSubject)?,
+            roles: self.memberships.iter().filter(has).map(|membership| membership.role.clone()).collect(),
+            expires,
+        })
+    }
+
     /// Who it is, by the first claim that says so. A subject by another claim than the first says by which, so that
     /// nobody is taken for one whom the first claim names alike.
     fn subject(&self, claims: &Map<String, Value>) -> Option<Box<str>> {

@@ -82,7 +82,7 @@ impl World {
         for (name, value) in headers.iter().map(header) {
             map.append(name, value);
         }
-        verify(&map, &self.people, &bringer, NOW)
+        verify(&map, &self.people, &bringer, NOW).map_err(|fault| fault.refusal)
     }
 
     fn bearer(&self, claims: &Value) -> Result<User, Refusal> {

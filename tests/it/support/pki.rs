@@ -2,8 +2,8 @@
 
 use belay::identity::Thumbprint;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +45,8 @@ impl Ca {
         let mut params = CertificateParams::default();
         params.use_authority_key_identifier_extension = true;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // A leaf whose issuer had its own name would look as if it had signed itself.
+        params.distinguished_name.push(DnType::CommonName, "Test CA");
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self { der: certificate.der().clone(), pem: certificate.pem(), issuer: Issuer::new(params, key), now }

@@ -8,6 +8,7 @@ use belay::config::{self, Finding};
 use belay::drain;
 use belay::filter;
 use belay::name::ListenerName;
+use belay::provider::Fetcher;
 use belay::proxy::Front;
 use belay::runtime::{self, Beginning, Live};
 use belay::upstream::{Lookups, Probes};
@@ -46,6 +47,7 @@ pub struct World {
     pub clock: Arc<TestClock>,
     probes: Probes,
     lookups: Lookups,
+    fetcher: Fetcher,
     front: Front,
 }
 
@@ -88,8 +90,9 @@ impl World {
         let live = Arc::new(started.unwrap_or_else(|findings| panic!("{}", show(&findings))));
         let probes = Probes::new(tokio::runtime::Handle::current());
         let lookups = Lookups::new(tokio::runtime::Handle::current());
+        let fetcher = Fetcher::new(tokio::runtime::Handle::current(), Arc::clone(&clock) as Arc<dyn Clock>);
         let front = Front::new(&Arc::default(), ListenerName::parse("edge").unwrap(), Arc::clone(&live));
-        let world = Self { site, live, clock, probes, lookups, front };
+        let world = Self { site, live, clock, probes, lookups, fetcher, front };
         world.follow();
         world
     }
@@ -99,6 +102,8 @@ impl World {
         let (snapshot, state) = (self.live.snapshot(), self.live.state());
         self.lookups.follow(&snapshot.pools, &snapshot.config.dns, &state.servers, &state.metrics);
         self.probes.follow(&snapshot.pools);
+        let providers: Vec<_> = snapshot.providers.values().cloned().collect();
+        self.fetcher.follow(&providers, &state.providers, &state.metrics);
     }
 
     /// Takes what DNS has said since, as the server does it.

@@ -1,0 +1,255 @@
+//! Identity providers: their keys are fetched ahead of time, kept over reloads, and never let go for a bad answer.
+//!
+//! Nothing here is asked by a stranger: only a token that a proven workload brings can name a key that is not known, and
+//! then the provider is asked at most every 30 s.
+
+mod fetch;
+mod timing;
+
+pub use fetch::{BadRoots, Roots};
+
+use crate::clock::{Clock, Timestamp};
+use crate::identity::Keys;
+use crate::metrics::{self, Metrics};
+use crate::network::Networks;
+use fetch::{Fetch, Fetched};
+use parking_lot::Mutex;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
+use timing::Pace;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{self, Instant};
+
+/// At most so often a provider is asked because somebody named a key that is not known.
+const ASKED_EVERY: Duration = Duration::from_secs(30);
+/// For so long a request waits for keys that are being fetched.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where an identity provider's keys are, and whom we believe that it is he.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Source {
+    /// `iss` of its tokens.
+    pub issuer: Box<str>,
+    /// The URL of its JWK set; without one its metadata say it (OpenID Connect Discovery 1.0 § 4).
+    pub jwks: Option<Box<str>>,
+    /// Who vouches for its server.
+    pub roots: Roots,
+    /// Private networks in which its server may be.
+    pub allowed: Networks,
+}
+
+/// An identity provider, and what is known of its keys. It outlives generations.
+#[derive(Debug)]
+pub struct Provider {
+    source: Source,
+    keys: Arc<Keys>,
+    /// How many fetches have begun and ended.
+    fetches: watch::Sender<Fetches>,
+    /// Asks for one more.
+    wanted: Notify,
+    asked: Mutex<Option<Instant>>,
+    /// When the keys that are known were fetched.
+    fetched: Mutex<Option<Timestamp>>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Fetches {
+    begun: u64,
+    ended: u64,
+}
+
+impl Fetches {
+    const fn under_way(self) -> bool {
+        self.begun > self.ended
+    }
+
+    /// Begins one, unless one is under way that somebody has asked for.
+    const fn begin(&mut self) -> bool {
+        let begins = !self.under_way();
+        if begins {
+            self.begun = self.begun.saturating_add(1);
+        }
+        begins
+    }
+}
+
+impl Provider {
+    fn new(source: Source) -> Self {
+        Self {
+            source,
+            keys: Arc::default(),
+            fetches: watch::Sender::default(),
+            wanted: Notify::new(),
+            asked: Mutex::default(),
+            fetched: Mutex::default(),
+        }
+    }
+
+    /// The keys that are known now.
+    #[must_use]
+    pub const fn keys(&self) -> &Arc<Keys> {
+        &self.keys
+    }
+
+    /// When they were fetched; none before the first time.
+    #[must_use]
+    pub fn fetched(&self) -> Option<Timestamp> {
+        *self.fetched.lock()
+    }
+
+    /// Somebody wants a key that is not known: has the provider be asked again, unless that was done a moment ago, and
+    /// waits for a fetch that is under way. Whether there may be other keys now.
+    pub async fn ask_again(&self) -> bool {
+        let mut fetches = self.fetches.subscribe();
+        let before = fetches.borrow_and_update().ended;
+        if self.fetches.send_if_modified(|fetches| !fetches.under_way() && self.may_ask() && fetches.begin()) {
+            self.wanted.notify_one();
+        }
+        let now = *fetches.borrow();
+        if !now.under_way() {
+            return now.ended > before;
+        }
+        let ended = fetches.wait_for(|fetches| fetches.ended > before);
+        time::timeout(PATIENCE, ended).await.is_ok_and(|ended| ended.is_ok())
+    }
+
+    /// Whether it is time; noted before it is done, so that no failure makes it be done more often.
+    fn may_ask(&self) -> bool {
+        let now = Instant::now();
+        let mut asked = self.asked.lock();
+        let may = asked.is_none_or(|last| now.duration_since(last) >= ASKED_EVERY);
+        if may {
+            *asked = Some(now);
+        }
+        may
+    }
+}
+
+/// The providers that are known.
+#[derive(Debug, Default)]
+pub struct Providers(Mutex<HashMap<Source, Arc<Provider>>>);
+
+impl Providers {
+    /// The provider at that source: the same as before, if it was known.
+    #[must_use]
+    pub fn at(&self, source: Source) -> Arc<Provider> {
+        match self.0.lock().entry(source) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(free) => {
+                let provider = Arc::new(Provider::new(free.key().clone()));
+                Arc::clone(free.insert(provider))
+            }
+        }
+    }
+
+    fn keep_only(&self, wanted: &[Arc<Provider>]) {
+        self.0.lock().retain(|source, _| wanted.iter().any(|provider| provider.source == *source));
+    }
+}
+
+/// The fetches that run.
+#[derive(Debug)]
+pub struct Fetcher {
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    tasks: Mutex<HashMap<Source, AbortHandle>>,
+}
+
+impl Fetcher {
+    /// None yet; they will run there.
+    #[must_use]
+    pub fn new(runtime: Handle, clock: Arc<dyn Clock>) -> Self {
+        Self { runtime, clock, tasks: Mutex::default() }
+    }
+
+    /// Makes the running fetches those of these providers: new ones start, others end.
+    pub fn follow(&self, wanted: &[Arc<Provider>], providers: &Providers, metrics: &Metrics) {
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|source, task| {
+            let goes_on = wanted.iter().any(|provider| provider.source == *source);
+            if !goes_on {
+                task.abort();
+                metrics.forget_provider(&source.issuer);
+            }
+            goes_on
+        });
+        providers.keep_only(wanted);
+        for provider in wanted {
+            tasks.entry(provider.source.clone()).or_insert_with(|| {
+                let following = Following {
+                    metrics: metrics.provider(&provider.source.issuer),
+                    fetch: Fetch::new(&provider.source),
+                    provider: Arc::clone(provider),
+                    clock: Arc::clone(&self.clock),
+                };
+                self.runtime.spawn(following.run()).abort_handle()
+            });
+        }
+    }
+}
+
+/// One provider, asked again and again.
+struct Following {
+    provider: Arc<Provider>,
+    fetch: Fetch,
+    clock: Arc<dyn Clock>,
+    metrics: metrics::Provider,
+}
+
+impl Following {
+    async fn run(self) {
+        let mut pace = Pace::default();
+        loop {
+            self.provider.fetches.send_if_modified(Fetches::begin);
+            let wait = match Box::pin(self.fetch.keys()).await {
+                Ok(fetched) => {
+                    let wait = pace.succeeded(fetched.fresh_for, Instant::now());
+                    self.take(fetched);
+                    wait
+                }
+                Err(fault) => {
+                    let (wait, is_over) = pace.failed(Instant::now());
+                    self.fail(&fault.to_string(), pace.is_first_failure(), is_over);
+                    wait
+                }
+            };
+            self.provider.fetches.send_modify(|fetches| fetches.ended = fetches.begun);
+            // Each time another moment, so that many nodes do not ask at the same one.
+            let wait = wait.mul_f64(0.9 + 0.1 * fastrand::f64());
+            time::timeout(wait, self.provider.wanted.notified()).await.ok();
+        }
+    }
+
+    fn take(&self, Fetched { keys, .. }: Fetched) {
+        let now = self.clock.now();
+        let (issuer, count) = (&self.provider.source.issuer, keys.len());
+        *self.provider.fetched.lock() = Some(now);
+        self.metrics.fetched.inc();
+        self.metrics.fetched_at.set(now.unix_seconds());
+        self.metrics.keys.set(i64::try_from(count).unwrap_or(i64::MAX));
+        if self.provider.keys.get().is_none_or(|known| *known != keys) {
+            log::info!("{issuer} has {count} keys that users' tokens may be signed with");
+            self.provider.keys.set(Some(keys));
+        }
+    }
+
+    /// The fault is said once, until there is an answer again. Keys that nobody has confirmed for too long do not count.
+    fn fail(&self, fault: &str, is_first: bool, is_over: bool) {
+        let issuer = &self.provider.source.issuer;
+        self.metrics.failed.inc();
+        let has_keys = self.provider.keys.get().is_some();
+        if is_over && has_keys {
+            self.provider.keys.set(None);
+            self.metrics.keys.set(0);
+            log::error!("the keys of {issuer} could not be fetched for too long, and count no more: {fault}");
+        } else if is_first {
+            let then = if has_keys { "those that are known still count" } else { "its users are refused until then" };
+            log::warn!("the keys of {issuer} cannot be fetched: {fault}; {then}");
+        }
+    }
+}
