@@ -106,6 +106,7 @@ impl Caller {
     fn door(&self) -> Door {
         let rule = (self.workload.name.clone(), RuleId::new("routes.orders.allow.checkout"));
         Door {
+            is_hidden: false,
             demands_digest: false,
             route: RouteName::parse("orders").unwrap(),
             demands: None,

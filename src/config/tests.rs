@@ -179,6 +179,7 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("bind: ['127.0.0.1:8443']", "bind: ['127.0.0.1:8443']\n    identity: mtls\n    host_from: token", "its identity is mtls, which knows no token (write `identity: mtls+jwt`)"; "a host from no token")]
 #[test_case("allow: [checkout]", "allow: [reports]", "`reports` has no key, so it cannot prove mtls+jwt (add a `key` to workloads.reports.keys, or demand `identity: mtls`)"; "cannot prove")]
 #[test_case("allow: [checkout]", "allow: [reader]", "no workload of the role `reader` has a key, so none can prove mtls+jwt (add `keys` to one of them, or demand `identity: mtls`)"; "role that cannot prove")]
+#[test_case("    allow: public\n", "    allow: public\n    hide: true\n", "the route is public, so it is hidden from nobody (leave it out, or say in `allow` who may see it)"; "hidden from nobody")]
 #[test_case("  edge:\n", "  admin:\n", "in metrics and records `admin` is where workloads read metrics (give the listener another name)"; "a listener named like the admin")]
 #[test_case("audit: {", "admin: { http: '127.0.0.1:8443' }\naudit: {", "this address stands at listeners.edge.bind[0] too"; "admin at a listener")]
 #[test_case("allow: [checkout]", "identity: none\n    allow: [checkout]", "nobody proves who he is here, so nobody can be allowed (demand an `identity`, or write `allow: public`)"; "nobody proves")]

@@ -79,6 +79,16 @@ impl Verified {
         &self.principal
     }
 
+    /// The same without a user.
+    #[must_use]
+    pub fn of_workload(self) -> Self {
+        let principal = match self.principal {
+            Principal::User(workload, _) => Principal::Workload(workload),
+            principal @ (Principal::Anonymous | Principal::Workload(_)) => principal,
+        };
+        Self { profile: self.profile.of_workload(), principal, token: self.token }
+    }
+
     /// The same with the user for whom a token vouches.
     ///
     /// # Errors
@@ -98,6 +108,7 @@ impl Verified {
             workload: Some(workload.name.clone()),
             kid: self.token.as_ref().map(|token| token.kid.clone()),
             people: fault.people,
+            shown: None,
         };
         let principal = Principal::User(Arc::clone(workload), Arc::new(verified.map_err(denied)?));
         Ok(Self { profile, principal, token: self.token.clone() })
@@ -121,11 +132,22 @@ pub struct Denied {
     pub kid: Option<Kid>,
     /// Whose user a token says that it is of.
     pub people: Option<PeopleName>,
+    /// What the client is told instead, where it is not to know of the route.
+    pub shown: Option<Shown>,
+}
+
+/// What a client is told, whatever the reason is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    /// As what.
+    pub refusal: Refusal,
+    /// Whether he has proved enough to be told why.
+    pub is_told_why: bool,
 }
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, workload: None, kid: None, people: None }
+        Self { refusal, workload: None, kid: None, people: None, shown: None }
     }
 }
 
@@ -174,6 +196,7 @@ pub fn authenticate(
                 workload: known.map(|workload| workload.name.clone()),
                 kid: fault.kid,
                 people: None,
+                shown: None,
             }
         };
         let (workload, token) = token::verify(evidence.tokens, trust, &context).map_err(denied)?;

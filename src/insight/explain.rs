@@ -91,6 +91,9 @@ fn of_route(
         }
     }
     facts.for_each(|says| step("facts", says));
+    if route.is_hidden {
+        step("hidden", "who may not pass is told what he would be told without the route".into());
+    }
     if route.demands_digest {
         step("body", "the token must carry the digest of the request's body (cdg)".into());
     }

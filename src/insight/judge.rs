@@ -53,6 +53,19 @@ pub fn judge(config: &Config, asked: &Asked) -> Verdict {
 
 /// The same, where the route is known.
 pub(super) fn decide(config: &Config, route: Option<&Route>, asker: Asker<'_>) -> Verdict {
+    let verdict = openly(config, route, asker);
+    match (verdict, route.filter(|route| route.is_hidden)) {
+        // Who may not pass sees what he would see without the route.
+        (Verdict::Deny { reason, .. }, Some(route)) => match openly(config, None, asker) {
+            Verdict::Deny { status, .. } => Verdict::Deny { route: Some(route.name.clone()), status, reason },
+            other @ (Verdict::Allow { .. } | Verdict::Nowhere) => other,
+        },
+        (verdict, _) => verdict,
+    }
+}
+
+/// The same, as if no route were hidden.
+fn openly(config: &Config, route: Option<&Route>, asker: Asker<'_>) -> Verdict {
     let Some(listener) = config.listeners.iter().find(|known| known.name == *asker.listener) else {
         return Verdict::Nowhere;
     };

@@ -51,6 +51,8 @@ pub struct Door {
     pub demands: Option<Profile>,
     /// Who may pass.
     pub access: Arc<Access>,
+    /// Whether who may not pass sees it.
+    pub is_hidden: bool,
     /// Whether the token must carry the body's digest.
     pub demands_digest: bool,
     /// Where it leads.

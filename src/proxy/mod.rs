@@ -18,7 +18,7 @@ pub use exchange::Exchange;
 use crate::clock::Timestamp;
 use crate::config::ClientAddress;
 use crate::event_loop;
-use crate::identity::{self, Denied, Evidence, Verified};
+use crate::identity::{self, Denied, Evidence, Shown, Verified};
 use crate::name::ListenerName;
 use crate::policy::{self, Case, Cleared, Permit};
 use crate::refusal::Refusal;
@@ -89,12 +89,27 @@ impl Gate {
             return Err(Refusal::NoRoute.into());
         };
         exchange.belongs_to(route);
+        if route.door.is_hidden {
+            return self.admit_unseen(session, exchange, (&facts, early), (entrance, route)).await;
+        }
+        self.admit_to(session, exchange, (&facts, early), (entrance, route)).await
+    }
+
+    /// Identity and policy of a route.
+    async fn admit_to(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        (facts, early): (&Facts, Option<Verified>),
+        (entrance, route): (&Entrance, &Arc<Route>),
+    ) -> Result<Admitted, Denied> {
+        let snapshot = Arc::clone(exchange.snapshot());
         let demanded = route.door.demanded(entrance.identity);
         let verified = if route.door.is_public() {
             exchange.forgets_who_asks();
             None
         } else {
-            Some(self.prove(session, exchange, (&facts, early), (entrance, demanded)).await?)
+            Some(self.prove(session, exchange, (facts, early), (entrance, demanded)).await?)
         };
         let case = Case {
             id: &exchange.request_id().clone(),
@@ -111,6 +126,29 @@ impl Gate {
             }
         };
         Ok(Admitted { permit, route: Arc::clone(route) })
+    }
+
+    /// The same for a route that who may not pass is not to know of: he is told what he would be told without it. That
+    /// is found out first, and for those who may pass, too, so that it takes as long.
+    async fn admit_unseen(
+        &self,
+        session: &Session,
+        exchange: &mut Exchange,
+        (facts, early): (&Facts, Option<Verified>),
+        (entrance, route): (&Entrance, &Arc<Route>),
+    ) -> Result<Admitted, Denied> {
+        let otherwise = self.prove(session, exchange, (facts, early), (entrance, entrance.identity)).await;
+        let id = exchange.edges_id();
+        let (shown, early) = match otherwise {
+            Ok(verified) => (Shown { refusal: Refusal::NoRoute, is_told_why: true }, Some(verified.of_workload())),
+            Err(denied) => (Shown { refusal: denied.refusal, is_told_why: denied.workload.is_some() }, None),
+        };
+        let admitted = self.admit_to(session, exchange, (facts, early), (entrance, route)).await;
+        admitted.map_err(|denied| {
+            // What only the route's proof brought to light does not show.
+            exchange.is_called(id);
+            Denied { shown: Some(shown), ..denied }
+        })
     }
 
     /// Enters the token that was used: into our own store, or into that of the process that replaces this one.

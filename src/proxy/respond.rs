@@ -22,6 +22,8 @@ const USERS_CHALLENGE: &str = "Bearer";
 
 /// For how long an answer of ours may take to be sent.
 const ANSWER_FOR: Duration = Duration::from_secs(5);
+/// How long it takes at least to be told that there is nothing, where a route is hidden.
+const UNSEEN_FOR: Duration = Duration::from_millis(2);
 /// How much of a refused request's body is read and thrown away, in bytes.
 const DISCARDED_MAX: usize = 64 * 1024;
 /// And for how long.
@@ -50,6 +52,10 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
 }
 
 async fn answer(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> pingora::Result<()> {
+    if let Some(arrived) = exchange.seems_to_be_nowhere() {
+        // Who measures sees no difference between what was looked up and what was judged.
+        time::sleep(UNSEEN_FOR.saturating_sub(arrived.elapsed())).await;
+    }
     let answer = Answer::new(exchange, refusal);
     let mut response = ResponseHeader::build(answer.status, Some(8))?;
     for (name, value) in &answer.headers {
@@ -81,10 +87,13 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn new(exchange: &Exchange, refusal: Refusal) -> Self {
+        let shown = exchange.shown();
+        let refusal = shown.map_or(refusal, |shown| shown.refusal);
         let facts = refusal.facts();
         let request_id = exchange.request_id().as_str();
         // Why is told only to a peer who has proved something.
-        let detail = facts.challenge.filter(|_| exchange.is_proven());
+        let is_told_why = shown.map_or_else(|| exchange.is_proven(), |shown| shown.is_told_why);
+        let detail = facts.challenge.filter(|_| is_told_why);
         let problem = Problem { title: facts.text, status: facts.status, detail, request_id };
         // A struct of texts and a number always becomes JSON.
         let body = format!("{}\n", serde_json::to_string(&problem).unwrap_or_default());

@@ -96,6 +96,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
         ),
         clock_offset: config.edge.as_ref().map(|edge| metrics.clock_offset(&edge.issuer)),
         routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
+        hides: config.routes.iter().any(|route| route.is_hidden),
         nowhere: metrics.route(None),
         pools: Pools::build(pools.into_iter().flatten().collect(), servers, metrics),
         files: build.files.seen().into(),
@@ -363,6 +364,7 @@ impl Build<'_> {
             route: route.name.clone(),
             demands: route.identity,
             access: Arc::clone(&route.access),
+            is_hidden: route.is_hidden,
             demands_digest: route.demands_digest,
             pool: route.pool.clone(),
         };

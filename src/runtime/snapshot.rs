@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub aging: Box<[Aging]>,
     /// Where requests belong.
     pub routes: Table<Arc<Route>>,
+    /// Whether a route is hidden.
+    pub hides: bool,
     /// For requests that belong nowhere.
     pub nowhere: metrics::Route,
     /// Where they go.

@@ -92,6 +92,7 @@ const EFFECTS: &[(&str, &str)] = &[
     ("routes[].match.methods", "a_route_matches_host_path_and_method"),
     ("routes[].identity", "a_route_may_demand_more_or_less_than_its_listener"),
     ("routes[].allow", "let_in"),
+    ("routes[].hide", "a_hidden_route_is_as_none"),
     ("routes[].filters", "the_origin_is_told_who_asks"),
     ("routes[].filters[].set_headers", "the_origin_is_told_who_asks"),
     ("routes[].filters[].set_headers.request", "the_origin_is_told_who_asks"),

@@ -19,6 +19,7 @@ mod door;
 mod effects;
 mod examples;
 mod failures;
+mod hiding;
 mod identity;
 mod keys;
 mod killed;

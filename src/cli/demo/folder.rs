@@ -235,6 +235,7 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
         matches: Match { host: HOST.into(), path: path.into(), methods },
         identity: None,
         allow,
+        hide: false,
         body_digest: None,
         filters: vec![BTreeMap::from([("set_headers".into(), json!({ "request": { "x-tenant": "shop" } }))])],
         pool: "shop".into(),

@@ -55,8 +55,9 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
         if let (Some(name), Some(pattern), Some(pool)) = (name, pattern, pool) {
             let identity = route.identity.map(profile);
             let demands_digest = route.body_digest == Some(BodyDigestMode::Required);
-            let access = Arc::new(access);
-            checked.push((model::Route { name, pattern, identity, access, filters, demands_digest, pool }, place));
+            let (access, is_hidden) = (Arc::new(access), route.hide);
+            let route = model::Route { name, pattern, identity, access, filters, is_hidden, demands_digest, pool };
+            checked.push((route, place));
         }
     }
     let names =
@@ -130,6 +131,10 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         if route.identity.is_some() {
             let fault = Fault::warning(&place.key("identity"), "the route is public, so no identity is asked");
             check.fault(fault.hint("leave it out"));
+        }
+        if route.hide {
+            let fault = Fault::new(&place.key("hide"), "the route is public, so it is hidden from nobody").at_key();
+            check.fault(fault.hint("leave it out, or say in `allow` who may see it"));
         }
         return;
     };

@@ -283,6 +283,10 @@ pub struct Route {
     pub identity: Option<ProfileName>,
     /// Who may pass: names of workloads and roles, or the word `public`. Nobody else may.
     pub allow: Allow,
+    /// Whether who may not pass sees what he would see if the route did not exist, in the same time: a 404, or the 401
+    /// of the listener. The audit log has the reason.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub hide: bool,
     /// Whether the token must carry the body's digest. Where it does, it is checked in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_digest: Option<BodyDigestMode>,
@@ -292,6 +296,11 @@ pub struct Route {
     pub filters: Vec<BTreeMap<String, serde_json::Value>>,
     /// The pool that it leads to.
     pub pool: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// The schema of the filters comes from the filters: see `schema`.

@@ -342,6 +342,8 @@ pub struct Route {
     pub access: Arc<Access>,
     /// Filters in order, each with its kind's name.
     pub filters: Vec<(&'static str, Box<dyn FilterSpec>)>,
+    /// Whether who may not pass sees it.
+    pub is_hidden: bool,
     /// Whether the token must carry the body's digest.
     pub demands_digest: bool,
     /// Where it leads.

@@ -8,7 +8,7 @@ use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
 use crate::filter::Headers;
-use crate::identity::{Denied, Profile, Sighting, Verified};
+use crate::identity::{Denied, Profile, Shown, Sighting, Verified};
 use crate::metrics;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Permit;
@@ -27,6 +27,7 @@ use pingora::protocols::SocketDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora_proxy::Session;
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use tokio::time::Instant;
 
 /// The longest path that is taken into a record, in bytes.
 const PATH_MAX: usize = 2048;
@@ -43,6 +44,8 @@ pub struct Exchange {
     link: Arc<Link>,
     snapshot: Arc<Snapshot>,
     started: Timestamp,
+    /// The same, to measure by, where a route is hidden.
+    arrived: Option<Instant>,
     source: Source,
     request_id: OnceCell<Id>,
     subject: Option<Subject>,
@@ -71,6 +74,8 @@ pub struct Exchange {
     sent: usize,
     original_host: Option<Box<str>>,
     refusal: Option<Refusal>,
+    /// What the client is told instead.
+    shown: Option<Shown>,
     answer: AnswerKind,
     stage: Stage,
     /// Who asks is proved, as far as was demanded.
@@ -99,10 +104,12 @@ enum Stage {
 
 impl Exchange {
     pub(in crate::proxy) fn begin(live: &Arc<Live>, listener: ListenerName, link: Arc<Link>) -> Self {
+        let snapshot = live.snapshot_at(&listener);
         Self {
+            arrived: snapshot.hides.then(Instant::now),
             body: Body::new(Arc::clone(&link)),
             link,
-            snapshot: live.snapshot_at(&listener),
+            snapshot,
             started: live.state().clock.now(),
             live: Arc::clone(live),
             source: Source { listener, address: None, client: None, tls_version: None, certificate: None },
@@ -127,6 +134,7 @@ impl Exchange {
             sent: 0,
             original_host: None,
             refusal: None,
+            shown: None,
             answer: AnswerKind::Plain,
             stage: Stage::Begun,
             verified: false,
@@ -177,8 +185,8 @@ impl Exchange {
             self.body.room = self.workload.clone().map(|workload| held.room(workload));
         }
         self.token = verified.token().cloned();
-        if let Some(rid) = verified.token().and_then(|token| token.rid.clone()) {
-            self.request_id = OnceCell::with_value(rid);
+        if let Some(rid) = self.edges_id() {
+            self.is_called(Some(rid));
         }
     }
 
@@ -208,7 +216,7 @@ impl Exchange {
             self.note(Record::Decision(decision));
         }
         self.metrics().denied.inc();
-        self.refusal = Some(denied.refusal);
+        (self.refusal, self.shown) = (Some(denied.refusal), denied.shown);
         denied.refusal
     }
 
@@ -409,6 +417,16 @@ impl Exchange {
         self.started
     }
 
+    /// The id that the edge has signed, as far as that was verified.
+    pub(in crate::proxy) fn edges_id(&self) -> Option<Id> {
+        self.token.as_ref().and_then(|token| token.rid.clone())
+    }
+
+    /// From here on that is its id; without one it is ours.
+    pub(in crate::proxy) fn is_called(&mut self, id: Option<Id>) {
+        self.request_id = id.map_or_else(OnceCell::new, OnceCell::with_value);
+    }
+
     /// The edge's id for the request; where it signed none, one of ours, made when it is first asked for.
     pub(in crate::proxy) fn request_id(&self) -> &Id {
         self.request_id.get_or_init(Id::random)
@@ -424,6 +442,16 @@ impl Exchange {
 
     pub(in crate::proxy) const fn permit(&self) -> Option<&Permit> {
         self.permit.as_ref()
+    }
+
+    /// What the client is told instead of the reason.
+    pub(in crate::proxy) const fn shown(&self) -> Option<Shown> {
+        self.shown
+    }
+
+    /// When it came, if the answer says that there is nothing, be that true or not, and it must not be seen which.
+    pub(in crate::proxy) fn seems_to_be_nowhere(&self) -> Option<Instant> {
+        self.arrived.filter(|_| self.shown.is_some() || self.route.is_none())
     }
 
     pub(in crate::proxy) const fn refusal(&self) -> Option<Refusal> {
