@@ -223,6 +223,7 @@ fn record(c: &mut Criterion) {
         token: None,
         user: None,
         verdict: Ok(RuleId::new("routes.orders.allow.checkout")),
+        denied_by: None,
         judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
         took: Duration::from_micros(60),
     }));

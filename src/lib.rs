@@ -20,6 +20,7 @@ pub mod identity;
 pub mod insight;
 pub mod journal;
 pub mod keys;
+pub mod limit;
 pub mod metrics;
 pub mod name;
 pub mod network;

@@ -77,6 +77,7 @@ metrics! {
     replay_entries: IntGauge, "belay_replay_entries", [], "Tokens in the replay store.";
     token_key_uses: IntCounterVec, "belay_token_key_uses_total", ["workload", "kid"], "Tokens that were verified by a key.";
     token_key_created: IntGaugeVec, "belay_token_key_created_timestamp_seconds", ["workload", "kid"], "When a key was made, or first seen, if that was earlier.";
+    limited: IntCounterVec, "belay_limit_exceeded_total", ["limit"], "Requests over a limit.";
     provider_fetches: IntCounterVec, "belay_provider_fetches_total", ["issuer", "result"], "Fetches of an identity provider's keys: success or failure.";
     provider_fetched: IntGaugeVec, "belay_provider_keys_fetched_timestamp_seconds", ["issuer"], "When an identity provider's keys were fetched last.";
     provider_keys: IntGaugeVec, "belay_provider_keys", ["issuer"], "Keys of an identity provider that count; 0 while none is known.";
@@ -336,6 +337,12 @@ impl Metrics {
             failures: self.lookups.with_label_values(&[name, "failure"]),
             servers: self.found.with_label_values(&[name]),
         }
+    }
+
+    /// Resolves a limit's handle.
+    #[must_use]
+    pub fn limit(&self, name: &str) -> IntCounter {
+        self.limited.with_label_values(&[name])
     }
 
     /// Resolves an identity provider's handles.

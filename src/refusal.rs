@@ -198,6 +198,14 @@ refusals! {
         "More proof of identity is required.", "The identity was proved by another profile than the route demands.";
     NotAllowed = 403 "policy" "not_allowed", None,
         "Not allowed.", "The route's allow list names neither the workload nor a role of it or of its user.";
+    RateExceeded = 429 "limit" "rate_exceeded", None,
+        "Too many requests.", "There came more requests than the limit's `rate` and `burst` allow.";
+    ConcurrencyExceeded = 429 "limit" "concurrency_exceeded", None,
+        "Too many requests at once.", "As many requests are in flight as the limit's `concurrency` allows.";
+    EdgeLimited = 429 "limit" "edge_limited", None,
+        "Too many requests.", "The edge says so in its token, by the fact that the limit's `edge` names.";
+    LimitTableFull = 503 "limit" "limit_table_full", None,
+        "The service is overloaded.", "The limit counts 65,536 others, and who cannot be counted does not pass.";
     FilterFailed = 500 "filter" "filter_failed", None,
         "The request could not be prepared.", "A filter of the route could not do its work.";
     AuditUnavailable = 503 "audit" "audit_unavailable", None,
@@ -236,7 +244,7 @@ impl Refusal {
     pub const fn retry_after(self) -> Option<u64> {
         match (self, self.facts().status) {
             (Self::TokenStale, _) => Some(Self::STALE_FOR_SECONDS),
-            (_, 503) => Some(1),
+            (_, 429 | 503) => Some(1),
             (_, _) => None,
         }
     }

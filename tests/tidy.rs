@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 const LAYERS: &[&[&str]] = &[
     &["clock", "drain", "event_loop", "secret", "name", "network", "refusal", "hangup", "generation"],
     &["principal", "verdict", "request", "slots", "room", "pins"],
-    &["identity", "route", "balance", "resilience", "metrics"],
+    &["identity", "route", "balance", "resilience", "limit", "metrics"],
     &["policy", "audit"],
     &["config"],
     &["tls", "keys", "upstream", "journal", "provider"],

@@ -430,7 +430,7 @@ impl<'a> Line<'a> {
 fn decided(record: &Decision) -> (Event<'_>, &'static str, Option<&RuleId>) {
     let (kind, decision, rule, reason) = match &record.verdict {
         Ok(rule) => ("allowed", "allow", Some(rule), None),
-        Err(refusal) => ("denied", "deny", None, Some(code(*refusal))),
+        Err(refusal) => ("denied", "deny", record.denied_by.as_ref(), Some(code(*refusal))),
     };
     (Event::new("decision", ["web", kind], reason).took(record.took), decision, rule)
 }

@@ -79,6 +79,8 @@ pub struct Decision {
     pub user: Option<Arc<User>>,
     /// The rule that allowed it, or why not.
     pub verdict: Result<RuleId, Refusal>,
+    /// The rule that denied it, where it is not one that is missing.
+    pub denied_by: Option<RuleId>,
     /// The config that judged.
     pub judged: Judged,
     /// How long the judging took.

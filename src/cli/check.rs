@@ -6,6 +6,7 @@ use crate::clock::{self, Clock};
 use crate::config::{self, Checked, Config, Finding, Severity};
 use crate::filter;
 use crate::generation::Generation;
+use crate::limit::Limiters;
 use crate::metrics::Metrics;
 use crate::policy::Access;
 use crate::provider::Providers;
@@ -57,7 +58,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
 pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
     let (servers, sights, pins) = (Servers::default(), Sights::default(), Arc::default());
-    let (revocations, providers) = (Revocations::default(), Providers::default());
+    let (revocations, limiters, providers) = (Revocations::default(), Limiters::default(), Providers::default());
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();
         let beside = Beside {
@@ -65,6 +66,7 @@ pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option
             servers: &servers,
             sights: &sights,
             revocations: &revocations,
+            limiters: &limiters,
             providers: &providers,
             live: None,
             pins: &pins,

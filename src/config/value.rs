@@ -2,7 +2,7 @@
 
 use crate::clock::UnixSeconds;
 use http::{Method, Uri};
-use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// Reads `250ms`, `2s`, `5m`, `1h` or `90d`.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -41,6 +41,21 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 /// Reads `1KiB/s`.
 pub(super) fn bytes_per_second(text: &str) -> Option<u64> {
     bytes(text.strip_suffix("/s")?)
+}
+
+/// Reads `50/s`, `1000/m`, `5000/h` or `20000/d`, up to a million.
+pub(super) fn frequency(text: &str) -> Option<(NonZeroU32, Duration)> {
+    let (times, period) = text.split_once('/')?;
+    let seconds = match period {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    };
+    let is_plain = times.bytes().all(|b| b.is_ascii_digit());
+    let times = times.parse::<NonZeroU32>().ok().filter(|times| is_plain && times.get() <= 1_000_000)?;
+    Some((times, Duration::from_secs(seconds)))
 }
 
 /// Reads `50%`.
@@ -91,6 +106,20 @@ pub(super) fn is_https_url(text: &str) -> bool {
 mod tests {
     use super::*;
     use test_case::test_case;
+
+    #[test_case("50/s", Some((50, 1)))]
+    #[test_case("1000000/d", Some((1_000_000, 86_400)))]
+    #[test_case("5/m", Some((5, 60)))]
+    #[test_case("0/s", None; "never")]
+    #[test_case("1000001/s", None; "too often")]
+    #[test_case("+5/s", None; "a sign")]
+    #[test_case("5", None; "no period")]
+    #[test_case("5/w", None; "another period")]
+    #[test_case("5/10s", None; "several periods")]
+    #[test_case("/s", None; "no number")]
+    fn frequencies(text: &str, expected: Option<(u32, u64)>) {
+        assert_eq!(frequency(text).map(|(times, period)| (times.get(), period.as_secs())), expected);
+    }
 
     #[test_case("https://login.example.com", true)]
     #[test_case("https://login.example.com:8443/a/b?c=d", true)]

@@ -28,6 +28,7 @@ use crate::name::{PeopleName, WorkloadName};
 use crate::principal::{Principal, Workload};
 use crate::refusal::Refusal;
 use crate::request::Facts;
+use crate::verdict::RuleId;
 use http::HeaderMap;
 use std::sync::Arc;
 
@@ -108,6 +109,7 @@ impl Verified {
             workload: Some(workload.name.clone()),
             kid: self.token.as_ref().map(|token| token.kid.clone()),
             people: fault.people,
+            rule: None,
             shown: None,
         };
         let principal = Principal::User(Arc::clone(workload), Arc::new(verified.map_err(denied)?));
@@ -132,6 +134,8 @@ pub struct Denied {
     pub kid: Option<Kid>,
     /// Whose user a token says that it is of.
     pub people: Option<PeopleName>,
+    /// The rule by which, where it is not one that is missing.
+    pub rule: Option<RuleId>,
     /// What the client is told instead, where it is not to know of the route.
     pub shown: Option<Shown>,
 }
@@ -147,7 +151,7 @@ pub struct Shown {
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, workload: None, kid: None, people: None, shown: None }
+        Self { refusal, workload: None, kid: None, people: None, rule: None, shown: None }
     }
 }
 
@@ -196,6 +200,7 @@ pub fn authenticate(
                 workload: known.map(|workload| workload.name.clone()),
                 kid: fault.kid,
                 people: None,
+                rule: None,
                 shown: None,
             }
         };

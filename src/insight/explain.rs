@@ -3,7 +3,7 @@
 
 use super::asked::{Asked, Asker};
 use super::judge::{Verdict, judge};
-use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Workload};
+use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Scope, Workload};
 use crate::identity::{Profile, are_few};
 use crate::name::RoleName;
 use crate::policy::{Access, AllowList};
@@ -93,6 +93,10 @@ fn of_route(
     facts.for_each(|says| step("facts", says));
     if route.is_hidden {
         step("hidden", "who may not pass is told what he would be told without the route".into());
+    }
+    let limits = limits(config, (listener, route));
+    if !limits.is_empty() {
+        step("limits", list_of(limits));
     }
     if route.demands_digest {
         step("body", "the token must carry the digest of the request's body (cdg)".into());
@@ -291,6 +295,17 @@ fn members(config: &Config, role: &RoleName) -> String {
     let has = |known: &&Workload| known.workload.roles.contains(role);
     let workloads: Vec<_> = config.workloads.iter().filter(has).map(|known| &known.workload.name).collect();
     of_people.unwrap_or_else(|| if workloads.is_empty() { "nobody".into() } else { list_of(workloads) })
+}
+
+/// The limits that are for it.
+fn limits(config: &Config, (listener, route): (&Listener, &Route)) -> Vec<String> {
+    let is_for_it = |scope: &Scope| match scope {
+        Scope::Listener(name) => *name == listener.name,
+        Scope::Route(name) => *name == route.name,
+        Scope::Pool(name) => *name == route.pool,
+    };
+    let limits = config.limits.iter().filter(|limit| is_for_it(&limit.scope));
+    limits.map(|limit| limit.name.to_string()).collect()
 }
 
 fn pool(config: &Config, route: &Route) -> String {

@@ -23,7 +23,7 @@ pub enum Access {
 }
 
 /// An `allow:` list, each entry with its rule.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct AllowList {
     /// Workloads.
     pub workloads: HashMap<WorkloadName, RuleId>,

@@ -1,11 +1,13 @@
-//! What a request is recognised by, for `balance: hash`.
+//! What a request is recognised by, for `balance: hash` and for limits.
 
 use super::cookie;
 use crate::balance::number;
 use crate::config::HashKey;
 use crate::identity::Sighting;
 use crate::name::WorkloadName;
+use crate::network::Client;
 use pingora_proxy::Session;
+use serde_json::Value;
 use std::net::IpAddr;
 
 /// What is known of who asks.
@@ -17,24 +19,35 @@ pub(super) struct Known<'a> {
 
 /// The number that stands for it; none if the request has nothing of the kind.
 pub(super) fn of(by: &HashKey, session: &Session, known: &Known<'_>) -> Option<u64> {
+    with(by, session, known, |value| value.map(number))
+}
+
+/// Does something with it; without it if the request has nothing of the kind.
+pub(super) fn with<T>(by: &HashKey, session: &Session, known: &Known<'_>, then: impl FnOnce(Option<&[u8]>) -> T) -> T {
     let head = session.req_header();
     match by {
-        HashKey::Address => known.client.map(|client| number(client.to_canonical().to_string().as_bytes())),
-        HashKey::Path => Some(number(head.uri.path().as_bytes())),
-        HashKey::Header(name) => head.headers.get(name).map(|value| number(value.as_bytes())),
-        HashKey::Cookie(name) => cookie::value(&head.headers, name).map(|value| number(value.as_bytes())),
-        HashKey::Workload => known.workload.map(|workload| number(workload.as_str().as_bytes())),
-        HashKey::Query(name) => named(head.uri.query()?.split('&'), name),
-        HashKey::Claim(name) => {
-            let value = known.token?.asserted.get(name)?;
-            Some(value.as_str().map_or_else(|| number(value.to_string().as_bytes()), |text| number(text.as_bytes())))
+        HashKey::Address => {
+            let client = known.client.map(|client| Client::at(client).to_string());
+            then(client.as_ref().map(String::as_bytes))
         }
+        HashKey::Path => then(Some(head.uri.path().as_bytes())),
+        HashKey::Header(name) => then(head.headers.get(name).map(http::HeaderValue::as_bytes)),
+        HashKey::Cookie(name) => then(cookie::value(&head.headers, name).map(str::as_bytes)),
+        HashKey::Workload => then(known.workload.map(|workload| workload.as_str().as_bytes())),
+        HashKey::Query(name) => {
+            then(head.uri.query().and_then(|query| named(query.split('&'), name)).map(str::as_bytes))
+        }
+        HashKey::Claim(name) => match known.token.and_then(|token| token.asserted.get(name)) {
+            Some(Value::String(text)) => then(Some(text.as_bytes())),
+            Some(other) => then(Some(other.to_string().as_bytes())),
+            None => then(None),
+        },
     }
 }
 
 /// The value of the first pair with that name, as it is written.
-fn named<'a>(mut pairs: impl Iterator<Item = &'a str>, name: &str) -> Option<u64> {
-    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(|value| number(value.as_bytes()))
+fn named<'a>(mut pairs: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    pairs.find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 #[cfg(test)]
@@ -48,6 +61,6 @@ mod tests {
     #[test_case(&["a"], None; "none without a value")]
     #[test_case(&["A=1", "b=1"], None; "none")]
     fn pairs(pairs: &[&str], value: Option<&str>) {
-        assert_eq!(named(pairs.iter().copied(), "a"), value.map(|value| number(value.as_bytes())));
+        assert_eq!(named(pairs.iter().copied(), "a"), value);
     }
 }

@@ -9,6 +9,7 @@ mod exchange;
 mod failure;
 mod hash_key;
 mod head;
+mod limits;
 mod outbound;
 mod respond;
 
@@ -68,6 +69,7 @@ impl Gate {
         head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;
         let admitted =
             self.admit(session, exchange, &clear.facts, entrance).await.map_err(|denied| exchange.deny(&denied))?;
+        limits::keep(session, exchange, entrance, &admitted).map_err(|denied| exchange.deny(&denied))?;
         exchange.allow(admitted.permit)?;
         head::clean(session, &clear, exchange.users_header())?;
         let mut headers = outbound::Request(session.req_header_mut());
@@ -372,8 +374,9 @@ impl ProxyHttp for Gate {
         _: bool,
         exchange: &mut Exchange,
     ) -> pingora::Result<Option<Duration>> {
-        exchange.sends(piece.as_ref().map_or(0, Bytes::len));
-        Ok(None)
+        let bytes = piece.as_ref().map_or(0, Bytes::len);
+        exchange.sends(bytes);
+        Ok(exchange.used().pace(bytes))
     }
 
     async fn response_trailer_filter(

@@ -106,7 +106,9 @@ impl Answer {
         if refusal.is_challenge() {
             headers.push(("www-authenticate", challenge(refusal, detail)));
         }
-        headers.extend(refusal.retry_after().map(|seconds| ("retry-after", seconds.to_string())));
+        let retry_after = exchange.retry_after().or_else(|| refusal.retry_after());
+        headers.extend(retry_after.map(|seconds| ("retry-after", seconds.to_string())));
+        headers.extend(exchange.used().headers().into_iter().flatten());
         Self { status: facts.status, headers, body }
     }
 
@@ -208,6 +210,7 @@ pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> p
         // A cache that kept it would send everybody to this client's server.
         response.append_header(CACHE_CONTROL, "private")?;
     }
+    exchange.used().tell_in(response)?;
     response.insert_header(REQUEST_ID, exchange.request_id().as_str())
 }
 

@@ -4,15 +4,16 @@ use super::aging::Aging;
 use super::operators::{Operators, UnknownUser};
 use super::revocations::Revocations;
 use super::sights::Sights;
-use super::snapshot::{Entrance, Route, Snapshot};
+use super::snapshot::{Entrance, Limit, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
 use crate::config::{
-    self, CertificateFiles, Config, Finding, KeySource, KeyState, Location, ProviderKeys, TokenKeyFile,
+    self, CertificateFiles, Config, Finding, KeySource, KeyState, Location, ProviderKeys, Scope, TokenKeyFile,
 };
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, BadAuthority, Counts, Keys, People, Rules, TokenKey, Trust};
 use crate::keys::{Files, Kind, Read};
+use crate::limit::Limiters;
 use crate::metrics::Metrics;
 use crate::network::Own;
 use crate::pins::Pins;
@@ -22,6 +23,7 @@ use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
 use crate::upstream::{BadOriginTls, OriginTls, Plan, Pools, Servers, Sticky};
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -41,6 +43,8 @@ pub struct Beside<'a> {
     pub sights: &'a Sights,
     /// What was revoked.
     pub revocations: &'a Revocations,
+    /// What callers have used of their limits.
+    pub limiters: &'a Limiters,
     /// Identity providers that are known.
     pub providers: &'a Providers,
     /// The generation that is live.
@@ -58,15 +62,16 @@ pub struct Beside<'a> {
 pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) -> Result<Snapshot, Vec<Finding>> {
     let (metrics, servers) = (beside.metrics, beside.servers);
     let files = Files::with_pins(config.file.parent().unwrap_or_else(|| Path::new("")), Arc::clone(beside.pins));
-    let mut build = Build { files, beside, findings: Vec::new(), aging: Vec::new() };
+    let limits = limits(config, beside);
+    let mut build = Build { files, beside, limits, findings: Vec::new(), aging: Vec::new() };
     let doors = || config.listeners.iter().chain(config.admin_https.as_ref().map(|https| &https.listener));
-    let entrances: Vec<_> = doors().map(|listener| build.entrance(listener, metrics)).collect();
+    let entrances: Vec<_> = doors().map(|listener| build.entrance(listener)).collect();
     let mut trust = build.trust(config);
     let people: Vec<_> = config.people.iter().filter_map(|people| build.people(people)).collect();
     let providers =
         people.iter().filter_map(|(people, provider)| Some((people.name.clone(), provider.clone()?))).collect();
     trust.people = people.into_iter().map(|(people, _)| people).collect();
-    let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, metrics)).collect();
+    let routes: Vec<_> = config.routes.iter().map(|route| build.route(route)).collect();
     let own = Arc::new(config.own());
     let pools: Vec<_> = config.pools.iter().map(|pool| build.pool(pool, config, &own)).collect();
     let operators = build.operators(config);
@@ -104,9 +109,22 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     })
 }
 
+/// The limits by what they are of.
+fn limits(config: &Config, beside: &Beside<'_>) -> HashMap<Scope, Vec<Limit>> {
+    let mut limits: HashMap<Scope, Vec<Limit>> = HashMap::new();
+    for limit in &config.limits {
+        let name = limit.name.as_str();
+        let (limiter, exceeded) = (beside.limiters.of(name), beside.metrics.limit(name));
+        let built = Limit { config: Arc::new(limit.clone()), limiter, exceeded };
+        limits.entry(limit.scope.clone()).or_default().push(built);
+    }
+    limits
+}
+
 struct Build<'a> {
     files: Files,
     beside: &'a Beside<'a>,
+    limits: HashMap<Scope, Vec<Limit>>,
     findings: Vec<Finding>,
     aging: Vec<Aging>,
 }
@@ -132,7 +150,7 @@ impl Build<'_> {
         self.take(named.map_err(nobody))
     }
 
-    fn entrance(&mut self, listener: &config::Listener, metrics: &Metrics) -> Option<Entrance> {
+    fn entrance(&mut self, listener: &config::Listener) -> Option<Entrance> {
         let (tls, authorities) = match &listener.tls {
             Some(tls) => self.tls(listener, tls)?,
             None => (None, None),
@@ -148,7 +166,8 @@ impl Build<'_> {
             host_from_token: listener.host_from_token,
             ports: own.chain(listener.ports.iter().copied()).chain([443]).collect(),
             limits: listener.limits,
-            metrics: metrics.listener(&listener.name),
+            requests: self.limits(&[Scope::Listener(listener.name.clone())]),
+            metrics: self.beside.metrics.listener(&listener.name),
         })
     }
 
@@ -265,6 +284,11 @@ impl Build<'_> {
         trust
     }
 
+    /// The limits of those scopes.
+    fn limits(&self, scopes: &[Scope]) -> Box<[Limit]> {
+        scopes.iter().filter_map(|scope| self.limits.get(scope)).flatten().cloned().collect()
+    }
+
     /// Those people, and the provider that is asked for their keys, if it is asked.
     fn people(&mut self, people: &config::People) -> Option<(People, Option<Arc<Provider>>)> {
         let (keys, provider) = match &people.keys {
@@ -357,7 +381,7 @@ impl Build<'_> {
         Some(TokenKey { workload: Arc::clone(&workload.workload), key: verifying, may_assert, counts })
     }
 
-    fn route(&mut self, route: &config::Route, metrics: &Metrics) -> Option<Arc<Route>> {
+    fn route(&mut self, route: &config::Route) -> Option<Arc<Route>> {
         let unknown = |kind: &str| Finding::of_file("", format!("there is no filter `{kind}`"), None);
         let filters = self.take(Chain::build(&route.filters).map_err(unknown))?;
         let door = Door {
@@ -368,7 +392,9 @@ impl Build<'_> {
             demands_digest: route.demands_digest,
             pool: route.pool.clone(),
         };
-        Some(Arc::new(Route { door, filters, metrics: metrics.route(Some(&route.name)) }))
+        let limits = self.limits(&[Scope::Route(route.name.clone()), Scope::Pool(route.pool.clone())]);
+        let metrics = self.beside.metrics.route(Some(&route.name));
+        Some(Arc::new(Route { door, filters, limits, metrics }))
     }
 
     /// What a pool is built from, its servers' file and keys read.

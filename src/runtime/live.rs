@@ -270,6 +270,7 @@ impl Live {
             self.former.store(None);
         }
         self.state.servers.forget_the_gone(&self.state.metrics);
+        self.state.limiters.forget_the_gone();
         let hour = now.unix_seconds() / 3600;
         if self.state.warned.swap(hour, Ordering::Relaxed) != hour {
             warn_of(&snapshot, now);

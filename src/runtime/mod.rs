@@ -25,5 +25,5 @@ pub use live::{Change, Consented, Live};
 pub use operators::{Operators, Right, UnknownUser};
 pub use revocations::Revocations;
 pub use sights::Sights;
-pub use snapshot::{Entrance, Route, Snapshot};
+pub use snapshot::{Entrance, Limit, Route, Snapshot};
 pub use state::{Beginning, State, start};

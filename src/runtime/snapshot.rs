@@ -3,11 +3,12 @@
 use super::aging::Aging;
 use super::operators::Operators;
 use crate::audit::Judged;
-use crate::config::{ClientAddress, Config, Limits};
+use crate::config::{self, ClientAddress, Config, Limits};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
 use crate::keys::{Read, Seen};
+use crate::limit::Limiter;
 use crate::metrics;
 use crate::name::{ListenerName, PeopleName};
 use crate::network::Networks;
@@ -86,10 +87,23 @@ pub struct Entrance {
     pub host_from_token: bool,
     /// Ports that requests may name beside the one that they came to.
     pub ports: Box<[u16]>,
-    /// What clients may use.
+    /// What connections may use.
     pub limits: Limits,
+    /// What callers may use who come this way.
+    pub requests: Box<[Limit]>,
     /// Its handles.
     pub metrics: metrics::Listener,
+}
+
+/// What callers may use, and what they have used of it.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// How much, and of what.
+    pub config: Arc<config::Limit>,
+    /// Who is counted.
+    pub limiter: Arc<Limiter>,
+    /// How often it was exceeded.
+    pub exceeded: prometheus::IntCounter,
 }
 
 /// A route.
@@ -99,6 +113,8 @@ pub struct Route {
     pub door: Door,
     /// What is done to those who pass.
     pub filters: Chain,
+    /// What callers may use of it, and of its pool.
+    pub limits: Box<[Limit]>,
     /// Its handles.
     pub metrics: metrics::Route,
 }

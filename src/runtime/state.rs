@@ -13,6 +13,7 @@ use crate::config::{self, Config, Finding};
 use crate::filter;
 use crate::identity::{Elsewhere, ReplayStore};
 use crate::journal::Journal;
+use crate::limit::Limiters;
 use crate::metrics::Metrics;
 use crate::pins::Pins;
 use crate::provider::Providers;
@@ -44,6 +45,8 @@ pub struct State {
     pub sights: Sights,
     /// What was revoked.
     pub revocations: Revocations,
+    /// What callers have used of their limits.
+    pub limiters: Limiters,
     /// Identity providers and their keys.
     pub providers: Providers,
     /// Who must approve a config, if somebody must.
@@ -79,7 +82,8 @@ impl State {
         let now = self.clock.now();
         let (metrics, servers, providers) = (&self.metrics, &self.servers, &self.providers);
         let (sights, revocations) = (&self.sights, &self.revocations);
-        Beside { metrics, servers, sights, revocations, providers, live, pins, now }
+        let limiters = &self.limiters;
+        Beside { metrics, servers, sights, revocations, limiters, providers, live, pins, now }
     }
 }
 
@@ -140,6 +144,7 @@ pub fn start(
         journal,
         sights,
         revocations,
+        limiters: Limiters::default(),
         providers: Providers::default(),
         approval,
         held,

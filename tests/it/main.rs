@@ -23,6 +23,7 @@ mod hiding;
 mod identity;
 mod keys;
 mod killed;
+mod limits;
 mod listening;
 mod managed;
 mod operating;

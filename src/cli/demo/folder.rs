@@ -238,6 +238,7 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
         hide: false,
         body_digest: None,
         filters: vec![BTreeMap::from([("set_headers".into(), json!({ "request": { "x-tenant": "shop" } }))])],
+        limits: Vec::new(),
         pool: "shop".into(),
     }
 }
@@ -265,6 +266,7 @@ fn pool(servers: [(&str, SocketAddr); 2]) -> Pool {
         matches: None,
     };
     Pool {
+        limits: Vec::new(),
         balance: Balance::RoundRobin,
         hash: None,
         backups_below: ShareText("1%".into()),

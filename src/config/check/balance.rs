@@ -64,7 +64,7 @@ fn hash(
     Some((Algorithm::Hash { load_max: load_max? }, Some(key)))
 }
 
-fn key(text: &str, facts: &Facts<'_>) -> Result<HashKey, (String, &'static str)> {
+pub(super) fn key(text: &str, facts: &Facts<'_>) -> Result<HashKey, (String, &'static str)> {
     let (kind, name) = text.split_once(':').unwrap_or((text, ""));
     let is_name =
         |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b"=;&,\"".contains(&b));

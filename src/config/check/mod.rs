@@ -5,6 +5,7 @@ mod admin;
 mod balance;
 mod failures;
 mod health;
+mod limits;
 mod listeners;
 mod people;
 mod pools;
@@ -66,6 +67,7 @@ pub(super) fn check(
     let pools = pools::check(&mut check, document);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads, roles: &roles };
     let routes = routes::check(&mut check, &world);
+    let limits = limits::check(&mut check, document);
     servers::not_our_own(&mut check, document, &admin.addresses);
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
     let stop = top.key("stop");
@@ -85,6 +87,7 @@ pub(super) fn check(
         key_age_max: tokens.key_age_max,
         workloads,
         people,
+        limits,
         routes,
         pools,
         dns: dns?,

@@ -1,6 +1,6 @@
 //! `listeners`, word for word.
 
-use super::{DurationText, ProfileName, RateText, SizeText, time};
+use super::{DurationText, Limit, ProfileName, RateText, SizeText, time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,9 @@ pub struct ProxyProtocol {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    /// What callers may use who come this way, by whatever route.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<Limit>,
     /// Connections at once: 1 to 1,000,000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: u32,
@@ -114,6 +117,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            requests: Vec::new(),
             connections: 10_000,
             connections_per_address: 1_000,
             connections_per_workload: 5_000,

@@ -1,12 +1,14 @@
 //! The config word for word, as a user writes it. Doc comments here are the reference's text.
 
 mod amount;
+mod limit;
 mod listener;
 mod people;
 mod pool;
 mod server;
 
 pub use amount::{DurationText, RateText, ShareText, SizeText};
+pub use limit::{EdgeVerdict, Limit};
 pub use listener::{
     Certificate, ClientAddress, ClientAuth, CrlExpired, Handshake, HostFrom, Limits, Listener, ProxyProtocol, SharedCa,
     Tls,
@@ -294,6 +296,9 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "filters")]
     pub filters: Vec<BTreeMap<String, serde_json::Value>>,
+    /// What callers may use of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// The pool that it leads to.
     pub pool: String,
 }

@@ -1,5 +1,6 @@
 //! `pools`: servers, how they are chosen, and what is done when they fail.
 
+use super::Limit;
 use super::amount::{DurationText, ShareText};
 use super::server::{Introduction, Server, Sticky};
 use super::time;
@@ -11,6 +12,9 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
+    /// What callers may use of it, by whatever route they come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Limit>,
     /// How the next server is chosen.
     #[serde(default)]
     pub balance: Balance,

@@ -16,11 +16,13 @@ use super::filter::FilterSpec;
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::identity::{ClaimPath, Edge, Kid, Membership, Profile, Replay};
+use crate::limit::Allowance;
 use crate::name::{ListenerName, NodeName, PeopleName, PoolName, RouteName};
 use crate::network::{Networks, Own};
 use crate::policy::{Access, AllowList};
 use crate::principal;
 use crate::route::Pattern;
+use crate::verdict::RuleId;
 use http::HeaderName;
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub workloads: Vec<Workload>,
     /// Whose users come through them.
     pub people: Vec<People>,
+    /// What callers may use.
+    pub limits: Vec<Limit>,
     /// Routes in order.
     pub routes: Vec<Route>,
     /// Pools.
@@ -289,6 +293,70 @@ pub struct People {
     pub is_forwarded: bool,
     /// Where the provider's keys are.
     pub keys: ProviderKeys,
+}
+
+/// What callers may use.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// Its place in the config.
+    pub name: RuleId,
+    /// What clients read of it.
+    pub label: Box<str>,
+    /// Of what.
+    pub scope: Scope,
+    /// By what they are told apart.
+    pub by: LimitKey,
+    /// Who; none means everybody.
+    pub whom: Option<AllowList>,
+    /// How much.
+    pub allowance: Allowance,
+    /// Bytes of a body.
+    pub body: Option<u64>,
+    /// By what the edge says that it is too much.
+    pub edge: Option<EdgeVerdict>,
+}
+
+/// What the edge says in its token when it is too much.
+#[derive(Debug, Clone)]
+pub struct EdgeVerdict {
+    /// The fact.
+    pub claim: Box<str>,
+    /// Its values that mean too much.
+    pub has: Box<[Box<str>]>,
+}
+
+/// Of what a limit is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Of all that comes by a listener.
+    Listener(ListenerName),
+    /// Of a route.
+    Route(RouteName),
+    /// Of all that goes to a pool.
+    Pool(PoolName),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listener(name) => write!(f, "listeners.{name}"),
+            Self::Route(name) => write!(f, "routes.{name}"),
+            Self::Pool(name) => write!(f, "pools.{name}"),
+        }
+    }
+}
+
+/// By what callers are told apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LimitKey {
+    /// Not at all.
+    All,
+    /// By the person.
+    User,
+    /// By the rule that lets them pass: the workload or role that it names.
+    Role,
+    /// By something that a request has.
+    Request(HashKey),
 }
 
 /// Where an identity provider's keys are.

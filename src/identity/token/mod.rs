@@ -16,6 +16,7 @@ use crate::refusal::Refusal;
 use crate::request::{AUTHORITY_MAX, Facts, Id, host_of};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::{borrow::Cow, collections::HashMap, net::IpAddr, sync::Arc};
 
 /// The longest token, in bytes.
@@ -183,6 +184,18 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// Whether it asserts a fact with one of those values.
+    #[must_use]
+    pub fn says(&self, fact: &str, values: &[Box<str>]) -> bool {
+        let is_one = |text: &str| values.iter().any(|value| **value == *text);
+        match self.asserted.get(fact) {
+            Some(Value::String(text)) => is_one(text),
+            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).any(is_one),
+            Some(other) => is_one(&other.to_string()),
+            None => false,
+        }
+    }
+
     /// base64url of SHA-256 of `jti`: what both layers' logs may say of it.
     #[must_use]
     pub fn jti_digest(&self) -> String {

@@ -4,6 +4,7 @@ mod server;
 
 use super::body::Body;
 use super::connection::Link;
+use super::limits::{self, Used};
 use super::respond::Answer;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
@@ -26,7 +27,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora_proxy::Session;
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The longest path that is taken into a record, in bytes.
@@ -70,6 +71,9 @@ pub struct Exchange {
     /// How often a place on a connection was waited for.
     places: u8,
     body: Body,
+    used: Used,
+    /// When another request may pass, where a limit says it.
+    wait: Option<Duration>,
     status: Option<u16>,
     sent: usize,
     original_host: Option<Box<str>>,
@@ -130,6 +134,8 @@ impl Exchange {
             repeats: false,
             repetitions: 0,
             places: 0,
+            used: Used::default(),
+            wait: None,
             status: None,
             sent: 0,
             original_host: None,
@@ -202,11 +208,42 @@ impl Exchange {
         (!people.is_forwarded).then_some(&people.header)
     }
 
+    /// It is within its limits so far.
+    pub(in crate::proxy) fn uses(&mut self, used: Used) {
+        self.used = used;
+    }
+
+    /// What it uses of its limits.
+    pub(in crate::proxy) const fn used(&self) -> &Used {
+        &self.used
+    }
+
+    /// From here on a body may not be longer.
+    pub(in crate::proxy) fn takes_no_more_than(&mut self, bytes: u64) {
+        self.body.max = self.body.max.min(bytes);
+    }
+
+    /// When another request may pass.
+    pub(in crate::proxy) const fn may_come_again(&mut self, wait: Option<Duration>) {
+        self.wait = wait;
+    }
+
+    /// In how many seconds another request may pass, where that is known better than the refusal does.
+    pub(in crate::proxy) fn retry_after(&self) -> Option<u64> {
+        self.wait.map(limits::seconds)
+    }
+
+    /// The verified token.
+    pub(in crate::proxy) fn token(&self) -> Option<&Sighting> {
+        self.token.as_deref()
+    }
+
     /// Records the denial and says which it is.
     pub(in crate::proxy) fn deny(&mut self, denied: &Denied) -> Refusal {
         self.workload = self.workload.take().or_else(|| denied.workload.clone());
         let mut decision = self.decision(Err(denied.refusal));
         decision.kid.clone_from(&denied.kid);
+        decision.denied_by.clone_from(&denied.rule);
         let (journal, listener) = (&self.live.state().journal, &self.source.listener);
         if !self.verified {
             self.link.is_unproven();
@@ -257,6 +294,7 @@ impl Exchange {
             token: self.token.clone(),
             user: self.user.clone(),
             verdict,
+            denied_by: None,
             judged: self.snapshot.judged(),
             took: now.since(self.started),
         })

@@ -117,7 +117,9 @@ pub async fn over_h2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let (head, mut body) = response.await.unwrap().into_parts();
     let mut text = Vec::new();
     while let Some(piece) = body.data().await {
-        text.extend_from_slice(&piece.unwrap());
+        let piece = piece.unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        text.extend_from_slice(&piece);
     }
     let pair =
         |(name, value): (&http::HeaderName, &http::HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
