@@ -224,6 +224,7 @@ fn record(c: &mut Criterion) {
         user: None,
         verdict: Ok(RuleId::new("routes.orders.allow.checkout")),
         denied_by: None,
+        near: Vec::new(),
         judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
         took: Duration::from_micros(60),
     }));

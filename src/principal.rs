@@ -2,6 +2,7 @@
 
 use crate::clock::UnixSeconds;
 use crate::name::{PeopleName, RoleName, WorkloadName};
+use serde_json::{Map, Value};
 use std::{borrow::Borrow, fmt, sync::Arc};
 
 /// A SPIFFE id: the URI in a workload's certificate, compared byte for byte.
@@ -74,6 +75,8 @@ pub struct User {
     pub subject: Box<str>,
     /// The roles that he has through the workload by which he came, in the order of their names.
     pub roles: Box<[RoleName]>,
+    /// What his token says of him.
+    pub claims: Map<String, Value>,
     /// Until when his token counts.
     pub expires: UnixSeconds,
 }

@@ -237,6 +237,9 @@ struct Belay<'a> {
     decision: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a RuleId>,
+    /// Rules that do not allow it, and why.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    near: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Profile>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,6 +333,7 @@ impl<'a> Line<'a> {
                 people: record.user.as_ref().map(|user| &user.people),
                 decision: Some(decision),
                 rule,
+                near: &record.near,
                 profile: record.profile,
                 workload: record.workload.as_ref(),
                 certificate: record.source.certificate.as_ref().map(Thumbprint::to_string),

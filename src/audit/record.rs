@@ -81,6 +81,8 @@ pub struct Decision {
     pub verdict: Result<RuleId, Refusal>,
     /// The rule that denied it, where it is not one that is missing.
     pub denied_by: Option<RuleId>,
+    /// Rules that do not allow it, and why.
+    pub near: Vec<String>,
     /// The config that judged.
     pub judged: Judged,
     /// How long the judging took.

@@ -265,6 +265,12 @@ fn text(record: &Value, pointer: &str) -> Option<String> {
     }
 }
 
+/// The rules that were not met, and why.
+fn near(decision: &Value) -> Option<String> {
+    let near = decision.pointer("/belay/near")?.as_array()?.iter().filter_map(Value::as_str);
+    Some(near.collect::<Vec<_>>().join("; "))
+}
+
 /// The roles of a user, if there is one.
 fn roles(decision: &Value) -> Option<String> {
     let user = decision.get("user")?;
@@ -312,6 +318,7 @@ fn of_decision(decision: &Value) -> Vec<Step> {
         ("route", Some(get("/belay/route").unwrap_or_else(|| "none".into()))),
         ("rule", get("/belay/rule")),
         ("refused", get("/event/reason").map(|code| meaning(&code))),
+        ("nearly", near(decision)),
         ("config", Some(format!("generation {generation}{took}"))),
         ("more", get("/event/reason").and_then(|code| what_else(decision, &code))),
     ];

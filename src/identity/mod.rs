@@ -110,6 +110,7 @@ impl Verified {
             kid: self.token.as_ref().map(|token| token.kid.clone()),
             people: fault.people,
             rule: None,
+            near: Vec::new(),
             shown: None,
         };
         let principal = Principal::User(Arc::clone(workload), Arc::new(verified.map_err(denied)?));
@@ -136,6 +137,8 @@ pub struct Denied {
     pub people: Option<PeopleName>,
     /// The rule by which, where it is not one that is missing.
     pub rule: Option<RuleId>,
+    /// Rules that do not allow it, and why.
+    pub near: Vec<String>,
     /// What the client is told instead, where it is not to know of the route.
     pub shown: Option<Shown>,
 }
@@ -151,7 +154,7 @@ pub struct Shown {
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, workload: None, kid: None, people: None, rule: None, shown: None }
+        Self { refusal, workload: None, kid: None, people: None, rule: None, near: Vec::new(), shown: None }
     }
 }
 
@@ -201,6 +204,7 @@ pub fn authenticate(
                 kid: fault.kid,
                 people: None,
                 rule: None,
+                near: Vec::new(),
                 shown: None,
             }
         };

@@ -2,6 +2,10 @@
 //!
 //! A permit is the only key to a pool, and only this module makes one. What is not allowed is denied.
 
+mod near;
+
+pub use near::near_misses;
+
 use crate::clock::Timestamp;
 use crate::generation::Generation;
 use crate::identity::{Elsewhere, NotEntered, Profile, Replay, ReplayStore, Spending, Verified};

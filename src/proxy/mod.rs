@@ -21,7 +21,7 @@ use crate::config::ClientAddress;
 use crate::event_loop;
 use crate::identity::{self, Denied, Evidence, Shown, Verified};
 use crate::name::ListenerName;
-use crate::policy::{self, Case, Cleared, Permit};
+use crate::policy::{self, Access, Case, Cleared, Door, Permit};
 use crate::refusal::Refusal;
 use crate::request::{Facts, host_of};
 use crate::runtime::{Entrance, Live, Route, Snapshot};
@@ -123,7 +123,8 @@ impl Gate {
         let permit = match &verified {
             None => policy::admit_public(&route.door, &case)?,
             Some(verified) => {
-                let cleared = policy::decide(verified, &route.door, &case, snapshot.replay)?;
+                let decided = policy::decide(verified, &route.door, &case, snapshot.replay);
+                let cleared = decided.map_err(|refusal| denied(refusal, verified, &route.door, &snapshot))?;
                 self.enter(cleared, exchange.started()).await?
             }
         };
@@ -241,6 +242,17 @@ impl Gate {
         }
         Ok(verified)
     }
+}
+
+/// A denial, with the rules that were nearly met where none was.
+fn denied(refusal: Refusal, verified: &Verified, door: &Door, snapshot: &Snapshot) -> Denied {
+    let near = match &*door.access {
+        Access::Listed(list) if refusal == Refusal::NotAllowed => {
+            policy::near_misses(list, verified.principal(), &snapshot.trust.people)
+        }
+        Access::Listed(_) | Access::Public(_) => Vec::new(),
+    };
+    Denied { near, ..refusal.into() }
 }
 
 /// Whether the identity provider may have published other keys than those by which somebody was denied: it is asked, if

@@ -124,6 +124,28 @@ async fn a_users_token_never_suffices() {
     }
 }
 
+/// Who may not pass, and what the record says of the rules.
+#[tokio::test]
+async fn a_denial_names_what_is_missing() {
+    let login = Login::new("l-1");
+    let world = with(&login, |text| text.replace("    allow: [support]", "    allow: [support, reader, spare]").replace("workloads:\n", "workloads:\n  spare: { id: spiffe://example.com/worker/spare, keys: [{ kid: spare-1, key: 'file:spare.pub' }] }\n")).await;
+    let bob = login.token("bob", &["sales"]);
+    let carl = login.sign(&json!({ "iss": ISSUER, "aud": "api://shop", "sub": "carl", "exp": NOW + 60 }));
+    let nearly = |lacks: &str| {
+        json!([
+            "routes.admin.allow.reader is for workloads that have the role, and checkout has not",
+            "routes.admin.allow.spare is for spare, and this is checkout",
+            format!("routes.admin.allow.support wants groups to have support or sre, and {lacks}"),
+        ])
+    };
+    for (token, lacks) in [(bob, "it has not"), (carl, "the token has no such claim")] {
+        assert_eq!(world.ask(&Ask::get("/admin/orders").for_user(&token)).await.status, 403);
+        assert_eq!(last(&world)["belay"]["near"], nearly(lacks));
+    }
+    let text = serde_json::to_string(&world.records()).unwrap();
+    assert!(!text.contains("sales"), "what somebody is stays in his token");
+}
+
 #[tokio::test]
 async fn where_no_user_is_demanded_nobody_looks_for_one() {
     let login = Login::new("l-1");

@@ -113,7 +113,7 @@ pub(super) fn verify(
     let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Refusal::UserTokenMalformed)?;
     let from = |people: &&People| people.header == *header && *people.issuer == *issuer;
     let people = people.iter().find(from).ok_or(Refusal::UserTokenIssuer)?;
-    let user = people.verify((&unverified, &claims), bringer, now);
+    let user = people.verify((&unverified, claims), bringer, now);
     user.map_err(|refusal| Fault { refusal, people: Some(people.name.clone()) })
 }
 
@@ -173,7 +173,7 @@ fn check_times(claims: &Map<String, Value>, now: UnixSeconds) -> Result<UnixSeco
 impl People {
     fn verify(
         &self,
-        (token, claims): (&jws::Users<'_>, &Map<String, Value>),
+        (token, claims): (&jws::Users<'_>, Map<String, Value>),
         bringer: &Bringer<'_>,
         now: UnixSeconds,
     ) -> Result<User, Refusal> {
@@ -182,20 +182,21 @@ impl People {
         if !token.is_signed_by(key) {
             return Err(Refusal::UserTokenSignature);
         }
-        if !self.audience_claim.texts(claims).any(|audience| self.audiences.iter().any(|ours| **ours == *audience)) {
+        if !self.audience_claim.texts(&claims).any(|audience| self.audiences.iter().any(|ours| **ours == *audience)) {
             return Err(Refusal::UserTokenAudience);
         }
-        if !is_confirmed(claims, bringer.certificate) {
+        if !is_confirmed(&claims, bringer.certificate) {
             return Err(Refusal::UserTokenCertificate);
         }
-        let expires = check_times(claims, now)?;
-        let has = |membership: &&Membership| membership.includes(claims, bringer.workload);
+        let expires = check_times(&claims, now)?;
+        let has = |membership: &&Membership| membership.includes(&claims, bringer.workload);
         Ok(User {
             people: self.name.clone(),
             issuer: Arc::clone(&self.issuer),
-            subject: self.subject(claims).ok_or(Refusal::UserTokenSubject)?,
+            subject: self.subject(&claims).ok_or(Refusal::UserTokenSubject)?,
             roles: self.memberships.iter().filter(has).map(|membership| membership.role.clone()).collect(),
             expires,
+            claims,
         })
     }
 

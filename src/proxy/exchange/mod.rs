@@ -244,6 +244,7 @@ impl Exchange {
         let mut decision = self.decision(Err(denied.refusal));
         decision.kid.clone_from(&denied.kid);
         decision.denied_by.clone_from(&denied.rule);
+        decision.near.clone_from(&denied.near);
         let (journal, listener) = (&self.live.state().journal, &self.source.listener);
         if !self.verified {
             self.link.is_unproven();
@@ -295,6 +296,7 @@ impl Exchange {
             user: self.user.clone(),
             verdict,
             denied_by: None,
+            near: Vec::new(),
             judged: self.snapshot.judged(),
             took: now.since(self.started),
         })
