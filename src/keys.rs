@@ -1,8 +1,10 @@
 //! Reads keys and certificates from files, and says which file and line is broken.
 
-use crate::config::{Finding, Server, read_servers};
+use crate::config::document::MappingFile;
+use crate::config::{Finding, Server, read_mapping, read_servers};
 use crate::generation::Digest;
 use crate::identity::{BadKey, KeySet, VerifyingKey, read_secret};
+use crate::name::RoleName;
 use crate::pins::Pins;
 use crate::secret::Secret;
 use rustls::pki_types::{
@@ -280,15 +282,22 @@ impl Files {
         text.and_then(read_secret).map_err(|error| Finding::of_file(path, error.to_string(), None))
     }
 
+    /// Reads a file that says who has which of those roles.
+    ///
+    /// # Errors
+    /// If it cannot be read, and what is wrong with it.
+    pub fn mapping(&mut self, path: &Path, roles: &[&RoleName]) -> Result<MappingFile, Vec<Finding>> {
+        let content = self.text(path, Kind::Decides).map_err(|finding| vec![finding])?;
+        read_mapping(path, utf8(path, &content)?, roles)
+    }
+
     /// Reads a file of servers.
     ///
     /// # Errors
     /// If it cannot be read, and what is wrong with it.
     pub fn servers(&mut self, path: &Path) -> Result<Vec<Server>, Vec<Finding>> {
         let content = self.text(path, Kind::Decides).map_err(|finding| vec![finding])?;
-        let text = std::str::from_utf8(content.expose());
-        let text = text.map_err(|_no_text| vec![Finding::of_file(path, "is no text in UTF-8", None)])?;
-        read_servers(path, text)
+        read_servers(path, utf8(path, &content)?)
     }
 
     fn text(&mut self, path: &Path, kind: Kind) -> Result<Secret, Finding> {
@@ -305,6 +314,11 @@ impl Files {
         self.read.push(Read { path: path.to_owned(), kind, content: content.clone() });
         Ok(content)
     }
+}
+
+fn utf8<'a>(path: &Path, content: &'a Secret) -> Result<&'a str, Vec<Finding>> {
+    let text = std::str::from_utf8(content.expose());
+    text.map_err(|_no_text| vec![Finding::of_file(path, "is no text in UTF-8", None)])
 }
 
 fn content(path: &Path) -> Result<Vec<u8>, String> {

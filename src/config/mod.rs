@@ -30,7 +30,10 @@ pub use node::{Node, Place, Value};
 pub use reference::reference;
 pub use schema::schema;
 
+use crate::name::RoleName;
 use document::Document;
+use schemars::Schema;
+use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
 /// The largest config, in bytes.
@@ -102,18 +105,41 @@ pub fn read(file: &Path, text: &str, filters: &[&dyn FilterKind]) -> Checked {
 /// # Errors
 /// What is wrong with it.
 pub fn read_servers(file: &Path, text: &str) -> Result<Vec<Server>, Vec<Finding>> {
+    read_part(file, text, &schema::servers(), |read: Vec<document::Server>, faults| {
+        check::servers(&read, &check::Context { text, file, filters: &[] }, faults)
+    })
+}
+
+/// Reads a file that says who has which of those roles.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_mapping(file: &Path, text: &str, roles: &[&RoleName]) -> Result<document::MappingFile, Vec<Finding>> {
+    read_part(file, text, &schema::mapping(), |read: document::MappingFile, faults| {
+        check::mapping(&read, roles, faults);
+        read
+    })
+}
+
+/// Reads a file that is a part of the config.
+fn read_part<D: DeserializeOwned, T: Default>(
+    file: &Path,
+    text: &str,
+    schema: &Schema,
+    check: impl FnOnce(D, &mut Vec<Fault>) -> T,
+) -> Result<T, Vec<Finding>> {
     let root = Node::read(text).map_err(|error| vec![not_yaml(file, text, &error)])?;
-    let (mut faults, mut servers) = (Vec::new(), Vec::new());
-    structure::compare(&root, &schema::servers(), &mut faults);
+    let (mut faults, mut checked) = (Vec::new(), T::default());
+    structure::compare(&root, schema, &mut faults);
     if faults.is_empty() {
-        match root.to::<Vec<document::Server>>() {
-            Ok(read) => servers = check::servers(&read, &check::Context { text, file, filters: &[] }, &mut faults),
+        match root.to::<D>() {
+            Ok(read) => checked = check(read, &mut faults),
             Err(error) => faults.push(Fault::new(&Place::root(), error.to_string())),
         }
     }
     let source = fault::Source { file, text, root: Some(&root) };
     let findings: Vec<_> = faults.into_iter().map(|fault| Finding::locate(fault, &source)).collect();
-    if findings.is_empty() { Ok(servers) } else { Err(findings) }
+    if findings.is_empty() { Ok(checked) } else { Err(findings) }
 }
 
 fn understand(

@@ -1,6 +1,6 @@
 //! The schema of a config: made from the types and the filters, and used for the check, the reference and editors.
 
-use super::document::{Document, Server};
+use super::document::{Document, MappingFile, Server};
 use super::filter::FilterKind;
 use schemars::{Schema, generate::SchemaSettings, transform::Transform};
 use serde_json::{Map, Value, json};
@@ -32,6 +32,11 @@ pub(super) fn servers() -> Schema {
     let mut schema = settings.into_generator().into_root_schema_for::<Vec<Server>>();
     schema.insert("maxItems".into(), json!(1000));
     schema
+}
+
+/// The same of a file that maps people to roles.
+pub(super) fn mapping() -> Schema {
+    SchemaSettings::draft2020_12().with_transform(WithoutNull).into_generator().into_root_schema_for::<MappingFile>()
 }
 
 /// An optional key may be left out; `null` says nothing and is refused.

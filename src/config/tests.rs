@@ -37,7 +37,7 @@ impl FilterKind for Stub {
         "stub"
     }
 
-    fn schema(&self) -> schemars::Schema {
+    fn schema(&self) -> Schema {
         schemars::json_schema!({ "type": "object", "properties": { "word": { "type": "string" } }, "additionalProperties": false })
     }
 
@@ -225,6 +225,8 @@ roles:
 #[test_case("people: staff, claim: groups, has: support, through: [checkout]", "workloads: [checkout], claim: groups, has: support", "`claim` is for roles of people"; "a claim of workloads")]
 #[test_case(", has: support", "", "`claim` says nothing without `has` (for example `claim: groups` and `has: support`)"; "half a claim")]
 #[test_case("claim: groups, ", "", "`has` says nothing without `claim` (for example `claim: groups` and `has: support`)"; "the other half")]
+#[test_case("claim: groups, has: support", "mapped: true", "the people `staff` have no `mapping` (add `mapping: { file: people.yaml }`)"; "mapped by nothing")]
+#[test_case("has: support", "has: support, mapped: true", "a role is by a claim or by the mapping, not by both (name two roles, and allow both)"; "by both")]
 #[test_case("claim: groups", "claim: a..b", "this is no place of a claim (1 to 8 names of 1 to 256 bytes, for example `groups` or `realm_access.roles`)"; "no claim")]
 #[test_case("issuer: 'https://login.example.com'", "issuer: 'a|b'", "`a|b` is no issuer (for example https://example.okta.com)"; "an issuer with a bar")]
 #[test_case(", jwks: 'file:jwks.json'", ", ca: [ca.pem], jwks: 'file:jwks.json'", "nothing is fetched where the keys are in a file"; "a ca of a file")]

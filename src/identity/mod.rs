@@ -21,7 +21,7 @@ pub use profile::Profile;
 pub use replay::{Elsewhere, NotEntered, Replay, Spending, Store as ReplayStore, Used};
 pub use thumbprint::Thumbprint;
 pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, are_few, may_be_fact};
-pub use user::{ClaimPath, Keys, Membership, NoClaim, People};
+pub use user::{By, ClaimPath, Keys, Mapped, Membership, NoClaim, People};
 
 use crate::clock::Timestamp;
 use crate::name::{PeopleName, WorkloadName};

@@ -1,6 +1,7 @@
 //! Requests that somebody could make, and by whom.
 
 use crate::config::{Config, Workload};
+use crate::identity::By;
 use crate::name::{ListenerName, PeopleName, RoleName, WorkloadName};
 use http::Method;
 use serde::{Serialize, Serializer};
@@ -125,9 +126,10 @@ fn tell(value: &Value, place: &str, said: &mut BTreeSet<String>) {
 pub(super) fn users(configs: [&Config; 2]) -> Vec<AskedUser> {
     let mut users: Vec<AskedUser> = Vec::new();
     for people in configs.into_iter().flat_map(|config| &config.people) {
-        let claims = people.memberships.iter().filter_map(|membership| membership.claim.as_ref());
-        let claiming =
-            claims.flat_map(|(path, wanted)| wanted.iter().map(|text| path.claiming(vec![text.to_string()])));
+        let claiming = people.memberships.iter().flat_map(|membership| match &membership.by {
+            By::Claim(path, wanted) => wanted.iter().map(|text| path.claiming(vec![text.to_string()])).collect(),
+            By::Everybody | By::Mapping(_) => Vec::new(),
+        });
         for claims in std::iter::once(Map::new()).chain(claiming) {
             let user = AskedUser { people: people.name.clone(), claims };
             if !users.contains(&user) {

@@ -4,7 +4,7 @@
 use super::asked::{Asked, Asker};
 use super::judge::{Verdict, judge};
 use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Scope, Workload};
-use crate::identity::{Profile, are_few};
+use crate::identity::{By, Profile, are_few};
 use crate::name::RoleName;
 use crate::policy::{Access, AllowList};
 use serde::Serialize;
@@ -288,9 +288,12 @@ fn members(config: &Config, role: &RoleName) -> String {
     let of_people = config.people.iter().find_map(|people| {
         let membership = people.memberships.iter().find(|membership| membership.role == *role)?;
         let through = list_of(membership.through.iter());
-        let claim =
-            membership.claim.as_ref().map(|(claim, wanted)| format!(" whose {claim} has {}", wanted.join(" or ")));
-        Some(format!("{}{} through {through}", people.name, claim.unwrap_or_default()))
+        let whose = match &membership.by {
+            By::Everybody => String::new(),
+            By::Claim(claim, wanted) => format!(" whose {claim} has {}", wanted.join(" or ")),
+            By::Mapping(_) => " whom its mapping names, which is not read here,".into(),
+        };
+        Some(format!("{}{whose} through {through}", people.name))
     });
     let has = |known: &&Workload| known.workload.roles.contains(role);
     let workloads: Vec<_> = config.workloads.iter().filter(has).map(|known| &known.workload.name).collect();

@@ -1,7 +1,7 @@
 //! Why the rules of a list let somebody not in, each in a few words: what an operator asks first.
 
 use super::AllowList;
-use crate::identity::{Membership, People};
+use crate::identity::{By, Membership, People};
 use crate::name::RoleName;
 use crate::principal::Principal;
 use crate::verdict::RuleId;
@@ -28,7 +28,7 @@ fn lacks(role: &RoleName, principal: &Principal, people: &[People]) -> String {
         let membership = people.memberships.iter().find(|membership| membership.role == *role)?;
         Some((people, membership))
     });
-    let Some((people, Membership { claim, through, .. })) = found else {
+    let Some((people, Membership { by, through, .. })) = found else {
         return format!("is for workloads that have the role, and {workload} has not");
     };
     let Some(user) = principal.user() else { return format!("is for people of {}, and no user is known", people.name) };
@@ -39,12 +39,14 @@ fn lacks(role: &RoleName, principal: &Principal, people: &[People]) -> String {
         let through: Vec<_> = through.iter().map(ToString::to_string).collect();
         return format!("is for people through {}, and this one came through {workload}", through.join(", "));
     }
-    match claim {
-        Some((claim, wanted)) if claim.find(&user.claims).is_none() => {
+    match by {
+        By::Claim(claim, wanted) if claim.find(&user.claims).is_none() => {
             format!("wants {claim} to have {}, and the token has no such claim", wanted.join(" or "))
         }
-        Some((claim, wanted)) => format!("wants {claim} to have {}, and it has not", wanted.join(" or ")),
-        // All of them have the role.
-        None => "lets him in".into(),
+        By::Claim(claim, wanted) => format!("wants {claim} to have {}, and it has not", wanted.join(" or ")),
+        By::Mapping(mapped) => {
+            format!("is for whom the mapping names by {} or {}, and it does not name him", mapped.person, mapped.group)
+        }
+        By::Everybody => "lets him in".into(),
     }
 }

@@ -11,10 +11,13 @@ use crate::config::{
 };
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
-use crate::identity::{Authorities, BadAuthority, Counts, Keys, People, Rules, TokenKey, Trust};
+use crate::identity::{
+    Authorities, BadAuthority, By, Counts, Keys, Mapped, Membership, People, Rules, TokenKey, Trust,
+};
 use crate::keys::{Files, Kind, Read};
 use crate::limit::Limiters;
 use crate::metrics::Metrics;
+use crate::name::RoleName;
 use crate::network::Own;
 use crate::pins::Pins;
 use crate::policy::Door;
@@ -23,7 +26,7 @@ use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
 use crate::upstream::{BadOriginTls, OriginTls, Plan, Pools, Servers, Sticky};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -306,9 +309,33 @@ impl Build<'_> {
         let config::People {
             name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, ..
         } = people.clone();
+        let memberships = match &people.mapping {
+            Some(path) => self.mapped(path, &memberships)?,
+            None => memberships,
+        };
         let people =
             People { name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, keys };
         Some((people, provider))
+    }
+
+    /// Those roles, with the people who have them as the file says.
+    fn mapped(&mut self, path: &Path, memberships: &[Membership]) -> Option<Box<[Membership]>> {
+        let mapped = |it: &&Membership| matches!(it.by, By::Mapping(_));
+        let roles: Vec<_> = memberships.iter().filter(mapped).map(|it| &it.role).collect();
+        let file = self.files.mapping(path, &roles).map_err(|findings| self.findings.extend(findings)).ok()?;
+        let who = |entries: &BTreeMap<String, Vec<String>>, role: &RoleName| {
+            let have = entries.iter().filter(|(_, roles)| roles.iter().any(|name| name == role.as_str()));
+            have.map(|(name, _)| name.as_str().into()).collect()
+        };
+        let read = |membership: &Membership| match &membership.by {
+            By::Mapping(mapped) => {
+                let (people, groups) = (who(&file.people, &membership.role), who(&file.groups, &membership.role));
+                let mapped = Mapped { people, groups, ..Mapped::clone(mapped) };
+                Membership { by: By::Mapping(Arc::new(mapped)), ..membership.clone() }
+            }
+            By::Everybody | By::Claim(_, _) => membership.clone(),
+        };
+        Some(memberships.iter().map(read).collect())
     }
 
     /// Who vouches for a provider's server.

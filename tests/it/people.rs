@@ -229,6 +229,52 @@ async fn other_keys_of_a_provider_count_at_once() {
     assert_eq!((world.ask(&ask(&old)).await.status, world.ask(&ask(&new)).await.status), (401, 200));
 }
 
+#[tokio::test]
+async fn a_file_may_say_who_has_a_role() {
+    let login = Login::new("l-1");
+    let site = Site::new(NOW).await;
+    site.write("jwks.json", &login.jwks());
+    site.write("people.yaml", "people: { ada: [support], eve: [] }\ngroups: { sre: [support] }\n");
+    let mapped = PEOPLE.replace("claim: groups, has: [support, sre]", "mapped: true");
+    let mapped = mapped.replace("jwks:", "mapping: { file: people.yaml, group: teams }, jwks:");
+    let world = World::before_checks(site, |text| text.replace("roles:\n", &mapped).replace("routes:\n", ADMIN));
+    world.is_healthy().await;
+    let ask = |subject: &str, teams: &[&str]| {
+        let mut said = claims(subject, &["support", "sre"]);
+        said["teams"] = json!(teams);
+        Ask::get("/admin/orders").for_user(&login.sign(&said))
+    };
+    for (subject, teams, status) in [
+        ("ada", &[][..], 200),
+        ("bob", &["it", "sre"], 200),
+        ("bob", &["it"], 403),
+        ("eve", &[], 403),
+        ("Ada", &[], 403),
+        ("sre", &["ada"], 403),
+    ] {
+        assert_eq!(world.ask(&ask(subject, teams)).await.status, status, "{subject} {teams:?}");
+    }
+    let near = last(&world)["belay"]["near"].to_string();
+    assert!(near.contains("is for whom the mapping names by sub or teams, and it does not name him"), "{near}");
+    world.write("people.yaml", "people: { bob: [support] }\n");
+    world.live.refresh().unwrap();
+    assert_eq!(world.ask(&ask("bob", &[])).await.status, 200, "it is read again when it changes");
+    assert_eq!(world.ask(&ask("ada", &["sre"])).await.status, 403);
+    for (text, fault) in [
+        ("people: { ada: [suport] }", "there is no role `suport` of these people that is `mapped`"),
+        ("people: { ada: support }", "a list is expected"),
+        ("peple: {}", "there is no key `peple` here"),
+        ("[]", "this is a list"),
+        ("people: [", "this is not the YAML that is expected"),
+    ] {
+        world.write("people.yaml", text);
+        let findings = world.live.refresh().unwrap_err();
+        let said: Vec<_> = findings.iter().map(ToString::to_string).collect();
+        assert!(said.iter().any(|said| said.contains(fault) && said.contains("people.yaml")), "{text}: {said:#?}");
+        assert_eq!(world.ask(&ask("bob", &[])).await.status, 200, "the last good one goes on counting");
+    }
+}
+
 /// What a provider's tokens look like, and what of the config reads them.
 #[test_case("header: Cf-Access-Jwt-Assertion, subject: [sub, common_name]", "cf-access-jwt-assertion", json!({ "sub": "", "common_name": "job.access", "aud": ["x", "api://shop"] }), "common_name:job.access"; "cloudflare access, a service")]
 #[test_case("header: cf-access-jwt-assertion, subject: [sub, common_name]", "cf-access-jwt-assertion", json!({ "aud": ["api://shop"] }), "ada"; "cloudflare access, a person")]

@@ -26,6 +26,7 @@ pub(super) fn staff() -> People {
         ca: Vec::new(),
         allow_networks: Vec::new(),
         subject: vec!["sub".into()],
+        mapping: None,
         forward: false,
     }
 }
@@ -36,6 +37,7 @@ pub(super) fn support() -> Role {
         workloads: Vec::new(),
         people: Some("staff".into()),
         claim: Some(Texts::One("groups".into())),
+        mapped: false,
         has: Some(Texts::One("support".into())),
         through: vec!["checkout".into()],
     }

@@ -19,7 +19,7 @@ use super::filter::FilterKind;
 use super::model::{Config, Server};
 use super::node::{Node, Place};
 use super::value::{self, BadReference};
-use crate::name::{Malformed, NodeName};
+use crate::name::{Malformed, NodeName, RoleName};
 use std::{
     collections::{HashMap, hash_map::Entry},
     hash::Hash,
@@ -112,6 +112,24 @@ pub(super) fn check(
 pub(super) fn servers(servers: &[document::Server], context: &Context<'_>, faults: &mut Vec<Fault>) -> Vec<Server> {
     let mut check = Check { context: *context, faults };
     servers::check(&mut check, None, servers, &Place::root())
+}
+
+/// Checks a file that says who has which of those roles.
+pub(super) fn mapping(mapping: &document::MappingFile, roles: &[&RoleName], faults: &mut Vec<Fault>) {
+    for (key, entries) in [("people", &mapping.people), ("groups", &mapping.groups)] {
+        for (name, given) in entries {
+            let place = Place::root().key(key).key(name);
+            for (index, role) in
+                given.iter().enumerate().filter(|(_, role)| !roles.iter().any(|known| known.as_str() == **role))
+            {
+                let fault = Fault::new(
+                    &place.index(index),
+                    format!("there is no role `{role}` of these people that is `mapped`"),
+                );
+                faults.push(fault.did_you_mean(role, roles.iter().map(|role| role.as_str())));
+            }
+        }
+    }
 }
 
 /// Collects faults on the way.

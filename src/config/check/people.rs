@@ -32,6 +32,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -
             header: header?,
             subject,
             memberships,
+            mapping: people.mapping.as_ref().map(|mapping| check.path(&mapping.file)),
             is_forwarded: people.forward,
             keys: keys?,
         })

@@ -4,8 +4,9 @@ use super::{Check, twice};
 use crate::config::document::{Document, Role, Texts};
 use crate::config::fault::Fault;
 use crate::config::node::Place;
-use crate::identity::{ClaimPath, Membership};
+use crate::identity::{By, ClaimPath, Mapped, Membership, NoClaim};
 use crate::name::{RoleName, WorkloadName};
+use std::{collections::HashSet, sync::Arc};
 
 /// All roles.
 #[derive(Default)]
@@ -36,7 +37,8 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Roles {
             (Some(role_name), Some(people)) if says_who => {
                 is_known_people(check, document, people, &place.key("people"));
                 let through = role.through.iter().filter_map(|name| WorkloadName::parse(name).ok()).collect();
-                roles.of_people.push((people.clone(), Membership { role: role_name, claim, through }));
+                let by = by(check, document, (role, people), claim, &place);
+                roles.of_people.push((people.clone(), Membership { role: role_name, by, through }));
             }
             (_, _) => {}
         }
@@ -62,8 +64,12 @@ fn is_known_people(check: &mut Check<'_>, document: &Document, name: &str, place
 
 /// A role is of workloads or of people, and says what it must: nobody is meant by what is left out.
 fn is_of_one_kind(check: &mut Check<'_>, role: &Role, place: &Place) -> bool {
-    let of_people =
-        [(role.claim.is_some(), "claim"), (role.has.is_some(), "has"), (!role.through.is_empty(), "through")];
+    let of_people = [
+        (role.claim.is_some(), "claim"),
+        (role.has.is_some(), "has"),
+        (!role.through.is_empty(), "through"),
+        (role.mapped, "mapped"),
+    ];
     let fault = match (&role.people, role.workloads.is_empty()) {
         (None, true) => Fault::new(place, "a role says whose it is").hint("add `workloads: […]`, or `people: …`"),
         (Some(_), false) => Fault::new(&place.key("workloads"), "a role is of workloads or of people, not of both")
@@ -80,6 +86,43 @@ fn is_of_one_kind(check: &mut Check<'_>, role: &Role, place: &Place) -> bool {
     };
     check.fault(fault);
     false
+}
+
+/// By what people have a role. Whom a file names is known when it is read.
+fn by(
+    check: &mut Check<'_>,
+    document: &Document,
+    (role, people): (&Role, &str),
+    claim: Option<(ClaimPath, Box<[Box<str>]>)>,
+    place: &Place,
+) -> By {
+    if !role.mapped {
+        return claim.map_or(By::Everybody, |(claim, wanted)| By::Claim(claim, wanted));
+    }
+    let place = place.key("mapped");
+    if claim.is_some() {
+        let fault = Fault::new(&place, "a role is by a claim or by the mapping, not by both").at_key();
+        check.fault(fault.hint("name two roles, and allow both"));
+    }
+    let mapping = document.people.get(people).and_then(|people| people.mapping.as_ref());
+    let Some(mapping) = mapping else {
+        let fault = Fault::new(&place, format!("the people `{people}` have no `mapping`")).at_key();
+        check.fault(fault.hint("add `mapping: { file: people.yaml }`"));
+        return By::Everybody;
+    };
+    let top = Place::root().key("people").key(people).key("mapping");
+    let mut read = |text: &str, key: &str| {
+        let fault =
+            |why: NoClaim| Fault::new(&top.key(key), format!("`{text}` is no place of a claim")).hint(why.to_string());
+        check.take(ClaimPath::parse(text).map_err(fault))
+    };
+    let (person, group) = (read(&mapping.person, "person"), read(&mapping.group, "group"));
+    match person.zip(group) {
+        Some((person, group)) => {
+            By::Mapping(Arc::new(Mapped { person, people: HashSet::new(), group, groups: HashSet::new() }))
+        }
+        None => By::Everybody,
+    }
 }
 
 fn claim(check: &mut Check<'_>, role: &Role, place: &Place) -> Option<(ClaimPath, Box<[Box<str>]>)> {

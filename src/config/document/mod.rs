@@ -13,7 +13,7 @@ pub use listener::{
     Certificate, ClientAddress, ClientAuth, CrlExpired, Handshake, HostFrom, Limits, Listener, ProxyProtocol, SharedCa,
     Tls,
 };
-pub use people::{People, Role, Texts};
+pub use people::{Mapping, MappingFile, People, Role, Texts};
 pub use pool::{
     Agent, Balance, Breaker, ClientCertificate, GrpcCheck, Hash, Health, HttpCheck, OriginTls, Outliers, Pool, Queue,
     Retry, RetryMethods, RetryOn, RetryWord, TcpCheck, Timeouts,

@@ -2,7 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// Users of an identity provider (OpenID Connect). Their token is read where a profile ends in `+user`, and nowhere else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +36,9 @@ pub struct People {
     #[serde(default = "subject")]
     #[schemars(length(min = 1, max = 4))]
     pub subject: Vec<String>,
+    /// A file that says who has which role, for roles that are `mapped`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<Mapping>,
     /// Whether the token goes on to the origin. Who has it can use it elsewhere.
     #[serde(default)]
     pub forward: bool,
@@ -51,6 +54,39 @@ fn header() -> String {
 
 fn subject() -> Vec<String> {
     vec!["sub".into()]
+}
+
+/// A file that says which people and groups have which roles: `people: { ada: [support] }` and `groups: { sre: [support]
+/// }`. It is read again when it changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// The file: YAML.
+    pub file: String,
+    /// The claim that says who it is. What people can choose themselves (often `email`) says nothing.
+    #[serde(default = "sub")]
+    pub person: String,
+    /// The claim that says in which groups he is.
+    #[serde(default = "groups")]
+    pub group: String,
+}
+
+fn sub() -> String {
+    "sub".into()
+}
+
+fn groups() -> String {
+    "groups".into()
+}
+
+/// What stands in such a file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MappingFile {
+    /// The roles of people.
+    pub people: BTreeMap<String, Vec<String>>,
+    /// The roles of all who are in a group.
+    pub groups: BTreeMap<String, Vec<String>>,
 }
 
 /// A role: of workloads (`workloads`), or of people who come through workloads (`people`, `claim`, `has`, `through`).
@@ -70,6 +106,9 @@ pub struct Role {
     /// What the claim must be or hold: one text, or a list of which one is enough. Of `scope` and `scp` each word counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub has: Option<Texts>,
+    /// Whether the file of `mapping` says who has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mapped: bool,
     /// The workloads through which they must come. Through others nobody has the role.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub through: Vec<String>,

@@ -289,6 +289,8 @@ pub struct People {
     pub subject: Box<[ClaimPath]>,
     /// The roles that they may have.
     pub memberships: Box<[Membership]>,
+    /// The file that says who has those that are mapped.
+    pub mapping: Option<PathBuf>,
     /// Whether the token goes on.
     pub is_forwarded: bool,
     /// Where the provider's keys are.

@@ -2,7 +2,7 @@
 
 use crate::name::{RoleName, WorkloadName};
 use serde_json::{Map, Value};
-use std::fmt;
+use std::{collections::HashSet, fmt, sync::Arc};
 
 /// Where a claim stands: names from the outermost object inwards.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -77,20 +77,55 @@ impl fmt::Display for ClaimPath {
 pub struct Membership {
     /// The role.
     pub role: RoleName,
-    /// Which claim must hold one of which texts; none means that all people have it.
-    pub claim: Option<(ClaimPath, Box<[Box<str>]>)>,
+    /// By what.
+    pub by: By,
     /// The workloads through which they must come.
     pub through: Box<[WorkloadName]>,
+}
+
+/// By what people have a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// All of them have it.
+    Everybody,
+    /// The claim holds one of these texts.
+    Claim(ClaimPath, Box<[Box<str>]>),
+    /// A file says so.
+    Mapping(Arc<Mapped>),
+}
+
+/// Who has a role by a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mapped {
+    /// The claim that says who it is.
+    pub person: ClaimPath,
+    /// Those who have it; nobody before the file is read.
+    pub people: HashSet<Box<str>>,
+    /// The claim that says in which groups he is.
+    pub group: ClaimPath,
+    /// Groups of which all have it.
+    pub groups: HashSet<Box<str>>,
 }
 
 impl Membership {
     /// Whether somebody with those claims has the role when he comes through that workload.
     #[must_use]
     pub fn includes(&self, claims: &Map<String, Value>, workload: &WorkloadName) -> bool {
-        let holds = |(claim, wanted): &(ClaimPath, Box<[Box<str>]>)| {
-            claim.texts(claims).any(|text| wanted.iter().any(|wanted| **wanted == *text))
-        };
-        self.through.contains(workload) && self.claim.as_ref().is_none_or(holds)
+        self.through.contains(workload) && self.by.includes(claims)
+    }
+}
+
+impl By {
+    fn includes(&self, claims: &Map<String, Value>) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Claim(claim, wanted) => claim.texts(claims).any(|text| wanted.iter().any(|wanted| **wanted == *text)),
+            Self::Mapping(mapped) => {
+                let is_named = mapped.person.find(claims).and_then(Value::as_str);
+                is_named.is_some_and(|person| mapped.people.contains(person))
+                    || mapped.group.texts(claims).any(|group| mapped.groups.contains(group))
+            }
+        }
     }
 }
 
@@ -128,7 +163,7 @@ mod tests {
         let [checkout, reports] = ["checkout", "reports"].map(|name| WorkloadName::parse(name).unwrap());
         let membership = Membership {
             role: RoleName::parse("support").unwrap(),
-            claim: Some((ClaimPath::parse(path).unwrap(), ["support".into()].into())),
+            by: By::Claim(ClaimPath::parse(path).unwrap(), ["support".into()].into()),
             through: [checkout.clone()].into(),
         };
         let token = claims(token);

@@ -5,7 +5,7 @@
 
 mod claim;
 
-pub use claim::{ClaimPath, Membership, NoClaim};
+pub use claim::{By, ClaimPath, Mapped, Membership, NoClaim};
 
 use super::jws::{self, KeySet};
 use super::strict;

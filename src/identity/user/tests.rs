@@ -32,7 +32,7 @@ impl World {
         let checkout = WorkloadName::parse("checkout").unwrap();
         let support = Membership {
             role: RoleName::parse("support").unwrap(),
-            claim: Some((ClaimPath::parse("groups").unwrap(), ["support".into()].into())),
+            by: By::Claim(ClaimPath::parse("groups").unwrap(), ["support".into()].into()),
             through: [checkout.clone()].into(),
         };
         let claim = |text| ClaimPath::parse(text).unwrap();
