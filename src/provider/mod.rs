@@ -102,14 +102,18 @@ impl Provider {
         *self.fetched.lock()
     }
 
-    /// Somebody wants a key that is not known: has the provider be asked again, unless that was done a moment ago, and
-    /// waits for a fetch that is under way. Whether there may be other keys now.
-    pub async fn ask_again(&self) -> bool {
-        let mut fetches = self.fetches.subscribe();
-        let before = fetches.borrow_and_update().ended;
+    /// Somebody wants a key that is not known: has the provider be asked again, unless that was done a moment ago.
+    pub fn have_it_asked(&self) {
         if self.fetches.send_if_modified(|fetches| !fetches.under_way() && self.may_ask() && fetches.begin()) {
             self.wanted.notify_one();
         }
+    }
+
+    /// The same, and waits for a fetch that is under way. Whether there may be other keys now.
+    pub async fn ask_again(&self) -> bool {
+        let mut fetches = self.fetches.subscribe();
+        let before = fetches.borrow_and_update().ended;
+        self.have_it_asked();
         let now = *fetches.borrow();
         if !now.under_way() {
             return now.ended > before;

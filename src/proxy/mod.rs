@@ -87,6 +87,7 @@ impl Gate {
         let snapshot = Arc::clone(exchange.snapshot());
         let (early, facts) = self.original_host(session, exchange, facts, entrance)?;
         let Some(route) = snapshot.routes.find(&facts) else {
+            exchange.belongs_nowhere();
             self.prove(session, exchange, (&facts, early), (entrance, entrance.identity)).await?;
             return Err(Refusal::NoRoute.into());
         };
@@ -205,6 +206,7 @@ impl Gate {
             Some(_) | None => self.authenticate(session, exchange, facts, (entrance, demanded.of_workload()))?,
         };
         exchange.judged_by(demanded);
+        exchange.knows_user(None);
         if !demanded.needs_user() {
             return Ok(verified);
         }
@@ -212,7 +214,7 @@ impl Gate {
         let evidence = evidence(session, facts);
         let proved = || verified.with_user(&evidence, &snapshot.trust, exchange.started());
         let proved = match proved() {
-            Err(denied) if may_have_other_keys(&snapshot, &denied).await => proved()?,
+            Err(denied) if may_have_other_keys(&snapshot, &denied, exchange.is_unseen()).await => proved()?,
             proved => proved?,
         };
         exchange.knows_user(proved.principal().user());
@@ -256,11 +258,15 @@ fn denied(refusal: Refusal, verified: &Verified, door: &Door, snapshot: &Snapsho
 }
 
 /// Whether the identity provider may have published other keys than those by which somebody was denied: it is asked, if
-/// that was not done a moment ago.
-async fn may_have_other_keys(snapshot: &Snapshot, denied: &Denied) -> bool {
+/// that was not done a moment ago. At a hidden route nobody waits for it, since that could be measured.
+async fn may_have_other_keys(snapshot: &Snapshot, denied: &Denied, is_unseen: bool) -> bool {
     let is_for_keys = matches!(denied.refusal, Refusal::UserTokenKeyUnknown | Refusal::UserKeysMissing);
     let provider = denied.people.as_ref().filter(|_| is_for_keys).and_then(|people| snapshot.providers.get(people));
     match provider {
+        Some(provider) if is_unseen => {
+            provider.have_it_asked();
+            false
+        }
         Some(provider) => provider.ask_again().await,
         None => false,
     }

@@ -47,6 +47,8 @@ pub struct Exchange {
     started: Timestamp,
     /// The same, to measure by, where a route is hidden.
     arrived: Option<Instant>,
+    /// The same, once the answer says that there is nothing, be that true or not.
+    nowhere_since: Option<Instant>,
     source: Source,
     request_id: OnceCell<Id>,
     subject: Option<Subject>,
@@ -124,6 +126,7 @@ impl Exchange {
             traceparent: None,
             profile: None,
             route: None,
+            nowhere_since: None,
             workload: None,
             token: None,
             user: None,
@@ -171,6 +174,16 @@ impl Exchange {
 
     pub(in crate::proxy) fn belongs_to(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
+    }
+
+    /// No route takes it.
+    pub(in crate::proxy) const fn belongs_nowhere(&mut self) {
+        self.nowhere_since = self.arrived;
+    }
+
+    /// Whether its route is hidden.
+    pub(in crate::proxy) fn is_unseen(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.door.is_hidden)
     }
 
     pub(in crate::proxy) const fn judged_by(&mut self, profile: Profile) {
@@ -255,6 +268,9 @@ impl Exchange {
         }
         self.metrics().denied.inc();
         (self.refusal, self.shown) = (Some(denied.refusal), denied.shown);
+        if denied.shown.is_some() {
+            self.nowhere_since = self.arrived;
+        }
         denied.refusal
     }
 
@@ -490,8 +506,8 @@ impl Exchange {
     }
 
     /// When it came, if the answer says that there is nothing, be that true or not, and it must not be seen which.
-    pub(in crate::proxy) fn seems_to_be_nowhere(&self) -> Option<Instant> {
-        self.arrived.filter(|_| self.shown.is_some() || self.route.is_none())
+    pub(in crate::proxy) const fn seems_to_be_nowhere(&self) -> Option<Instant> {
+        self.nowhere_since
     }
 
     pub(in crate::proxy) const fn refusal(&self) -> Option<Refusal> {
