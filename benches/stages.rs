@@ -6,19 +6,21 @@ use belay::balance::{Algorithm, Ask, Balancer, Candidate, Seed, Standing};
 use belay::clock::{Clock, System, Timestamp};
 use belay::generation::{Digest, Generation};
 use belay::identity::{
-    Authorities, Claims, Confirmation, Counts, Edge, Evidence, Kid, Peer, Profile, Replay, ReplayStore, Rules,
-    SigningKey, TokenKey, Trust, authenticate,
+    Authorities, By, ClaimPath, Claims, Confirmation, Counts, Edge, Evidence, KeySet, Keys, Kid, Membership, Peer,
+    People, Profile, Replay, ReplayStore, Rules, SigningKey, TokenKey, Trust, authenticate,
 };
-use belay::name::{ListenerName, NodeName, PoolName, RouteName, WorkloadName};
+use belay::limit::{Allowance, Frequency, Limiter};
+use belay::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteName, WorkloadName};
 use belay::policy::{Access, AllowList, Case, Door, decide};
 use belay::principal::{SpiffeId, Workload};
 use belay::request::{Facts, Head, Id, Protocol};
 use belay::route::{HostPattern, PathPattern, Pattern, Table};
 use belay::verdict::RuleId;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, header::AUTHORIZATION};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
-use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
+use serde_json::json;
+use std::{collections::HashMap, hint::black_box, num::NonZeroU32, sync::Arc, time::Duration};
 
 const ID: &str = "spiffe://example.com/worker/checkout";
 const HEAD: Head<'static> = Head {
@@ -174,6 +176,53 @@ fn identity_and_policy(c: &mut Criterion) {
     });
 }
 
+/// A user's token beside the workload's, and a limit.
+fn users_and_limits(c: &mut Criterion) {
+    let mut caller = Caller::new();
+    let login = KeyPair::generate().unwrap();
+    let (x, y) = login.public_key_raw().split_at(1).1.split_at(32);
+    let [x, y] = [x, y].map(|part| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, part));
+    let keys = json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "l-1", "x": x, "y": y }] }).to_string();
+    let support = Membership {
+        role: RoleName::parse("support").unwrap(),
+        by: By::Claim(ClaimPath::parse("groups").unwrap(), ["support".into()].into()),
+        through: [caller.workload.name.clone()].into(),
+    };
+    caller.trust.people = vec![People {
+        name: PeopleName::parse("staff").unwrap(),
+        issuer: "https://login".into(),
+        audience_claim: ClaimPath::parse("aud").unwrap(),
+        audiences: ["api://shop".into()].into(),
+        header: AUTHORIZATION,
+        subject: [ClaimPath::parse("sub").unwrap()].into(),
+        memberships: [support].into(),
+        is_forwarded: false,
+        keys: Arc::new(Keys::new(KeySet::read(keys.as_bytes()).unwrap())),
+    }];
+    let now = caller.now.unix_seconds();
+    let claims = json!({
+        "iss": "https://login", "aud": "api://shop", "sub": "ada", "iat": now, "exp": now + 600,
+        "name": "Ada Lovelace", "email": "ada@example.com", "groups": ["it", "sre", "support"],
+    });
+    let key = SigningKey::from_pkcs8(&login.serialize_der()).unwrap();
+    let token = key.sign_as("JWT", &Kid::parse("l-1").unwrap(), &claims).unwrap();
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, format!("Bearer {token}").parse().unwrap())]);
+    let facts = Facts::read(&HEAD).unwrap();
+    let evidence = Evidence { facts: &facts, peer: Some(&caller.peer), tokens: [None, None], headers: &headers };
+    let verified =
+        authenticate(Profile::Mtls, &evidence, Some(&caller.authorities), &caller.trust, caller.now).unwrap();
+    c.bench_function("add a user by his token", |b| {
+        b.iter(|| verified.with_user(&evidence, &caller.trust, caller.now).unwrap());
+    });
+    let limiter = Arc::new(Limiter::default());
+    let often = NonZeroU32::new(1_000_000).unwrap();
+    let rate = Some(Frequency { times: often, period: Duration::from_secs(1), burst: often });
+    let allowance = Allowance { rate, concurrency: Some(10), bandwidth: None };
+    c.bench_function("count with a limit's rate and concurrency", |b| {
+        b.iter(|| limiter.admit(limiter.counted([&b"checkout"[..]]), black_box(&allowance)).is_ok());
+    });
+}
+
 fn pick(c: &mut Criterion) {
     let (balancer, now) = (Balancer::default(), Duration::from_secs(1));
     let standings: Vec<_> = (0..10).map(|number| Standing::new(Seed::of(&number.to_string()))).collect();
@@ -238,5 +287,5 @@ fn record(c: &mut Criterion) {
     });
 }
 
-criterion_group!(stages, head_and_route, identity_and_policy, pick, record);
+criterion_group!(stages, head_and_route, identity_and_policy, users_and_limits, pick, record);
 criterion_main!(stages);
