@@ -355,11 +355,15 @@ fn of_outcome(outcome: &Value) -> Vec<Step> {
 fn what_else(decision: &Value, code: &str) -> Option<String> {
     let get = |pointer: &str| text(decision, pointer);
     let who = get("/belay/workload").map_or_else(String::new, |workload| format!("--as {workload} "));
+    // What his token said is not written down.
+    let user = get("/belay/people").map_or_else(String::new, |people| format!("--user {people} "));
     let (listener, generation) = (get("/belay/listener")?, get("/belay/generation")?);
     let url = format!("https://{}{}", get("/url/domain")?, get("/url/path")?);
     let is_policy = code.starts_with("policy.") || code.starts_with("route.");
-    let command =
-        format!("belay explain {who}--listener {listener} --by {generation} {} {url}", get("/http/request/method")?);
+    let command = format!(
+        "belay explain {who}{user}--listener {listener} --by {generation} {} {url}",
+        get("/http/request/method")?
+    );
     is_policy.then_some(command)
 }
 

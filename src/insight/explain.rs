@@ -274,7 +274,12 @@ fn rule(config: &Config, list: &AllowList, asker: Asker<'_>, who: Option<&Worklo
     let allowed = list_of(&allowed);
     match (asker.workload, who) {
         (Some(name), Some(_)) if roles.is_empty() => {
-            format!("none allows it: {name} has no role, and allowed are {allowed}")
+            let who = if asker.user.is_some() {
+                format!("neither {name} nor the user has a role")
+            } else {
+                format!("{name} has no role")
+            };
+            format!("none allows it: {who}, and allowed are {allowed}")
         }
         (Some(name), Some(_)) => {
             format!("none allows it: {name} has the roles {}, and allowed are {allowed}", list_of(roles))
@@ -427,6 +432,7 @@ audit: { file: audit.jsonl }
     #[test_case(Some("staff"), &["sre"], "checkout", "/admin", Some(200), "a user of staff with groups=sre: support through checkout"; "a role")]
     #[test_case(Some("staff"), &["it", "support"], "checkout", "/admin", Some(200), "routes.admin.allow.support allows it"; "among others")]
     #[test_case(Some("staff"), &["it"], "checkout", "/admin", Some(403), "a user of staff with groups=it: no role through checkout"; "another group")]
+    #[test_case(Some("staff"), &["it"], "checkout", "/admin", Some(403), "none allows it: neither checkout nor the user has a role, and allowed are"; "no role at all")]
     #[test_case(Some("staff"), &[], "checkout", "/admin", Some(403), "allowed are role support (staff whose groups has support or sre through checkout)"; "no group")]
     #[test_case(None, &[], "checkout", "/admin", Some(401), "nobody's token comes with it"; "nobody")]
     #[test_case(Some("guests"), &["support"], "checkout", "/admin", Some(401), "the config knows no people guests"; "unknown people")]
