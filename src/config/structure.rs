@@ -8,20 +8,8 @@ use schemars::Schema;
 use serde_json::{Map, Value as Json};
 
 /// Words of the design that no code enforces yet. They are refused like unknown ones, but said to be known.
-const NOT_YET: &[&str] = &[
-    "access",
-    "checkpoints",
-    "defaults",
-    "durability",
-    "hide",
-    "include",
-    "keep",
-    "limit",
-    "on_failure",
-    "people",
-    "plugin",
-    "respond",
-];
+const NOT_YET: &[&str] =
+    &["access", "checkpoints", "defaults", "durability", "include", "keep", "limit", "on_failure", "plugin", "respond"];
 
 type Object = Map<String, Json>;
 

@@ -89,7 +89,7 @@ fn another_version_is_refused() {
 
 #[test_case("audit: {", "audti: {", &["`audit` is missing", "there is no key `audti` here (did you mean `audit`?)"]; "slip at the top")]
 #[test_case("allow: public", "alow: public", &["`allow` is missing", "there is no key `alow` here (did you mean `allow`?)"]; "slip in a route")]
-#[test_case("methods: [GET]", "people: 1", &["`people` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
+#[test_case("methods: [GET]", "plugin: 1", &["`plugin` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
 #[test_case("methods: [GET]", "methods: GET", &["this is a text, and a list is expected"]; "no list")]
 #[test_case("allow: public", "allow: private", &["this is `private`, and `public` or a list is expected"]; "no such word")]
 #[test_case("name: status", "name: status\n    identity: mtls+jtw", &["this is `mtls+jtw`, and `none` or `mtls` or `mtls+jwt` or `jwt` or `psk` or `mtls+user` or `mtls+jwt+user` or `jwt+user` or `psk+user` is expected (did you mean `mtls+jwt`?)"]; "slip in a word")]
@@ -188,6 +188,7 @@ fn shape(from: &str, to: &str, expected: &[&str]) {
 #[test_case("    allow: [checkout]", "    limits: [{ edge: { claim: limit, has: exceeded } }]\n    allow: [checkout]", "no workload may assert `limit` (name it in `may_assert` of a workload)"; "an edge that may not say it")]
 #[test_case("    allow: [checkout]", "    limits: [{ rate: 1/s, for: [chekcout] }]\n    allow: [checkout]", "there is no workload or role `chekcout` (did you mean `checkout`?)"; "a limit for nobody")]
 #[test_case("    allow: [checkout]", "    limits: [{ bandwidth: 10B/s }]\n    allow: [checkout]", "10B/s is out of range (from 1024 to 1099511627776 bytes)"; "too slow a pace")]
+#[test_case("    allow: public\n", "    allow: public\n    limits: [{ rate: 1/s, by: all, for: [checkout] }]\n", "the route is public, so nobody is known here (leave it out: it would never apply)"; "a limit of strangers for somebody")]
 #[test_case("    allow: public\n", "    allow: public\n    limits: [{ rate: 1/s }]\n", "the route is public, so nobody has a workload here (tell callers apart by `by: address`, or count them together with `by: all`)"; "a limit of strangers")]
 #[test_case("  edge:\n", "  admin:\n", "in metrics and records `admin` is where workloads read metrics (give the listener another name)"; "a listener named like the admin")]
 #[test_case("audit: {", "admin: { http: '127.0.0.1:8443' }\naudit: {", "this address stands at listeners.edge.bind[0] too"; "admin at a listener")]
@@ -273,6 +274,7 @@ fn hidden(from: &str, to: &str, message: &str) {
 #[test_case("path: /status", "path: /orders/**", "methods that `orders` does not list fall through to `status`, which is public"; "falls through")]
 #[test_case("allow: public", "identity: mtls\n    allow: public", "the route is public, so no identity is asked"; "identity of nobody")]
 #[test_case("pools:\n", "pools:\n  idle: { servers: [{ name: a, address: '10.0.0.2:80' }] }\n", "no route leads to the pool `idle`"; "idle pool")]
+#[test_case(", methods: [GET] }\n    allow: [checkout]\n    pool: shop\n  - name: status\n    match: { path: /status }", " }\n    hide: true\n    allow: [checkout]\n    pool: shop\n  - name: status\n    match: { path: /** }", "`orders` is hidden, but without it `status` would take its requests"; "hidden before a wider one")]
 fn warned(from: &str, to: &str, message: &str) {
     let checked = read_text(&edited(from, to));
     assert_eq!(checked.findings.iter().map(|finding| finding.message.as_str()).collect::<Vec<_>>(), [message]);

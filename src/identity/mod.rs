@@ -1,6 +1,6 @@
 //! Who is asking: certificate, token and their binding to each other and to the request.
 //!
-//! [`authenticate`] alone makes a [`Verified`], and nothing that decides works without one. It reveals nothing to a
+//! [`authenticate`] alone makes a [`Verified`], to which a user may be added, and nothing that decides works without one. It reveals nothing to a
 //! stranger: a [`Denied`] knows whether its peer has proved anything, and only then does the answer say why.
 
 mod body_digest;
@@ -45,7 +45,8 @@ pub struct Evidence<'a> {
     pub headers: &'a HeaderMap,
 }
 
-/// Proof that a peer showed what a profile demands. Only [`authenticate`] makes one: it can be read, not made.
+/// Proof that a peer showed what a profile demands. Only [`authenticate`] makes one, which can be given a
+/// user or lose him: it can be read, not made.
 ///
 /// ```
 /// use belay::identity::{Profile, Verified};

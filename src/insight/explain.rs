@@ -63,7 +63,10 @@ pub fn explain(config: &Config, asked: &Asked, facts: &SignedFacts) -> Story {
         }
         // Who can prove nothing signs no token.
         let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
-        verdict = heard.and_then(|heard| heard.verdict).filter(|_| !is_unknown).unwrap_or(verdict);
+        // A limit is asked last.
+        let is_last = |said: &Verdict| matches!(said, Verdict::Deny { status: 429, .. }) && !verdict.is_allowed();
+        let said = heard.and_then(|heard| heard.verdict).filter(|said| !is_unknown && !is_last(said));
+        verdict = said.unwrap_or(verdict);
     }
     Story { asked: asked.clone(), facts: facts.clone(), verdict, steps }
 }
@@ -132,8 +135,31 @@ fn told_facts(
         _ if facts.is_empty() => None,
         _ if !is_read => unheard("no token is read here, so they change nothing"),
         None => unheard("whose token it is is not known, so they change nothing"),
-        Some(workload) => Some(heard(workload, route, facts)),
+        Some(workload) => {
+            let heard = heard(workload, route, facts);
+            // What the edge says of it counts where the token counts.
+            let says_enough =
+                heard.verdict.is_none().then(|| said_by_the_edge(config, (listener, route), facts)).flatten();
+            Some(says_enough.unwrap_or(heard))
+        }
     }
+}
+
+/// The limit that a fact of the edge's exceeds.
+fn said_by_the_edge(
+    config: &Config,
+    (listener, route): (&Listener, Option<&Route>),
+    facts: &SignedFacts,
+) -> Option<Heard> {
+    let route = route?;
+    let mut limits = config.limits.iter().filter(|limit| is_for(&limit.scope, (listener, route)));
+    let limit = limits.find(|limit| {
+        let said = limit.edge.as_ref().and_then(|edge| Some((edge, facts.get(&*edge.claim)?)));
+        said.is_some_and(|(edge, said)| edge.has.iter().any(|value| **value == **said))
+    })?;
+    let verdict =
+        Verdict::Deny { route: Some(route.name.clone()), status: 429, reason: "the edge says that it is too much" };
+    Some(Heard { says: format!("{} refuses what the edge says", limit.name), verdict: Some(verdict) })
 }
 
 /// What becomes of the facts that a workload's token states, which must be among those that it may assert, and not too
@@ -148,7 +174,7 @@ fn heard(workload: &Workload, route: Option<&Route>, stated: &SignedFacts) -> He
     } else if !are_few(values.iter().map(|(name, value)| (*name, value))) {
         "these are more than a token may assert".into()
     } else {
-        return Heard { says: format!("{name} may assert {}, which no rule reads", list_of(facts)), verdict: None };
+        return Heard { says: format!("{name} may assert {}; no rule reads it", list_of(facts)), verdict: None };
     };
     let (route, reason) = (route.map(|route| route.name.clone()), "the token asserts too much");
     Heard { says: fault, verdict: Some(Verdict::Deny { route, status: 401, reason }) }
@@ -307,13 +333,16 @@ fn members(config: &Config, role: &RoleName) -> String {
 
 /// The limits that are for it.
 fn limits(config: &Config, (listener, route): (&Listener, &Route)) -> Vec<String> {
-    let is_for_it = |scope: &Scope| match scope {
+    let limits = config.limits.iter().filter(|limit| is_for(&limit.scope, (listener, route)));
+    limits.map(|limit| limit.name.to_string()).collect()
+}
+
+fn is_for(scope: &Scope, (listener, route): (&Listener, &Route)) -> bool {
+    match scope {
         Scope::Listener(name) => *name == listener.name,
         Scope::Route(name) => *name == route.name,
         Scope::Pool(name) => *name == route.pool,
-    };
-    let limits = config.limits.iter().filter(|limit| is_for_it(&limit.scope));
-    limits.map(|limit| limit.name.to_string()).collect()
+    }
 }
 
 fn pool(config: &Config, route: &Route) -> String {
@@ -359,7 +388,7 @@ listeners:
   local: { bind: ['127.0.0.1:8081'], identity: none }
 edge: { issuer: 'https://edge.example.com', audience: 'https://lb.example.com' }
 workloads:
-  checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }], may_assert: [country] }
+  checkout: { id: spiffe://example.com/checkout, keys: [{ kid: c-1, key: 'file:c.pub' }], may_assert: [country, limit] }
   billing: { id: spiffe://example.com/billing, keys: [{ kid: b-1, key: 'file:b.pub', state: revoked }] }
   reports: { id: spiffe://example.com/reports }
 people:
@@ -368,7 +397,7 @@ roles:
   reader: { workloads: [billing] }
   support: { people: staff, claim: groups, has: [support, sre], through: [checkout] }
 routes:
-  - { name: orders, match: { host: shop.example, path: /orders/**, methods: [GET] }, allow: [checkout, reader], pool: shop }
+  - { name: orders, match: { host: shop.example, path: /orders/**, methods: [GET] }, allow: [checkout, reader], limits: [{ edge: { claim: limit, has: x } }], pool: shop }
   - { name: stock, match: { path: /stock }, identity: mtls, allow: [reader], pool: shop }
   - { name: status, match: { path: /status }, allow: public, pool: shop }
   - { name: admin, match: { path: /admin }, identity: mtls+jwt+user, allow: [support], pool: shop }
@@ -413,8 +442,9 @@ audit: { file: audit.jsonl }
         assert!(story.verdict.is_allowed() == passes && said.join("\n").contains(expected), "{said:#?}");
     }
 
-    #[test_case(&["country"], Some("checkout"), "/orders/7", true, "checkout may assert country, which no rule reads"; "a fact")]
+    #[test_case(&["country"], Some("checkout"), "/orders/7", true, "checkout may assert country; no rule reads it"; "a fact")]
     #[test_case(&["country", "groups"], Some("checkout"), "/orders/7", false, "checkout may not assert groups: a token that does is refused"; "not its own to say")]
+    #[test_case(&["limit"], Some("checkout"), "/orders/7", false, "routes.orders.limits.workload refuses what the edge says"; "too much, as the edge says")]
     #[test_case(&["country"], Some("reports"), "/orders/7", false, "reports may not assert country"; "another's fact")]
     #[test_case(&["groups"], Some("billing"), "/stock", true, "no token is read here"; "where a certificate is enough")]
     #[test_case(&["groups"], None, "/status", true, "no token is read here"; "where everybody may")]

@@ -19,6 +19,8 @@ use table::{Full, Table};
 
 /// How much of a response may go at once before its pace counts, in bytes.
 const AT_ONCE: u64 = 64 * 1024;
+/// So long a piece of a response waits at most: while it does, nobody sees that the client has gone.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What one of those who are counted may use.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,6 +69,7 @@ impl Default for Limiter {
 pub struct Within {
     /// How many more may come at once, where a rate counts.
     pub remaining: Option<Remaining>,
+    paid: Option<(Arc<Limiter>, Counted, Frequency)>,
     running: Option<(Arc<Limiter>, Counted)>,
 }
 
@@ -120,7 +123,7 @@ impl Limiter {
             }
         };
         // From here on it is counted, until it is dropped.
-        let mut within = Within { remaining: None, running };
+        let mut within = Within { remaining: None, paid: None, running };
         if let Some(rate) = allowance.rate {
             let mut wait = Duration::ZERO;
             let next = |due: u64| {
@@ -129,6 +132,7 @@ impl Limiter {
             };
             let due = self.rates.update(whom.0, now, next).map_err(full)?.ok_or(Exceeded::Rate(wait))?;
             within.remaining = Some(rate.remaining(due, now));
+            within.paid = Some((Arc::clone(self), whom, rate));
         }
         Ok(within)
     }
@@ -144,12 +148,25 @@ impl Limiter {
         let bytes = takes(u64::try_from(bytes).unwrap_or(u64::MAX));
         let next = |due: u64| {
             let due = Duration::from_nanos(due).max(now).saturating_add(bytes);
+            // What nobody waits for is not owed.
+            let due = due.min(now.saturating_add(WAIT_MAX).saturating_add(takes(AT_ONCE)));
             Some((pace::nanos(due), due))
         };
         match self.bytes.update(whom.0, now, next) {
             Ok(due) => due.unwrap_or(now).saturating_sub(now).saturating_sub(takes(AT_ONCE)),
             // Who cannot be counted goes at the pace of one who has used up all.
-            Err(Full) => bytes,
+            Err(Full) => bytes.min(WAIT_MAX),
+        }
+    }
+}
+
+impl Within {
+    /// Gives back what was counted: the request is refused for another reason.
+    pub fn undo(self) {
+        if let Some((limiter, whom, rate)) = &self.paid {
+            let give_back = |due: u64| Some((due.saturating_sub(pace::nanos(rate.interval())), ()));
+            // Whom there was no room for has nothing to be given back.
+            limiter.rates.update(whom.0, limiter.begun.elapsed(), give_back).ok();
         }
     }
 }

@@ -17,7 +17,7 @@ pub struct Frequency {
 
 impl Frequency {
     /// The time between two at an even pace.
-    fn interval(&self) -> Duration {
+    pub(super) fn interval(&self) -> Duration {
         self.period / self.times.get()
     }
 
@@ -32,8 +32,11 @@ impl Frequency {
     /// # Errors
     /// How long to wait until there is room for one.
     pub(super) fn admit(&self, due: Duration, now: Duration) -> Result<Duration, Duration> {
-        let next = due.max(now).saturating_add(self.interval());
         let latest = now.saturating_add(self.window());
+        // By a slower rate that was live before more may be owed than this one lets anybody owe: one passes, and then it
+        // is no more than that.
+        let due = if due > latest { latest.saturating_sub(self.interval()) } else { due.max(now) };
+        let next = due.saturating_add(self.interval());
         if next <= latest { Ok(next) } else { Err(next.saturating_sub(latest)) }
     }
 

@@ -40,6 +40,28 @@ fn it_is_told_when_to_come_again_and_what_is_left() {
 }
 
 #[test]
+fn what_is_allowed_now_is_allowed_now() {
+    let limiter = Arc::new(Limiter::default());
+    let whom = limiter.counted([&b"a"[..]]);
+    assert!(limiter.admit_at(whom, &by_rate(1, 86_400, 1), ms(0)).is_ok());
+    assert!(limiter.admit_at(whom, &by_rate(1, 86_400, 1), ms(1)).is_err());
+    assert!(limiter.admit_at(whom, &by_rate(10, 1, 1), ms(2)).is_ok());
+    assert_eq!(limiter.admit_at(whom, &by_rate(10, 1, 1), ms(2)).map(drop), Err(Exceeded::Rate(ms(100))));
+    assert!(limiter.admit_at(whom, &by_rate(10, 1, 1), ms(102)).is_ok());
+}
+
+#[test]
+fn what_was_refused_otherwise_is_given_back() {
+    let limiter = Arc::new(Limiter::default());
+    let (whom, allowance) = (limiter.counted([&b"a"[..]]), Allowance { concurrency: Some(1), ..by_rate(1, 3600, 1) });
+    for _ in 0..3 {
+        limiter.admit(whom, &allowance).unwrap().undo();
+    }
+    drop(limiter.admit(whom, &allowance).unwrap());
+    assert!(matches!(limiter.admit(whom, &allowance), Err(Exceeded::Rate(_))));
+}
+
+#[test]
 fn each_is_counted_for_himself() {
     let limiter = Arc::new(Limiter::default());
     let allowance = by_rate(1, 60, 1);
@@ -95,6 +117,8 @@ fn bytes_have_their_pace() {
     assert_eq!(limiter.pace_at(whom, kib(32), 64 * 1024, ms(0)), ms(500));
     assert_eq!(limiter.pace_at(whom, kib(32), 64 * 1024, ms(500)), ms(500));
     assert_eq!(limiter.pace_at(whom, kib(64), 64 * 1024, ms(10_000)), ms(0), "after a pause some go at once again");
+    assert_eq!(limiter.pace_at(whom, kib(64_000), 64 * 1024, ms(10_000)), ms(5_000), "nobody waits for long");
+    assert_eq!(limiter.pace_at(whom, kib(64), 64 * 1024, ms(15_000)), ms(1_000), "and owes no more than that");
 }
 
 proptest! {

@@ -248,6 +248,12 @@ pub struct Cleared<'a> {
 }
 
 impl Cleared<'_> {
+    /// Who may pass, and by which rule.
+    #[must_use]
+    pub const fn passing(&self) -> (&Principal, &RuleId) {
+        (&self.permit.principal, &self.permit.rule)
+    }
+
     /// Enters the token; without a permit if the store is another process's now, and it must be entered there.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ mod timing;
 
 pub use fetch::{BadRoots, Roots};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::identity::Keys;
 use crate::metrics::{self, Metrics};
 use crate::network::Networks;
@@ -53,8 +53,6 @@ pub struct Provider {
     /// Asks for one more.
     wanted: Notify,
     asked: Mutex<Option<Instant>>,
-    /// When the keys that are known were fetched.
-    fetched: Mutex<Option<Timestamp>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,7 +84,6 @@ impl Provider {
             fetches: watch::Sender::default(),
             wanted: Notify::new(),
             asked: Mutex::default(),
-            fetched: Mutex::default(),
         }
     }
 
@@ -94,12 +91,6 @@ impl Provider {
     #[must_use]
     pub const fn keys(&self) -> &Arc<Keys> {
         &self.keys
-    }
-
-    /// When they were fetched; none before the first time.
-    #[must_use]
-    pub fn fetched(&self) -> Option<Timestamp> {
-        *self.fetched.lock()
     }
 
     /// Somebody wants a key that is not known: has the provider be asked again, unless that was done a moment ago.
@@ -151,8 +142,10 @@ impl Providers {
         }
     }
 
-    fn keep_only(&self, wanted: &[Arc<Provider>]) {
-        self.0.lock().retain(|source, _| wanted.iter().any(|provider| provider.source == *source));
+    /// These are all that are known: what is built from now on has the same.
+    fn are(&self, wanted: &[Arc<Provider>]) {
+        let wanted = wanted.iter().map(|provider| (provider.source.clone(), Arc::clone(provider)));
+        *self.0.lock() = wanted.collect();
     }
 }
 
@@ -161,7 +154,7 @@ impl Providers {
 pub struct Fetcher {
     runtime: Handle,
     clock: Arc<dyn Clock>,
-    tasks: Mutex<HashMap<Source, AbortHandle>>,
+    tasks: Mutex<HashMap<Source, (Arc<Provider>, AbortHandle)>>,
 }
 
 impl Fetcher {
@@ -174,15 +167,15 @@ impl Fetcher {
     /// Makes the running fetches those of these providers: new ones start, others end.
     pub fn follow(&self, wanted: &[Arc<Provider>], providers: &Providers, metrics: &Metrics) {
         let mut tasks = self.tasks.lock();
-        tasks.retain(|source, task| {
-            let goes_on = wanted.iter().any(|provider| provider.source == *source);
+        tasks.retain(|source, (followed, task)| {
+            let goes_on = wanted.iter().any(|provider| Arc::ptr_eq(provider, followed));
             if !goes_on {
                 task.abort();
                 metrics.forget_provider(&source.issuer);
             }
             goes_on
         });
-        providers.keep_only(wanted);
+        providers.are(wanted);
         for provider in wanted {
             tasks.entry(provider.source.clone()).or_insert_with(|| {
                 let following = Following {
@@ -191,7 +184,7 @@ impl Fetcher {
                     provider: Arc::clone(provider),
                     clock: Arc::clone(&self.clock),
                 };
-                self.runtime.spawn(following.run()).abort_handle()
+                (Arc::clone(provider), self.runtime.spawn(following.run()).abort_handle())
             });
         }
     }
@@ -218,7 +211,7 @@ impl Following {
                 }
                 Err(fault) => {
                     let (wait, is_over) = pace.failed(Instant::now());
-                    self.fail(&fault.to_string(), pace.is_first_failure(), is_over);
+                    self.fail(&brief(&fault.to_string()), pace.is_first_failure(), is_over);
                     wait
                 }
             };
@@ -232,7 +225,6 @@ impl Following {
     fn take(&self, Fetched { keys, .. }: Fetched) {
         let now = self.clock.now();
         let (issuer, count) = (&self.provider.source.issuer, keys.len());
-        *self.provider.fetched.lock() = Some(now);
         self.metrics.fetched.inc();
         self.metrics.fetched_at.set(now.unix_seconds());
         self.metrics.keys.set(i64::try_from(count).unwrap_or(i64::MAX));
@@ -256,4 +248,10 @@ impl Following {
             log::warn!("the keys of {issuer} cannot be fetched: {fault}; {then}");
         }
     }
+}
+
+/// The beginning of a text that may be the provider's own words, on one line.
+fn brief(text: &str) -> String {
+    const LENGTH_MAX: usize = 200;
+    text.chars().take(LENGTH_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

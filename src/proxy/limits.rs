@@ -1,14 +1,14 @@
 //! What who may pass may use: counted after the permit, before anything is forwarded by it.
 
-use super::Admitted;
 use super::exchange::Exchange;
 use super::hash_key::{self, Known};
 use crate::config::{self, LimitKey};
 use crate::identity::Denied;
 use crate::limit::{Counted, Exceeded, Limiter, Remaining, Within};
-use crate::policy::Permit;
+use crate::principal::Principal;
 use crate::refusal::Refusal;
-use crate::runtime::{Entrance, Limit};
+use crate::runtime::{Entrance, Limit, Route};
+use crate::verdict::RuleId;
 use http::header::{CONTENT_LENGTH, HeaderName};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -39,23 +39,26 @@ pub(super) struct Told {
     remaining: Remaining,
 }
 
-/// Counts a request with all limits that are for it.
+/// Who may pass, and by which rule.
+pub(super) type Passing<'a> = (&'a Principal, &'a RuleId);
+
+/// Counts a request with all limits that are for it. What one refuses counts with none.
 ///
 /// # Errors
 /// With the first that it is over.
 pub(super) fn keep(
     session: &Session,
     exchange: &mut Exchange,
-    entrance: &Entrance,
-    Admitted { permit, route }: &Admitted,
+    (entrance, route): (&Entrance, &Route),
+    passing: Passing<'_>,
 ) -> Result<(), Denied> {
     let mut used = Used::default();
     let limits = entrance.requests.iter().chain(&route.limits);
-    for limit in limits.filter(|limit| is_for(&limit.config, permit)) {
-        if let Err(over) = one(session, exchange, permit, (limit, &mut used)) {
+    for limit in limits.filter(|limit| is_for(&limit.config, passing.0)) {
+        if let Err((refusal, wait)) = one(session, exchange, passing, (limit, &mut used)) {
             limit.exceeded.inc();
+            used.undo();
             exchange.uses(used);
-            let (refusal, wait) = over;
             exchange.may_come_again(wait);
             return Err(Denied { rule: Some(limit.config.name.clone()), ..refusal.into() });
         }
@@ -64,8 +67,7 @@ pub(super) fn keep(
     Ok(())
 }
 
-fn is_for(limit: &config::Limit, permit: &Permit) -> bool {
-    let principal = permit.principal();
+fn is_for(limit: &config::Limit, principal: &Principal) -> bool {
     limit.whom.as_ref().is_none_or(|whom| {
         principal.workload().is_some_and(|workload| whom.rule_for(&workload.name, principal.roles()).is_some())
     })
@@ -77,7 +79,7 @@ type Over = (Refusal, Option<Duration>);
 fn one(
     session: &Session,
     exchange: &mut Exchange,
-    permit: &Permit,
+    passing: Passing<'_>,
     (limit, used): (&Limit, &mut Used),
 ) -> Result<(), Over> {
     let Limit { config, limiter, .. } = limit;
@@ -94,7 +96,7 @@ fn one(
             return Err((Refusal::BodyTooLarge, None));
         }
     }
-    let whom = counted(session, exchange, permit, limit);
+    let whom = counted(session, exchange, passing, limit);
     let within = limiter.admit(whom, &config.allowance).map_err(|exceeded| match exceeded {
         Exceeded::Rate(wait) => (Refusal::RateExceeded, Some(wait)),
         Exceeded::Concurrency => (Refusal::ConcurrencyExceeded, None),
@@ -102,7 +104,7 @@ fn one(
     });
     let told = |remaining| Told { limit: Arc::clone(config), remaining };
     let none_left = |wait| told(Remaining { requests: 0, reset: wait });
-    let within = within.inspect_err(|(_, wait)| used.tell(wait.map(none_left)))?;
+    let within = within.inspect_err(|(_, wait)| used.tightest = wait.map(none_left))?;
     used.tell(within.remaining.map(told));
     used.within.push(within);
     if let Some(each_second) = config.allowance.bandwidth {
@@ -112,15 +114,20 @@ fn one(
 }
 
 /// Who is counted.
-fn counted(session: &Session, exchange: &Exchange, permit: &Permit, Limit { config, limiter, .. }: &Limit) -> Counted {
-    let principal = permit.principal();
+fn counted(
+    session: &Session,
+    exchange: &Exchange,
+    (principal, rule): Passing<'_>,
+    Limit { config, limiter, .. }: &Limit,
+) -> Counted {
     match &config.by {
         LimitKey::All => limiter.counted([]),
         LimitKey::User => match principal.user() {
             Some(user) => limiter.counted([user.issuer.as_bytes(), user.subject.as_bytes()]),
             None => limiter.counted([]),
         },
-        LimitKey::Role => limiter.counted([permit.rule().as_str().as_bytes()]),
+        // The rule ends with the name of the workload or role that it lets in; its beginning is the route's.
+        LimitKey::Role => limiter.counted([rule.as_str().rsplit('.').next().unwrap_or_default().as_bytes()]),
         LimitKey::Request(by) => {
             let workload = principal.workload().map(|workload| &workload.name);
             let known = Known { client: exchange.client(), workload, token: exchange.token() };
@@ -133,6 +140,12 @@ fn counted(session: &Session, exchange: &Exchange, permit: &Permit, Limit { conf
 }
 
 impl Used {
+    /// Gives back what was counted. What is told of the limits stays.
+    pub(super) fn undo(&mut self) {
+        self.within.drain(..).for_each(Within::undo);
+        self.pacers.clear();
+    }
+
     /// Remembers what a limit leaves, if it is less than what others do.
     fn tell(&mut self, told: Option<Told>) {
         let left = |told: &Told| told.remaining.requests;

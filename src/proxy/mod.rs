@@ -69,7 +69,6 @@ impl Gate {
         head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;
         let admitted =
             self.admit(session, exchange, &clear.facts, entrance).await.map_err(|denied| exchange.deny(&denied))?;
-        limits::keep(session, exchange, entrance, &admitted).map_err(|denied| exchange.deny(&denied))?;
         exchange.allow(admitted.permit)?;
         head::clean(session, &clear, exchange.users_header())?;
         let mut headers = outbound::Request(session.req_header_mut());
@@ -122,11 +121,17 @@ impl Gate {
             now: exchange.started(),
         };
         let permit = match &verified {
-            None => policy::admit_public(&route.door, &case)?,
+            None => {
+                let permit = policy::admit_public(&route.door, &case)?;
+                limits::keep(session, exchange, (entrance, route), (permit.principal(), permit.rule()))?;
+                permit
+            }
             Some(verified) => {
                 let decided = policy::decide(verified, &route.door, &case, snapshot.replay);
                 let cleared = decided.map_err(|refusal| denied(refusal, verified, &route.door, &snapshot))?;
-                self.enter(cleared, exchange.started()).await?
+                limits::keep(session, exchange, (entrance, route), cleared.passing())?;
+                // A token that is refused counts with no limit, and one that is over a limit is not used up.
+                self.enter(cleared, exchange.started()).await.inspect_err(|_refused| exchange.unuse())?
             }
         };
         Ok(Admitted { permit, route: Arc::clone(route) })
@@ -142,15 +147,19 @@ impl Gate {
         (entrance, route): (&Entrance, &Arc<Route>),
     ) -> Result<Admitted, Denied> {
         let otherwise = self.prove(session, exchange, (facts, early), (entrance, entrance.identity)).await;
-        let id = exchange.edges_id();
+        let (id, was_proven) = (exchange.edges_id(), exchange.is_verified());
         let (shown, early) = match otherwise {
             Ok(verified) => (Shown { refusal: Refusal::NoRoute, is_told_why: true }, Some(verified.of_workload())),
             Err(denied) => (Shown { refusal: denied.refusal, is_told_why: denied.workload.is_some() }, None),
         };
         let admitted = self.admit_to(session, exchange, (facts, early), (entrance, route)).await;
         admitted.map_err(|denied| {
+            // Who is over a limit may pass, and knows.
+            if denied.rule.is_some() {
+                return denied;
+            }
             // What only the route's proof brought to light does not show.
-            exchange.is_called(id);
+            exchange.was(id, was_proven);
             Denied { shown: Some(shown), ..denied }
         })
     }

@@ -4,6 +4,7 @@ use super::revocations::Revocations;
 use super::snapshot::Snapshot;
 use crate::audit::Cause;
 use crate::config::{Config, Finding};
+use crate::identity::KeySet;
 use crate::insight::{self, Danger};
 use std::collections::HashSet;
 
@@ -51,7 +52,17 @@ pub(super) fn trusted_again(live: &Snapshot, next: &Snapshot, cause: &Cause) -> 
         name: format!("{name}.ca"),
         what: format!("a CA that listener {name} would trust is trusted by none now"),
     });
-    let mut dangers: Vec<_> = keys.chain(cas).collect();
+    let of_people = next.trust.people.iter().filter(|people| {
+        let known =
+            |is: &KeySet| live.trust.people.iter().filter_map(|people| people.keys.get()).any(|was| was.covers(is));
+        // Keys that are fetched are those of now.
+        !next.providers.contains_key(&people.name) && people.keys.get().is_some_and(|keys| !known(&keys))
+    });
+    let of_people = of_people.map(|people| Danger {
+        name: format!("{}.trusted", people.name),
+        what: format!("a key that would vouch for {} is not trusted now", people.name),
+    });
+    let mut dangers: Vec<_> = keys.chain(cas).chain(of_people).collect();
     dangers.sort();
     asked(dangers, &next.config, cause)
 }

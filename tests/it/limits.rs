@@ -59,6 +59,36 @@ async fn a_rate_is_kept_for_each() {
 }
 
 #[tokio::test]
+async fn a_request_over_a_limit_uses_up_nothing_else() {
+    let world = with("{ rate: 1/h, burst: 9, by: all }, { rate: 1/h, burst: 1 }").await;
+    let post = Ask { method: "POST", body: "x", ..Ask::get("/orders/7") };
+    assert_eq!(world.ask(&post).await.status, 200);
+    let headers = world.headers(&post);
+    for _ in 0..20 {
+        assert_eq!(world.send(&post, &headers).await.status, 429);
+    }
+    // What one limit has refused is not counted by the other, and its token was not used.
+    assert_eq!(world.ask(&of_reports("/orders/7")).await.status, 200);
+    let limits = "[{ rate: 1/h, burst: 9, by: all }, { rate: 1/h, burst: 1 }]";
+    world.apply(&world.config_text().replace(limits, "[{ concurrency: 9 }]")).unwrap();
+    assert_eq!(world.send(&post, &headers).await.status, 200);
+    assert_eq!(world.send(&post, &headers).await.status, 401, "now it is");
+}
+
+#[tokio::test]
+async fn a_role_is_one_on_every_route() {
+    let limits = "limits: [{ rate: 1/h, burst: 1, by: role }]";
+    let world = World::with(|text| {
+        let text = text.replace("  shop:\n", &format!("  shop:\n    {limits}\n"));
+        text.replace("    identity: mtls\n    allow: [checkout]", "    identity: mtls\n    allow: [checkout, reader]")
+    })
+    .await;
+    assert_eq!(world.ask(&of_reports("/reports/daily")).await.status, 200);
+    assert_eq!(world.ask(&of_reports("/mtls")).await.status, 429, "by whatever route it comes");
+    assert_eq!(world.ask(&Ask::get("/mtls")).await.status, 200, "checkout is let in by another rule");
+}
+
+#[tokio::test]
 async fn what_was_used_is_used_after_a_reload() {
     let world = with("{ rate: 1/h, burst: 1 }").await;
     assert_eq!(world.ask(&Ask::get("/orders/7")).await.status, 200);

@@ -40,6 +40,12 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Vec<model::Li
 fn nobody_is_known(check: &mut Check<'_>, limits: &[Limit], place: &Place) {
     for (index, limit) in limits.iter().enumerate() {
         let kind = limit.by.split(':').next().unwrap_or_default();
+        let named = [(limit.edge.is_some(), "edge"), (!limit.whom.is_empty(), "for")];
+        for (_, key) in named.into_iter().filter(|(told, _)| *told) {
+            let fault =
+                Fault::new(&place.index(index).key(key), "the route is public, so nobody is known here").at_key();
+            check.fault(fault.hint("leave it out: it would never apply"));
+        }
         if ["workload", "user", "role", "claim"].contains(&kind) {
             let fault = Fault::new(&place.index(index), format!("the route is public, so nobody has a {kind} here"));
             check.fault(fault.hint("tell callers apart by `by: address`, or count them together with `by: all`"));

@@ -268,6 +268,7 @@ fn order(check: &mut Check<'_>, routes: &[(model::Route, Place)]) {
             check.fault(fault.hint("put the narrower route first"));
             continue;
         }
+        betrays(check, (later, place), earlier());
         let any_method = |route: &model::Route| Pattern { methods: None, ..route.pattern.clone() };
         if !matches!(*later.access, Access::Public(_)) {
             continue;
@@ -282,6 +283,20 @@ fn order(check: &mut Check<'_>, routes: &[(model::Route, Place)]) {
             );
             check.fault(Fault::warning(place, message).hint("say which paths are public"));
         }
+    }
+}
+
+/// A hidden route is answered as none, which is seen where a later one would take what it takes.
+fn betrays<'a>(
+    check: &mut Check<'_>,
+    (later, place): (&model::Route, &Place),
+    earlier: impl Iterator<Item = &'a model::Route>,
+) {
+    let mut hidden = earlier.filter(|route| route.is_hidden);
+    if let Some(hidden) = hidden.find(|hidden| later.pattern.covers(&hidden.pattern)) {
+        let message = format!("`{}` is hidden, but without it `{}` would take its requests", hidden.name, later.name);
+        let hint = "who may not pass gets a 404 there and can tell: narrow this one, or hide it, too";
+        check.fault(Fault::warning(place, message).hint(hint));
     }
 }
 

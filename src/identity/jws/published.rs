@@ -79,6 +79,12 @@ impl KeySet {
         .map(|published| &published.key)
     }
 
+    /// Whether all keys of another set are in it.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        other.0.iter().all(|key| self.0.iter().any(|known| known.key == key.key))
+    }
+
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -52,16 +52,20 @@ impl ClaimPath {
         };
         // RFC 8693 § 4.2: a scope is words with spaces between them. Some call it `scp`.
         let is_scope = self.0.last().is_some_and(|name| matches!(&**name, "scope" | "scp"));
-        let words = one.into_iter().flat_map(move |text| text.split(if is_scope { ' ' } else { '\0' }));
+        let words = one.into_iter().flat_map(move |text| text.split(move |c| is_scope && c == ' '));
         words.chain(many.iter().filter_map(Value::as_str))
     }
 
     /// The claims of somebody of whom nothing else is said than those texts at this place.
     #[must_use]
     pub fn claiming(&self, texts: Vec<String>) -> Map<String, Value> {
+        let texts = match <[String; 1]>::try_from(texts) {
+            Ok([only]) => Value::from(only),
+            Err(texts) => Value::from(texts),
+        };
         let nest = |value: Value, name: &str| Value::Object(Map::from_iter([(name.to_owned(), value)]));
         let Some((first, inner)) = self.0.split_first() else { return Map::new() };
-        let value = inner.iter().rev().fold(Value::from(texts), |value, name| nest(value, name));
+        let value = inner.iter().rev().fold(texts, |value, name| nest(value, name));
         Map::from_iter([(first.to_string(), value)])
     }
 }
@@ -149,6 +153,7 @@ mod tests {
     #[test_case("scp", json!({ "scp": ["openid", "support"] }), true; "a scope as a list")]
     #[test_case("groups", json!({ "groups": ["Support"] }), false; "in other case")]
     #[test_case("groups", json!({ "groups": "support admin" }), false; "words where there is no scope")]
+    #[test_case("groups", json!({ "groups": "x\u{0}support" }), false; "after a NUL")]
     #[test_case("groups", json!({ "groups": "unsupported" }), false; "part of a text")]
     #[test_case("groups", json!({ "groups": { "support": true } }), false; "a name of an object")]
     #[test_case("groups", json!({ "groups": [["support"]] }), false; "a list in a list")]

@@ -124,10 +124,9 @@ fn only<'a>(headers: &'a HeaderMap, people: &'a [People]) -> Result<(&'a HeaderN
         if people.iter().take(index).any(|earlier| earlier.header == *header) {
             continue;
         }
-        let mut values = headers.get_all(header).iter();
-        let (Some(value), second) = (values.next(), values.next()) else { continue };
-        let Some(token) = token(header, value.as_bytes()) else { continue };
-        if second.is_some() || found.is_some() {
+        let values = || headers.get_all(header).iter();
+        let Some(token) = values().find_map(|value| token(header, value.as_bytes())) else { continue };
+        if values().nth(1).is_some() || found.is_some() {
             return Err(Refusal::UserTokenRepeated);
         }
         found = Some((header, token));
@@ -209,7 +208,9 @@ impl People {
         });
         let (index, claim, text) = named.next()?;
         let inside = |b: u8| b.is_ascii_graphic() || b == b' ';
-        let well_formed = text.len() <= SUBJECT_MAX && text.bytes().all(inside) && text.trim() == text;
+        let others = self.subject.iter().skip(1).map(|other| format!("{other}:"));
+        let is_alike = index == 0 && others.into_iter().any(|prefix| text.starts_with(&prefix));
+        let well_formed = text.len() <= SUBJECT_MAX && text.bytes().all(inside) && text.trim() == text && !is_alike;
         let subject = || if index == 0 { text.into() } else { format!("{claim}:{text}").into() };
         well_formed.then(subject)
     }

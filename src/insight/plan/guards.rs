@@ -24,7 +24,7 @@ pub(super) fn weaker(old: &Config, new: &Config) -> Vec<Danger> {
     dangers
 }
 
-fn danger(subject: &impl ToString, what: &str, meaning: String) -> Danger {
+pub(super) fn danger(subject: &impl ToString, what: &str, meaning: String) -> Danger {
     Danger { name: format!("{}.{what}", subject.to_string()), what: meaning }
 }
 

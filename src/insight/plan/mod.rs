@@ -5,6 +5,7 @@
 //! said differently is told setting by setting, so that nothing is left out.
 
 mod guards;
+mod people;
 
 use super::asked::{Asked, AskedUser, Asker, users};
 use super::judge::{Verdict, decide};
@@ -134,7 +135,8 @@ pub fn dangers(old: &Config, new: &Config) -> Vec<Danger> {
 }
 
 fn dangerous(old: &Config, new: &Config, changes: &[Change]) -> Vec<Danger> {
-    let guards = guards::weaker(old, new);
+    let mut guards = guards::weaker(old, new);
+    people::weaker(old, new, &mut guards);
     changes.iter().filter_map(danger).chain(guards).collect::<BTreeSet<_>>().into_iter().collect()
 }
 

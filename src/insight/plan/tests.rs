@@ -44,6 +44,21 @@ fn read(text: &str) -> Config {
     checked.config.unwrap_or_else(|| panic!("{:?}\n{text}", checked.findings))
 }
 
+/// What takes a guard away, and its reverse, which takes none.
+#[test_case("hide: true, ", "", "orders.hide"; "hidden no more")]
+#[test_case("limits: [{ rate: 5/s }], ", "", "routes.orders.limits.workload"; "a limit less")]
+#[test_case("rate: 5/s", "rate: 6/s", "routes.orders.limits.workload"; "a higher rate")]
+#[test_case("rate: 5/s", "rate: 5/s, burst: 9", "routes.orders.limits.workload"; "more at once")]
+#[test_case("rate: 5/s", "rate: 5/s, for: [reader]", "routes.orders.limits.workload"; "for fewer")]
+fn takes_a_guard(from: &str, to: &str, name: &str) {
+    let routes = ROUTES.replacen("allow: [checkout]", "hide: true, limits: [{ rate: 5/s }], allow: [checkout]", 1);
+    let old = format!("{BASE}{routes}");
+    let new = old.replacen(from, to, 1);
+    let names = |plan: Plan| plan.dangers.into_iter().map(|danger| danger.name).collect::<Vec<_>>();
+    assert_eq!(names(planned(&old, &new)), [name]);
+    assert!(names(planned(&new, &old)).is_empty());
+}
+
 fn planned(old: &str, new: &str) -> Plan {
     let (old, new) = (read(old), read(new));
     plan(&Side { config: &old, files: &[] }, &Side { config: &new, files: &[] })
@@ -69,6 +84,10 @@ fn planned(old: &str, new: &str) -> Plan {
 #[test_case("bind: ['127.0.0.1:8081'], identity", "bind: ['127.0.0.1:8081'], proxy_protocol: { from: [10.0.0.0/8] }, identity", "--accept local.proxy_protocol"; "who says who the client is")]
 #[test_case("audit:", "admin: { socket: /run/a.sock, change: [ada] }\naudit:", "--accept admin.change"; "who changes things")]
 #[test_case("audit:", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ folder: certs }], ca: [ca.pem], allow: [checkout] } }\naudit:", "--accept admin.https"; "who reads metrics from elsewhere")]
+#[test_case("issuer: 'https://login.example.com'", "issuer: 'https://login.example.org'", "--accept staff.provider"; "another provider")]
+#[test_case("jwks: 'file:jwks.json'", "jwks: 'file:other.json'", "--accept staff.provider"; "other keys")]
+#[test_case("audience: shop", "audience: [shop, store]", "--accept staff.audience"; "tokens for another service")]
+#[test_case("jwks: 'file:jwks.json'", "jwks: 'file:jwks.json', forward: true", "--accept staff.forward"; "tokens that go on")]
 #[test_case("identity: mtls, allow: [reader]", "identity: mtls+user, allow: [reader, support]", "a user of staff with groups=support through checkout, at edge"; "a role of people")]
 #[test_case("address: '10.0.0.1:80'", "address: '10.0.0.9:80'", "pools.shop.servers[a].address: 10.0.0.1:80 -> 10.0.0.9:80"; "a server")]
 #[test_case("tls:\n", "limits: { body: 1GiB }\n    tls:\n", "listeners.edge.limits.body: 10MiB -> 1GiB"; "a limit")]

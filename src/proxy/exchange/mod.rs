@@ -194,6 +194,7 @@ impl Exchange {
     pub(in crate::proxy) fn knows(&mut self, verified: &Verified) {
         self.verified = true;
         self.workload = verified.principal().workload().map(|workload| workload.name.clone());
+        (self.body.digest, self.body.room) = (None, None);
         if let Some(token) = verified.token() {
             self.snapshot.keys.used(&token.kid);
             if let Some(offset) = &self.snapshot.clock_offset {
@@ -224,6 +225,11 @@ impl Exchange {
     /// It is within its limits so far.
     pub(in crate::proxy) fn uses(&mut self, used: Used) {
         self.used = used;
+    }
+
+    /// It uses nothing of them after all.
+    pub(in crate::proxy) fn unuse(&mut self) {
+        self.used.undo();
     }
 
     /// What it uses of its limits.
@@ -476,6 +482,17 @@ impl Exchange {
     /// The id that the edge has signed, as far as that was verified.
     pub(in crate::proxy) fn edges_id(&self) -> Option<Id> {
         self.token.as_ref().and_then(|token| token.rid.clone())
+    }
+
+    /// Whether who asks is proved, as far as was demanded.
+    pub(in crate::proxy) const fn is_verified(&self) -> bool {
+        self.verified
+    }
+
+    /// It counts as what it was.
+    pub(in crate::proxy) fn was(&mut self, id: Option<Id>, verified: bool) {
+        self.is_called(id);
+        self.verified = verified;
     }
 
     /// From here on that is its id; without one it is ours.
