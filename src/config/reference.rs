@@ -81,8 +81,7 @@ impl<'a> Book<'a> {
                 Some(named) if named.is_object() => format!("map from a name to {}", self.kind(named)),
                 Some(_) | None => "map".into(),
             },
-            Some("string") if value.get("pattern").is_some() => "time".into(),
-            Some("string") => "text".into(),
+            Some("string") => value.get("pattern").and_then(Json::as_str).map_or("text", amount).into(),
             Some("integer") => range(value),
             Some(other) => other.into(),
             None => String::new(),
@@ -109,12 +108,29 @@ fn branches(value: &Json) -> impl Iterator<Item = &Json> {
     ["oneOf", "anyOf"].into_iter().filter_map(|word| value.get(word)?.as_array()).flatten()
 }
 
+/// What an amount with a unit is of.
+fn amount(pattern: &str) -> &'static str {
+    match pattern {
+        pattern if pattern.ends_with("/s$") => "size each second",
+        pattern if pattern.contains("KiB") => "size",
+        pattern if pattern.contains('%') => "share",
+        _ => "time",
+    }
+}
+
 /// The words that a value may be.
 fn words(value: &Json) -> Option<String> {
     let quoted = |word: &str| format!("`{word}`");
     let listed = value.get("enum").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).map(quoted);
     let single = value.get("const").and_then(Json::as_str).map(quoted);
-    let of_branches = branches(value).map(|branch| words(branch).unwrap_or_else(|| "list of names".into()));
+    let is_text =
+        |branch: &Json| branch.get("const").is_none() && branch.get("type").is_some_and(|kind| kind == "string");
+    let items = if branches(value).any(is_text) { "texts" } else { "names" };
+    let of_branches = branches(value).map(|branch| match words(branch) {
+        Some(words) => words,
+        None if is_text(branch) => "text".into(),
+        None => format!("list of {items}"),
+    });
     let all: Vec<_> = listed.chain(single).chain(of_branches).collect();
     (!all.is_empty()).then(|| all.join(" or "))
 }
