@@ -122,14 +122,14 @@ fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Res
 
 /// The user who is meant; none if nothing is said of one.
 fn user(args: &Args, config: &Config) -> Result<Option<AskedUser>, String> {
-    let names: Vec<_> = config.people.iter().map(|people| people.name.to_string()).collect();
+    let names: Vec<_> = config.people.iter().map(|people| people.terms.name.to_string()).collect();
     let people = match (&args.people, config.people.as_slice()) {
         (None, _) if args.claims.is_empty() => return Ok(None),
-        (Some(name), _) if config.people.iter().all(|known| known.name != *name) => {
+        (Some(name), _) if config.people.iter().all(|known| known.terms.name != *name) => {
             return Err(format!("there are no people `{name}`: there are {}", listed(&names)));
         }
         (Some(name), _) => name.clone(),
-        (None, [only]) => only.name.clone(),
+        (None, [only]) => only.terms.name.clone(),
         (None, _) => {
             return Err(format!("a claim is made by a user: say whose with `--user`: there are {}", listed(&names)));
         }

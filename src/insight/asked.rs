@@ -69,13 +69,13 @@ impl<'a> Asker<'a> {
 
     /// Whether a config knows whose user it is.
     pub(super) fn is_known_user(self, config: &Config) -> bool {
-        self.user.is_some_and(|user| config.people.iter().any(|people| people.name == user.people))
+        self.user.is_some_and(|user| config.people.iter().any(|people| people.terms.name == user.people))
     }
 
     /// The roles that the user has through a workload.
     pub(super) fn roles_of_user(self, config: &'a Config, through: &'a Workload) -> impl Iterator<Item = &'a RoleName> {
         let user = self.user.and_then(|user| {
-            let people = config.people.iter().find(|people| people.name == user.people)?;
+            let people = config.people.iter().map(|people| &people.terms).find(|people| people.name == user.people)?;
             Some((people, user))
         });
         user.into_iter().flat_map(move |(people, user)| {
@@ -125,7 +125,7 @@ fn tell(value: &Value, place: &str, said: &mut BTreeSet<String>) {
 /// for each text that makes a role.
 pub(super) fn users(configs: [&Config; 2]) -> Vec<AskedUser> {
     let mut users: Vec<AskedUser> = Vec::new();
-    for people in configs.into_iter().flat_map(|config| &config.people) {
+    for people in configs.into_iter().flat_map(|config| &config.people).map(|people| &people.terms) {
         let claiming = people.memberships.iter().flat_map(|membership| match &membership.by {
             By::Claim(path, wanted) => wanted.iter().map(|text| path.claiming(vec![text.to_string()])).collect(),
             By::Everybody | By::Mapping(_) => Vec::new(),

@@ -316,7 +316,7 @@ fn rule(config: &Config, list: &AllowList, asker: Asker<'_>, who: Option<&Worklo
 
 /// Who has a role.
 fn members(config: &Config, role: &RoleName) -> String {
-    let of_people = config.people.iter().find_map(|people| {
+    let of_people = config.people.iter().map(|people| &people.terms).find_map(|people| {
         let membership = people.memberships.iter().find(|membership| membership.role == *role)?;
         let through = list_of(membership.through.iter());
         let whose = match &membership.by {

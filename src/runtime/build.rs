@@ -300,21 +300,17 @@ impl Build<'_> {
                 (Arc::new(Keys::new(self.take(keys)?)), None)
             }
             ProviderKeys::Fetched { jwks, ca, allowed } => {
-                let (issuer, jwks) = ((*people.issuer).into(), jwks.clone());
+                let (issuer, jwks) = ((*people.terms.issuer).into(), jwks.clone());
                 let source = Source { issuer, jwks, roots: self.roots(ca)?, allowed: allowed.clone() };
                 let provider = self.beside.providers.at(source);
                 (Arc::clone(provider.keys()), Some(provider))
             }
         };
-        let config::People {
-            name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, ..
-        } = people.clone();
         let memberships = match &people.mapping {
-            Some(path) => self.mapped(path, &memberships)?,
-            None => memberships,
+            Some(path) => self.mapped(path, &people.terms.memberships)?,
+            None => people.terms.memberships.clone(),
         };
-        let people =
-            People { name, issuer, audience_claim, audiences, header, subject, memberships, is_forwarded, keys };
+        let people = People { memberships, keys, ..people.terms.clone() };
         Some((people, provider))
     }
 

@@ -7,10 +7,11 @@ use crate::config::fault::Fault;
 use crate::config::model::{People, ProviderKeys};
 use crate::config::node::Place;
 use crate::config::value;
-use crate::identity::ClaimPath;
+use crate::identity::{self, ClaimPath};
 use crate::name::PeopleName;
 use crate::request::headers::{is_framing, is_ours};
 use http::HeaderName;
+use std::sync::Arc;
 
 pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -> Vec<People> {
     let top = Place::root().key("people");
@@ -24,7 +25,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -
         let keys = keys(check, people, &place);
         let audience_claim = claim(check, &people.audience_claim, &place.key("audience_claim"));
         let subject = subject(check, &people.subject, &place.key("subject"));
-        Some(People {
+        let terms = identity::People {
             name: named?,
             issuer: issuer?.into(),
             audience_claim: audience_claim?,
@@ -32,10 +33,10 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -
             header: header?,
             subject,
             memberships,
-            mapping: people.mapping.as_ref().map(|mapping| check.path(&mapping.file)),
             is_forwarded: people.forward,
-            keys: keys?,
-        })
+            keys: Arc::default(),
+        };
+        Some(People { terms, mapping: people.mapping.as_ref().map(|mapping| check.path(&mapping.file)), keys: keys? })
     });
     let checked = checked.collect();
     let told_apart = document
@@ -93,9 +94,8 @@ fn header(check: &mut Check<'_>, name: &str, place: &Place) -> Option<HeaderName
 }
 
 fn claim(check: &mut Check<'_>, text: &str, place: &Place) -> Option<ClaimPath> {
-    let fault = |why: crate::identity::NoClaim| {
-        Fault::new(place, format!("`{text}` is no place of a claim")).hint(why.to_string())
-    };
+    let fault =
+        |why: identity::NoClaim| Fault::new(place, format!("`{text}` is no place of a claim")).hint(why.to_string());
     check.take(ClaimPath::parse(text).map_err(fault))
 }
 

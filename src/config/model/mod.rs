@@ -15,15 +15,14 @@ use super::document::Document;
 use super::filter::FilterSpec;
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
-use crate::identity::{ClaimPath, Edge, Kid, Membership, Profile, Replay};
+use crate::identity::{self, Edge, Kid, Profile, Replay};
 use crate::limit::Allowance;
-use crate::name::{ListenerName, NodeName, PeopleName, PoolName, RouteName};
+use crate::name::{ListenerName, NodeName, PoolName, RouteName};
 use crate::network::{Networks, Own};
 use crate::policy::{Access, AllowList};
 use crate::principal;
 use crate::route::Pattern;
 use crate::verdict::RuleId;
-use http::HeaderName;
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A config that can be built.
@@ -272,27 +271,13 @@ pub struct Workload {
     pub may_assert: Arc<[Box<str>]>,
 }
 
-/// Users of an identity provider, and where its keys are.
-#[derive(Debug, Clone, PartialEq)]
+/// Users of an identity provider, and where its keys and some of their roles are.
+#[derive(Debug, Clone)]
 pub struct People {
-    /// Their name.
-    pub name: PeopleName,
-    /// `iss`.
-    pub issuer: Arc<str>,
-    /// The claim that says for whom a token is.
-    pub audience_claim: ClaimPath,
-    /// It must be or hold one of these.
-    pub audiences: Box<[Box<str>]>,
-    /// The header that brings the token.
-    pub header: HeaderName,
-    /// The claims that say who it is.
-    pub subject: Box<[ClaimPath]>,
-    /// The roles that they may have.
-    pub memberships: Box<[Membership]>,
-    /// The file that says who has those that are mapped.
+    /// What of their tokens counts. Its keys, and whom a file gives roles, are not known before it is built.
+    pub terms: identity::People,
+    /// The file that says who has the roles that are mapped.
     pub mapping: Option<PathBuf>,
-    /// Whether the token goes on.
-    pub is_forwarded: bool,
     /// Where the provider's keys are.
     pub keys: ProviderKeys,
 }

@@ -27,7 +27,7 @@ const CLOCK_OFF_MAX: UnixSeconds = 30;
 const SUBJECT_MAX: usize = 255;
 
 /// An identity provider, and what of its tokens counts.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct People {
     /// What the config calls them.
     pub name: PeopleName,

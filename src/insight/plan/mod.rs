@@ -364,7 +364,7 @@ fn proofs(config: &Config) -> Vec<String> {
         let keys: Vec<_> = it.keys.iter().map(|key| format!("{:?} {:?}", key.source, key.state)).collect();
         format!("{} {:?} {keys:?}", it.workload.name, it.workload.roles)
     });
-    let people = config.people.iter().map(|it| format!("{} {:?}", it.name, it.memberships));
+    let people = config.people.iter().map(|it| format!("{} {:?}", it.terms.name, it.terms.memberships));
     listeners.chain(workloads).chain(people).chain([config.edge.is_some().to_string()]).collect()
 }
 

@@ -18,11 +18,15 @@ pub(super) fn weaker(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
 /// Whoever vouches for users could vouch for anybody.
 fn people(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
     for is in &new.people {
-        let Some(was) = old.people.iter().find(|was| was.name == is.name) else { continue };
-        let name = &is.name;
+        let Some(was) = old.people.iter().find(|was| was.terms.name == is.terms.name) else { continue };
+        let name = &is.terms.name;
         if vouchers(was) != vouchers(is) {
             dangers.push(danger(name, "provider", format!("another provider, or by other keys, vouches for {name}")));
         }
+        if !connects_to(was).cover(&connects_to(is)) {
+            dangers.push(danger(name, "allow_networks", format!("keys of {name} may come from more private networks")));
+        }
+        let (was, is) = (&was.terms, &is.terms);
         let is_wider = is.audiences.iter().any(|audience| !was.audiences.contains(audience));
         if is_wider || is.audience_claim != was.audience_claim {
             dangers.push(danger(name, "audience", format!("tokens for other services count for {name}, too")));
@@ -33,9 +37,6 @@ fn people(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
         if is.is_forwarded && !was.is_forwarded {
             dangers.push(danger(name, "forward", format!("the tokens of {name} go on to origins, which can use them")));
         }
-        if !connects_to(was).cover(&connects_to(is)) {
-            dangers.push(danger(name, "allow_networks", format!("keys of {name} may come from more private networks")));
-        }
     }
 }
 
@@ -43,8 +44,10 @@ fn people(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
 fn vouchers(people: &People) -> (&str, &str, Vec<String>) {
     let paths = |paths: &[std::path::PathBuf]| paths.iter().map(|path| path.display().to_string()).collect();
     match &people.keys {
-        ProviderKeys::File(path) => (&people.issuer, "file", paths(std::slice::from_ref(path))),
-        ProviderKeys::Fetched { jwks, ca, .. } => (&people.issuer, jwks.as_deref().unwrap_or("metadata"), paths(ca)),
+        ProviderKeys::File(path) => (&people.terms.issuer, "file", paths(std::slice::from_ref(path))),
+        ProviderKeys::Fetched { jwks, ca, .. } => {
+            (&people.terms.issuer, jwks.as_deref().unwrap_or("metadata"), paths(ca))
+        }
     }
 }
 
