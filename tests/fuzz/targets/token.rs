@@ -8,7 +8,7 @@ use belay::identity::{
 use belay::name::WorkloadName;
 use belay::principal::{SpiffeId, Workload};
 use belay::request::{Facts, Head, Protocol};
-use http::Method;
+use http::{HeaderMap, Method};
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
 use std::{
@@ -47,6 +47,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         }),
         workloads: HashMap::from([(id, workload)]),
         keys: HashMap::from([(kid.clone(), token_key)]),
+        people: Vec::new(),
     };
     let head = Head {
         method: &Method::GET,
@@ -59,7 +60,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
 });
 
 fn passes(token: &[u8]) -> bool {
-    let evidence = Evidence { facts: &WORLD.facts, peer: None, tokens: [Some(token), None] };
+    let headers = HeaderMap::new();
+    let evidence = Evidence { facts: &WORLD.facts, peer: None, tokens: [Some(token), None], headers: &headers };
     authenticate(Profile::Psk, &evidence, None, &WORLD.trust, Timestamp::from_unix_seconds(NOW)).is_ok()
 }
 
