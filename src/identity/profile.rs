@@ -1,35 +1,39 @@
 //! Which proofs are demanded.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Which proofs a route demands: a set, not a rank.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+/// A set of proofs, not a rank.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Profile {
-    /// None: whoever it is stays anonymous.
+    /// Nothing is asked; everybody is anonymous.
     #[serde(rename = "none")]
     None,
-    /// A client certificate of a known workload.
+    /// A client certificate of a workload.
     #[serde(rename = "mtls")]
     Mtls,
-    /// `mtls`, and a token signed by that workload for that certificate and this request.
+    /// `mtls`, and an Edge-Identity token signed for that certificate and this request.
+    #[default]
     #[serde(rename = "mtls+jwt")]
     MtlsJwt,
-    /// A token signed by a workload's own key for this request, without a certificate.
+    /// An Edge-Identity token signed with a workload's own key for this request and body, over TLS, without a client
+    /// certificate. It lives 60 s at most and counts once.
     #[serde(rename = "jwt")]
     Jwt,
-    /// A token made with a secret that workload and load balancer share.
+    /// `jwt` with a secret that workload and load balancer share.
     #[serde(rename = "psk")]
     Psk,
-    /// `mtls`, and a user's token.
+    /// `mtls`, and a user's token of one of the `people`.
     #[serde(rename = "mtls+user")]
     MtlsUser,
-    /// `mtls+jwt`, and the user's token that the workload's names.
+    /// `mtls+jwt`, and a user's token, which the workload's token names (`ath`).
     #[serde(rename = "mtls+jwt+user")]
     MtlsJwtUser,
-    /// `jwt`, and the user's token that the workload's names.
+    /// `jwt`, and a user's token, which the workload's token names.
     #[serde(rename = "jwt+user")]
     JwtUser,
-    /// `psk`, and the user's token that the workload's names.
+    /// `psk`, and a user's token, which the workload's token names.
     #[serde(rename = "psk+user")]
     PskUser,
 }

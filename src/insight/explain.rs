@@ -63,9 +63,9 @@ pub fn explain(config: &Config, asked: &Asked, facts: &SignedFacts) -> Story {
         }
         // Who can prove nothing signs no token.
         let is_unknown = matches!(verdict, Verdict::Deny { status: 401, .. });
-        // A limit is asked last.
-        let is_last = |said: &Verdict| matches!(said, Verdict::Deny { status: 429, .. }) && !verdict.is_allowed();
-        let said = heard.and_then(|heard| heard.verdict).filter(|said| !is_unknown && !is_last(said));
+        // Who may not pass never comes to the limits.
+        let is_reached = |said: &Verdict| !matches!(said, Verdict::Deny { status: 429, .. }) || verdict.is_allowed();
+        let said = heard.and_then(|heard| heard.verdict).filter(|said| !is_unknown && is_reached(said));
         verdict = said.unwrap_or(verdict);
     }
     Story { asked: asked.clone(), facts: facts.clone(), verdict, steps }

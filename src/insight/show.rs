@@ -16,6 +16,8 @@ impl Kind {
             Self::Closes => "closes",
             Self::Stronger => "asks for other proof",
             Self::Moves => "is decided elsewhere",
+            Self::Hides => "is hidden",
+            Self::Reveals => "is hidden NO MORE",
         }
     }
 }

@@ -5,7 +5,6 @@ use crate::balance::number;
 use crate::config::HashKey;
 use crate::identity::Sighting;
 use crate::name::WorkloadName;
-use crate::network::Client;
 use pingora_proxy::Session;
 use serde_json::Value;
 use std::net::IpAddr;
@@ -27,7 +26,7 @@ pub(super) fn with<T>(by: &HashKey, session: &Session, known: &Known<'_>, then: 
     let head = session.req_header();
     match by {
         HashKey::Address => {
-            let client = known.client.map(|client| Client::at(client).to_string());
+            let client = known.client.map(|client| client.to_canonical().to_string());
             then(client.as_ref().map(String::as_bytes))
         }
         HashKey::Path => then(Some(head.uri.path().as_bytes())),

@@ -1,10 +1,11 @@
-//! What who may pass may use: counted after the permit, before anything is forwarded by it.
+//! What who may pass may use: counted once the policy lets him, before his token is entered.
 
 use super::exchange::Exchange;
 use super::hash_key::{self, Known};
-use crate::config::{self, LimitKey};
+use crate::config::{self, HashKey, LimitKey};
 use crate::identity::Denied;
 use crate::limit::{Counted, Exceeded, Limiter, Remaining, Within};
+use crate::network::Client;
 use crate::principal::Principal;
 use crate::refusal::Refusal;
 use crate::runtime::{Entrance, Limit, Route};
@@ -128,6 +129,11 @@ fn counted(
         },
         // The rule ends with the name of the workload or role that it lets in; its beginning is the route's.
         LimitKey::Role => limiter.counted([rule.as_str().rsplit('.').next().unwrap_or_default().as_bytes()]),
+        // Who has an IPv6 address has many.
+        LimitKey::Request(HashKey::Address) => match exchange.client() {
+            Some(client) => limiter.counted([Client::at(client).to_string().as_bytes()]),
+            None => limiter.counted([]),
+        },
         LimitKey::Request(by) => {
             let workload = principal.workload().map(|workload| &workload.name);
             let known = Known { client: exchange.client(), workload, token: exchange.token() };

@@ -159,7 +159,7 @@ impl Gate {
                 return denied;
             }
             // What only the route's proof brought to light does not show.
-            exchange.was(id, was_proven);
+            exchange.goes_back_to(id, was_proven);
             Denied { shown: Some(shown), ..denied }
         })
     }

@@ -8,8 +8,9 @@ use crate::config;
 use crate::config::document::{
     Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Dns, Document, DurationText,
     Edge, Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
-    ProfileName, Queue, Reload, Retry, Role, Route, Server, ShareText, Stop, Timeouts, Tls, Token, Workload,
+    Queue, Reload, Retry, Role, Route, Server, ShareText, Stop, Timeouts, Tls, Token, Workload,
 };
+use crate::identity::Profile;
 use crate::request::Id;
 use rcgen::KeyPair;
 use serde_json::json;
@@ -162,7 +163,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             route(("orders", "/orders/**"), Some(&["GET", "POST"]), Allow::Names(vec!["checkout".into()])),
             route(("reports", "/reports/**"), Some(&["GET"]), Allow::Names(vec!["reader".into()])),
             Route {
-                identity: Some(ProfileName::MtlsJwtUser),
+                identity: Some(Profile::MtlsJwtUser),
                 ..route(("admin", "/admin/**"), Some(&["GET"]), Allow::Names(vec!["support".into()]))
             },
             route(("status", "/status"), None, Allow::Word("public".into())),
@@ -207,7 +208,7 @@ fn listener(port: u16) -> Listener {
     Listener {
         bind: vec![format!("127.0.0.1:{port}")],
         tls: Some(Tls { certificates: vec![certificate], client_auth: Some(client_auth) }),
-        identity: ProfileName::MtlsJwt,
+        identity: Profile::MtlsJwt,
         sources: Vec::new(),
         proxy_protocol: None,
         ports: Vec::new(),

@@ -1,7 +1,7 @@
 //! `listeners`.
 
 use super::{Check, twice};
-use crate::config::document::{self, CrlExpired, Handshake, HostFrom, Listener, ProfileName, SharedCa, Tls};
+use crate::config::document::{self, CrlExpired, Handshake, HostFrom, Listener, SharedCa, Tls};
 use crate::config::fault::Fault;
 use crate::config::model::{self, AdminHttps, Bind, CertificateFiles};
 use crate::config::node::Place;
@@ -50,7 +50,7 @@ pub(super) fn check(
             name,
             bind: bind.into_iter().map(|(bind, _)| bind).collect(),
             tls,
-            identity: profile(listener.identity),
+            identity: listener.identity,
             sources: (!listener.sources.is_empty()).then_some(sources),
             proxy_protocol: proxies,
             ports: listener.ports.clone(),
@@ -103,7 +103,7 @@ pub(super) fn networks(check: &mut Check<'_>, texts: &[String], place: &Place) -
 }
 
 fn demands_fit(check: &mut Check<'_>, listener: &Listener, place: &Place) {
-    let asked = profile(listener.identity);
+    let asked = listener.identity;
     let trusts = listener.tls.as_ref().is_some_and(|tls| tls.client_auth.is_some());
     if asked.needs_certificate() && !trusts {
         let fault = Fault::new(place, format!("its identity is {asked}, but it trusts no client certificate"));
@@ -200,19 +200,5 @@ fn client_auth_config(check: &mut Check<'_>, client_auth: &document::ClientAuth,
         is_strict: client_auth.handshake == Handshake::Strict,
         lifetime_max,
         trusts_origin_pull: client_auth.trust_shared_ca == Some(SharedCa::CloudflareOriginPull),
-    }
-}
-
-pub(super) const fn profile(name: ProfileName) -> Profile {
-    match name {
-        ProfileName::None => Profile::None,
-        ProfileName::Mtls => Profile::Mtls,
-        ProfileName::MtlsJwt => Profile::MtlsJwt,
-        ProfileName::Jwt => Profile::Jwt,
-        ProfileName::Psk => Profile::Psk,
-        ProfileName::MtlsUser => Profile::MtlsUser,
-        ProfileName::MtlsJwtUser => Profile::MtlsJwtUser,
-        ProfileName::JwtUser => Profile::JwtUser,
-        ProfileName::PskUser => Profile::PskUser,
     }
 }

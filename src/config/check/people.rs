@@ -119,7 +119,7 @@ fn are_there(check: &mut Check<'_>, document: &Document) {
     let of_routes =
         document.routes.iter().enumerate().map(|(index, route)| (route.identity, routes.index(index).key("identity")));
     for (profile, place) in of_listeners.chain(of_routes) {
-        if let Some(profile) = profile.map(super::listeners::profile).filter(|profile| profile.needs_user()) {
+        if let Some(profile) = profile.filter(|profile| profile.needs_user()) {
             let fault = Fault::new(&place, format!("it demands {profile}, but the config knows no `people`"));
             check.fault(fault.hint("add `people: { staff: { issuer: …, audience: … } }`"));
         }

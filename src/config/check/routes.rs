@@ -1,6 +1,5 @@
 //! `routes`: what they match, whom they let in, where they lead, and which can never be reached.
 
-use super::listeners::profile;
 use super::roles::Roles;
 use super::{Check, twice};
 use crate::config::document::{Allow, BodyDigestMode, Document, Match, Route};
@@ -35,7 +34,7 @@ impl World<'_> {
     /// The profiles that a route may be judged by.
     fn demanded(&self, route: &Route) -> Vec<Profile> {
         match route.identity {
-            Some(name) => vec![profile(name)],
+            Some(name) => vec![name],
             None => self.listeners.iter().map(|listener| listener.identity).collect(),
         }
     }
@@ -53,7 +52,7 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
         let filters = filters(check, world, route, &place.key("filters"));
         let pool = pool(check, world, route, &place.key("pool"));
         if let (Some(name), Some(pattern), Some(pool)) = (name, pattern, pool) {
-            let identity = route.identity.map(profile);
+            let identity = route.identity;
             let demands_digest = route.body_digest == Some(BodyDigestMode::Required);
             let (access, is_hidden) = (Arc::new(access), route.hide);
             let route = model::Route { name, pattern, identity, access, filters, is_hidden, demands_digest, pool };
@@ -143,7 +142,7 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::new(&place.key("allow"), "nobody proves who he is here, so nobody can be allowed");
         check.fault(fault.at_key().hint("demand an `identity`, or write `allow: public`"));
     }
-    let asked = route.identity.map(|name| profile(name).of_workload()).filter(|profile| profile.needs_token());
+    let asked = route.identity.map(Profile::of_workload).filter(|profile| profile.needs_token());
     let never = |listener: &model::Listener| listener.host_from_token && Some(listener.identity.of_workload()) != asked;
     if let (Some(_), Some(listener)) = (asked, world.listeners.first())
         && world.listeners.iter().all(never)
@@ -153,7 +152,7 @@ fn demands_fit(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &
         let fault = Fault::warning(&place.key("identity"), message);
         check.fault(fault.hint("with `host_from: token` a token of another profile never gets here"));
     }
-    if let Some(profile) = route.identity.map(profile) {
+    if let Some(profile) = route.identity {
         listeners_fit(check, world, profile, &place.key("identity"));
     }
     for profile in demanded.iter().filter(|profile| profile.needs_token()) {

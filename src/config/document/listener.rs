@@ -1,6 +1,7 @@
 //! `listeners`, word for word.
 
-use super::{DurationText, Limit, ProfileName, RateText, SizeText, time};
+use super::{DurationText, Limit, RateText, SizeText, time};
+use crate::identity::Profile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ pub struct Listener {
     pub tls: Option<Tls>,
     /// The proofs that routes demand unless they say otherwise. `none` must be written out.
     #[serde(default)]
-    pub identity: ProfileName,
+    pub identity: Profile,
     /// Networks that may connect, for example `203.0.113.0/24`; everybody, if there is none. Connections from elsewhere
     /// end before TLS.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

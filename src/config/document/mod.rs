@@ -20,6 +20,7 @@ pub use pool::{
 };
 pub use server::{Dns, Introduction, SameSite, Server, Sticky, StickyKey};
 
+use crate::identity::Profile;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeMap};
@@ -109,40 +110,6 @@ pub struct Reload {
 
 fn node() -> String {
     "belay".into()
-}
-
-/// A set of proofs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ProfileName {
-    /// Nothing is asked; everybody is anonymous.
-    #[serde(rename = "none")]
-    None,
-    /// A client certificate of a workload.
-    #[serde(rename = "mtls")]
-    Mtls,
-    /// `mtls`, and an Edge-Identity token signed for that certificate and this request.
-    #[default]
-    #[serde(rename = "mtls+jwt")]
-    MtlsJwt,
-    /// An Edge-Identity token signed with a workload's own key for this request and body, over TLS, without a client
-    /// certificate. It lives 60 s at most and counts once.
-    #[serde(rename = "jwt")]
-    Jwt,
-    /// `jwt` with a secret that workload and load balancer share.
-    #[serde(rename = "psk")]
-    Psk,
-    /// `mtls`, and a user's token of one of the `people`.
-    #[serde(rename = "mtls+user")]
-    MtlsUser,
-    /// `mtls+jwt`, and a user's token, which the workload's token names (`ath`).
-    #[serde(rename = "mtls+jwt+user")]
-    MtlsJwtUser,
-    /// `jwt`, and a user's token, which the workload's token names.
-    #[serde(rename = "jwt+user")]
-    JwtUser,
-    /// `psk`, and a user's token, which the workload's token names.
-    #[serde(rename = "psk+user")]
-    PskUser,
 }
 
 /// What all Workers' tokens have in common.
@@ -282,7 +249,7 @@ pub struct Route {
     pub matches: Match,
     /// The proofs that it demands; the listener's unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub identity: Option<ProfileName>,
+    pub identity: Option<Profile>,
     /// Who may pass: names of workloads and roles, or the word `public`. Nobody else may.
     pub allow: Allow,
     /// Whether who may not pass sees what he would see if the route did not exist, in the same time: a 404, or the 401

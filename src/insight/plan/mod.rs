@@ -79,6 +79,10 @@ pub enum Kind {
     Stronger,
     /// Another route, rule or pool takes it.
     Moves,
+    /// Who may not pass is not told of it any more.
+    Hides,
+    /// Who may not pass is told of it.
+    Reveals,
 }
 
 /// A request, and what is decided of it before and after.
@@ -239,6 +243,9 @@ impl Found {
     }
 }
 
+/// The status of a request that no route takes.
+const NOTHING: u16 = 404;
+
 fn kind(before: &Verdict, after: &Verdict) -> Option<Kind> {
     match (before, after) {
         (
@@ -255,6 +262,15 @@ fn kind(before: &Verdict, after: &Verdict) -> Option<Kind> {
         (_, Verdict::Allow { profile: None, .. }) => Some(Kind::Public),
         (_, Verdict::Allow { .. }) => Some(Kind::Opens),
         (Verdict::Allow { .. }, _) => Some(Kind::Closes),
+        // Only a hidden route answers as none.
+        (
+            Verdict::Deny { route: Some(was), status: before, .. },
+            Verdict::Deny { route: Some(is), status: after, .. },
+        ) if was == is => match (*before == NOTHING, *after == NOTHING) {
+            (false, true) => Some(Kind::Hides),
+            (true, false) => Some(Kind::Reveals),
+            (_, _) => None,
+        },
         (_, _) => None,
     }
 }
@@ -350,7 +366,7 @@ fn is_same(one: &Route, other: &Route) -> bool {
         }
     };
     one.pattern == other.pattern
-        && (one.identity, &one.pool) == (other.identity, &other.pool)
+        && (one.identity, one.is_hidden, &one.pool) == (other.identity, other.is_hidden, &other.pool)
         && rules(&one.access) == rules(&other.access)
 }
 
@@ -395,7 +411,7 @@ fn told(old: &Config, new: &Config, changes: &[Change]) -> Vec<Setting> {
             let route = format!("routes[{}]", change.route);
             let rest = setting.place.strip_prefix(&route);
             rest.is_some_and(|rest| {
-                (rest.is_empty() && is_plain(setting)) || [".allow", ".identity", ".pool"].contains(&rest)
+                (rest.is_empty() && is_plain(setting)) || [".allow", ".hide", ".identity", ".pool"].contains(&rest)
             })
         })
     };
@@ -410,7 +426,7 @@ fn told(old: &Config, new: &Config, changes: &[Change]) -> Vec<Setting> {
 
 /// Whether a route that comes or goes says nothing but what its change tells.
 fn is_plain(setting: &Setting) -> bool {
-    let told = |key: &String| ["name", "match", "allow", "identity", "pool"].contains(&key.as_str());
+    let told = |key: &String| ["name", "match", "allow", "hide", "identity", "pool"].contains(&key.as_str());
     [&setting.from, &setting.to].into_iter().flatten().filter_map(Value::as_object).all(|it| it.keys().all(told))
 }
 
@@ -432,7 +448,10 @@ fn danger(change: &Change) -> Option<Danger> {
         Kind::Weaker => {
             Some(Danger { name: format!("{route}.identity"), what: format!("`{route}` asks for less proof") })
         }
-        Kind::Opens | Kind::Closes | Kind::Stronger | Kind::Moves => None,
+        Kind::Reveals => {
+            Some(Danger { name: format!("{route}.hide"), what: format!("`{route}` is not hidden any more") })
+        }
+        Kind::Opens | Kind::Closes | Kind::Stronger | Kind::Moves | Kind::Hides => None,
     }
 }
 

@@ -2,8 +2,14 @@
 
 use super::Danger;
 use super::guards::danger;
-use crate::config::{Config, Limit, People, ProviderKeys};
-use std::collections::HashMap;
+use crate::config::{Config, Limit, People, ProviderKeys, Scope};
+use crate::limit::Frequency;
+use crate::network::Networks;
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    slice,
+};
 
 /// What is weaker.
 pub(super) fn weaker(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
@@ -42,18 +48,18 @@ fn people(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
 
 /// Who vouches for users, and for their keys.
 fn vouchers(people: &People) -> (&str, &str, Vec<String>) {
-    let paths = |paths: &[std::path::PathBuf]| paths.iter().map(|path| path.display().to_string()).collect();
+    let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect();
     match &people.keys {
-        ProviderKeys::File(path) => (&people.terms.issuer, "file", paths(std::slice::from_ref(path))),
+        ProviderKeys::File(path) => (&people.terms.issuer, "file", paths(slice::from_ref(path))),
         ProviderKeys::Fetched { jwks, ca, .. } => {
             (&people.terms.issuer, jwks.as_deref().unwrap_or("metadata"), paths(ca))
         }
     }
 }
 
-fn connects_to(people: &People) -> crate::network::Networks {
+fn connects_to(people: &People) -> Networks {
     match &people.keys {
-        ProviderKeys::File(_) => crate::network::Networks::default(),
+        ProviderKeys::File(_) => Networks::default(),
         ProviderKeys::Fetched { allowed, .. } => allowed.clone(),
     }
 }
@@ -62,9 +68,9 @@ fn limits(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
     let is: HashMap<_, _> = new.limits.iter().map(|limit| (&limit.name, limit)).collect();
     // What is limited no more because it is no more is no danger.
     let goes_on = |limit: &&Limit| match &limit.scope {
-        crate::config::Scope::Listener(name) => new.listeners.iter().any(|it| it.name == *name),
-        crate::config::Scope::Route(name) => new.routes.iter().any(|it| it.name == *name),
-        crate::config::Scope::Pool(name) => new.pools.iter().any(|it| it.name == *name),
+        Scope::Listener(name) => new.listeners.iter().any(|it| it.name == *name),
+        Scope::Route(name) => new.routes.iter().any(|it| it.name == *name),
+        Scope::Pool(name) => new.pools.iter().any(|it| it.name == *name),
     };
     for was in old.limits.iter().filter(goes_on) {
         match is.get(&was.name) {
@@ -86,7 +92,7 @@ fn allows_more(was: &Limit, is: &Limit) -> bool {
     let (before, now) = (&was.allowance, &is.allowance);
     let rate = match (&before.rate, &now.rate) {
         (Some(before), Some(now)) => {
-            let pace = |rate: &crate::limit::Frequency| f64::from(rate.times.get()) / rate.period.as_secs_f64();
+            let pace = |rate: &Frequency| f64::from(rate.times.get()) / rate.period.as_secs_f64();
             pace(now) > pace(before) || now.burst > before.burst
         }
         (Some(_), None) => true,
@@ -95,7 +101,7 @@ fn allows_more(was: &Limit, is: &Limit) -> bool {
     let names = |limit: &'_ Limit| {
         limit.whom.as_ref().map(|whom| {
             let workloads = whom.workloads.keys().map(ToString::to_string);
-            workloads.chain(whom.roles.keys().map(ToString::to_string)).collect::<std::collections::BTreeSet<_>>()
+            workloads.chain(whom.roles.keys().map(ToString::to_string)).collect::<BTreeSet<_>>()
         })
     };
     let fewer = match (names(was), names(is)) {

@@ -84,6 +84,7 @@ fn planned(old: &str, new: &str) -> Plan {
 #[test_case("bind: ['127.0.0.1:8081'], identity", "bind: ['127.0.0.1:8081'], proxy_protocol: { from: [10.0.0.0/8] }, identity", "--accept local.proxy_protocol"; "who says who the client is")]
 #[test_case("audit:", "admin: { socket: /run/a.sock, change: [ada] }\naudit:", "--accept admin.change"; "who changes things")]
 #[test_case("audit:", "admin: { https: { bind: '10.0.0.5:9901', certificates: [{ folder: certs }], ca: [ca.pem], allow: [checkout] } }\naudit:", "--accept admin.https"; "who reads metrics from elsewhere")]
+#[test_case("identity: mtls, allow: [reader]", "identity: mtls, hide: true, allow: [reader]", "  reports is hidden for billing, checkout, strangers, at edge, local\n    GET https://shop.example/reports/any by a stranger at local\n    before: 401 at reports, who asks is not known\n    after: 404 at reports, who asks is not known"; "hidden")]
 #[test_case("issuer: 'https://login.example.com'", "issuer: 'https://login.example.org'", "--accept staff.provider"; "another provider")]
 #[test_case("jwks: 'file:jwks.json'", "jwks: 'file:other.json'", "--accept staff.provider"; "other keys")]
 #[test_case("audience: shop", "audience: [shop, store]", "--accept staff.audience"; "tokens for another service")]
@@ -175,8 +176,9 @@ fn route() -> impl Strategy<Value = String> {
     });
     let who = prop::sample::select([of_workloads.concat(), of_people.concat()].concat());
     let pool = prop::sample::select(vec!["shop", "store"]);
-    (hosts, paths, methods, who, pool).prop_map(|(host, path, methods, who, pool)| {
-        format!("match: {{ host: {host}, path: {path}{methods} }}, {who}, pool: {pool}")
+    (hosts, paths, methods, who, pool, any::<bool>()).prop_map(|(host, path, methods, who, pool, hides)| {
+        let hide = if hides && !who.contains("public") { ", hide: true" } else { "" };
+        format!("match: {{ host: {host}, path: {path}{methods} }}, {who}{hide}, pool: {pool}")
     })
 }
 

@@ -489,8 +489,8 @@ impl Exchange {
         self.verified
     }
 
-    /// It counts as what it was.
-    pub(in crate::proxy) fn was(&mut self, id: Option<Id>, verified: bool) {
+    /// It counts as what it was before a proof.
+    pub(in crate::proxy) fn goes_back_to(&mut self, id: Option<Id>, verified: bool) {
         self.is_called(id);
         self.verified = verified;
     }
