@@ -11,7 +11,7 @@ use belay::identity::{
 };
 use belay::limit::{Allowance, Frequency, Limiter};
 use belay::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteName, WorkloadName};
-use belay::policy::{Access, AllowList, Case, Door, decide};
+use belay::policy::{Access, AllowList, Case, Door, Term, decide};
 use belay::principal::{SpiffeId, Workload};
 use belay::request::{Facts, Head, Id, Protocol};
 use belay::route::{HostPattern, PathPattern, Pattern, Table};
@@ -72,7 +72,7 @@ impl Caller {
                 edge: Some(edge),
                 workloads: HashMap::from([(workload.id.clone(), Arc::clone(&workload))]),
                 keys: HashMap::from([(Kid::parse("w-1").unwrap(), token_key)]),
-                people: Vec::new(),
+                ..Trust::default()
             },
             authorities: Authorities::new(&[ca_der], &[], Rules::default()).unwrap(),
             peer: Peer::new(&[leaf.der().clone()]).unwrap(),
@@ -112,6 +112,7 @@ impl Caller {
             demands_digest: false,
             route: RouteName::parse("orders").unwrap(),
             demands: None,
+            term: Term::default(),
             access: Arc::new(Access::Listed(AllowList { workloads: HashMap::from([rule]), roles: HashMap::new() })),
             pool: PoolName::parse("orders").unwrap(),
         }

@@ -1,9 +1,9 @@
 //! Reads keys and certificates from files, and says which file and line is broken.
 
 use crate::config::document::MappingFile;
-use crate::config::{Finding, Server, read_mapping, read_servers};
+use crate::config::{Finding, Server, read_mapping, read_revoked, read_servers};
 use crate::generation::Digest;
-use crate::identity::{BadKey, KeySet, VerifyingKey, read_secret};
+use crate::identity::{BadKey, KeySet, Revoked, VerifyingKey, read_secret};
 use crate::name::RoleName;
 use crate::pins::Pins;
 use crate::secret::Secret;
@@ -289,6 +289,15 @@ impl Files {
     pub fn mapping(&mut self, path: &Path, roles: &[&RoleName]) -> Result<MappingFile, Vec<Finding>> {
         let content = self.text(path, Kind::Decides).map_err(|finding| vec![finding])?;
         read_mapping(path, utf8(path, &content)?, roles)
+    }
+
+    /// Reads a file of what counts no more. No rollback brings an older one back.
+    ///
+    /// # Errors
+    /// If it cannot be read, and what is wrong with it.
+    pub fn revoked(&mut self, path: &Path) -> Result<Revoked, Vec<Finding>> {
+        let content = self.text(path, Kind::Current).map_err(|finding| vec![finding])?;
+        read_revoked(path, utf8(path, &content)?)
     }
 
     /// Reads a file of servers.

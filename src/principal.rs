@@ -65,7 +65,7 @@ pub struct Workload {
 }
 
 /// A person, as an identity provider vouches for him.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// Whose people he is of, in the config.
     pub people: PeopleName,

@@ -85,6 +85,8 @@ refusals! {
         "The request's body came too slowly.", "The body came slower than `limits.body_min_rate`.";
     ResponseNotTaken = 408 "request" "response_not_taken", None,
         "The response was not read.", "The client took nothing of the response for `limits.write_timeout`.";
+    MaxAge = 408 "request" "max_age", None,
+        "The request took too long.", "The request was served for longer than the route's `max_age`.";
     WrongAuthority = 421 "request" "wrong_authority", None,
         "This connection is not for that host.", "The certificate of the connection does not name the request's host.";
     NoRoute = 404 "route" "no_route", None,
@@ -99,7 +101,9 @@ refusals! {
     CertificateExpired = 401 "identity" "certificate_expired", Some("certificate"),
         "The client certificate is not accepted.", "A certificate of the chain is expired or not valid yet.";
     CertificateRevoked = 401 "identity" "certificate_revoked", Some("certificate"),
-        "The client certificate is not accepted.", "A revocation list names a certificate of the chain.";
+        "The client certificate is not accepted.", "A revocation list names a certificate of the chain, or `revoked` names the client's.";
+    WorkloadRevoked = 403 "identity" "workload_revoked", None,
+        "Not allowed.", "`revoked` names the workload, or the config has it no more.";
     CertificateUnchecked = 401 "identity" "certificate_unchecked", Some("certificate"),
         "The client certificate is not accepted.", "No revocation list covers a certificate of the chain.";
     CertificateLifetime = 401 "identity" "certificate_lifetime", Some("certificate"),
@@ -122,9 +126,11 @@ refusals! {
     TokenKeyUnknown = 401 "identity" "token_key_unknown", Some("unknown_key"),
         "The Edge-Identity token is not accepted.", "No workload has a key with the token's kid and algorithm.";
     TokenKeyRevoked = 401 "identity" "token_key_revoked", Some("unknown_key"),
-        "The Edge-Identity token is not accepted.", "The token's key has the state `revoked`.";
+        "The Edge-Identity token is not accepted.", "The token's key has the state `revoked`, or `revoked` names it.";
     TokenKeyExpired = 401 "identity" "token_key_expired", Some("key_expired"),
         "The Edge-Identity token is not accepted.", "The shared secret is older than `edge.max_key_age`.";
+    TokenRevoked = 401 "identity" "token_revoked", Some("revoked"),
+        "The Edge-Identity token is not accepted.", "`revoked` names the token's jti.";
     TokenAssertion = 401 "identity" "token_assertion", Some("assertion"),
         "The Edge-Identity token is not accepted.", "The token says more than its workload `may_assert`, or too much of it.";
     TokenBodyMissing = 401 "identity" "token_body_missing", Some("body_digest"),
@@ -181,6 +187,10 @@ refusals! {
         "The user's token is not accepted.", "`cnf` binds it to something else than this connection's certificate.";
     UserTokenSubject = 401 "user" "user_token_subject", Some("subject"),
         "The user's token is not accepted.", "No claim of `subject` says who it is, or in more than 255 bytes of plain ASCII.";
+    UserRevoked = 403 "user" "user_revoked", None,
+        "Not allowed.", "`revoked` names the user.";
+    UserTokenRevoked = 401 "user" "user_token_revoked", Some("revoked"),
+        "The user's token is not accepted.", "`revoked` names the token's jti.";
     UserTokenExpired = 401 "user" "user_token_expired", Some("expired"),
         "The user's token has expired.", "exp has passed, with 30 s for clocks that are behind.";
     UserTokenNotYet = 401 "user" "user_token_not_yet", Some("not_yet"),

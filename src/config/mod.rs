@@ -30,6 +30,7 @@ pub use node::{Node, Place, Value};
 pub use reference::reference;
 pub use schema::schema;
 
+use crate::identity::Revoked;
 use crate::name::RoleName;
 use document::Document;
 use schemars::Schema;
@@ -115,9 +116,19 @@ pub fn read_servers(file: &Path, text: &str) -> Result<Vec<Server>, Vec<Finding>
 /// # Errors
 /// What is wrong with it.
 pub fn read_mapping(file: &Path, text: &str, roles: &[&RoleName]) -> Result<document::MappingFile, Vec<Finding>> {
-    read_part(file, text, &schema::mapping(), |read: document::MappingFile, faults| {
+    read_part(file, text, &schema::of::<document::MappingFile>(), |read: document::MappingFile, faults| {
         check::mapping(&read, roles, faults);
         read
+    })
+}
+
+/// Reads a file of what counts no more.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_revoked(file: &Path, text: &str) -> Result<Revoked, Vec<Finding>> {
+    read_part(file, text, &schema::of::<document::RevokedFile>(), |read: document::RevokedFile, faults| {
+        check::revoked(&read, &check::Context { text, file, filters: &[] }, faults)
     })
 }
 

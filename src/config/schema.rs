@@ -1,8 +1,8 @@
 //! The schema of a config: made from the types and the filters, and used for the check, the reference and editors.
 
-use super::document::{Document, MappingFile, Server};
+use super::document::{Document, Server};
 use super::filter::FilterKind;
-use schemars::{Schema, generate::SchemaSettings, transform::Transform};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings, transform::Transform};
 use serde_json::{Map, Value, json};
 
 /// The JSON Schema (draft 2020-12) of a config with these filters.
@@ -34,9 +34,9 @@ pub(super) fn servers() -> Schema {
     schema
 }
 
-/// The same of a file that maps people to roles.
-pub(super) fn mapping() -> Schema {
-    SchemaSettings::draft2020_12().with_transform(WithoutNull).into_generator().into_root_schema_for::<MappingFile>()
+/// The same of a file of another kind.
+pub(super) fn of<T: JsonSchema>() -> Schema {
+    SchemaSettings::draft2020_12().with_transform(WithoutNull).into_generator().into_root_schema_for::<T>()
 }
 
 /// An optional key may be left out; `null` says nothing and is refused.

@@ -8,6 +8,7 @@ mod certificate;
 mod jws;
 mod profile;
 mod replay;
+mod revoked;
 mod strict;
 mod thumbprint;
 mod token;
@@ -19,13 +20,14 @@ pub use certificate::{Authorities, BadAuthority, Peer, Rules};
 pub use jws::{Algorithm, BadKey, BadKeySet, KeySet, SigningKey, VerifyingKey, read_secret};
 pub use profile::Profile;
 pub use replay::{Elsewhere, NotEntered, Replay, Spending, Store as ReplayStore, Used};
+pub use revoked::Revoked;
 pub use thumbprint::Thumbprint;
 pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, are_few, may_be_fact};
 pub use user::{By, ClaimPath, Keys, Mapped, Membership, NoClaim, People};
 
 use crate::clock::Timestamp;
 use crate::name::{PeopleName, WorkloadName};
-use crate::principal::{Principal, Workload};
+use crate::principal::{Principal, User, Workload};
 use crate::refusal::Refusal;
 use crate::request::Facts;
 use crate::verdict::RuleId;
@@ -106,16 +108,54 @@ impl Verified {
         };
         let verified = user::verify(evidence.headers, &trust.people, &bringer, now.unix_seconds());
         let denied = |fault: user::Fault| Denied {
-            refusal: fault.refusal,
             workload: Some(workload.name.clone()),
             kid: self.token.as_ref().map(|token| token.kid.clone()),
             people: fault.people,
-            rule: None,
-            near: Vec::new(),
-            shown: None,
+            ..fault.refusal.into()
         };
-        let principal = Principal::User(Arc::clone(workload), Arc::new(verified.map_err(denied)?));
+        let allowed = |user: &User| {
+            let fault = |refusal| user::Fault { refusal, people: Some(user.people.clone()) };
+            trust.revoked.allows_user(user).map_err(fault)
+        };
+        let user = verified.and_then(|user| allowed(&user).map(|()| user)).map_err(denied)?;
+        let principal = Principal::User(Arc::clone(workload), Arc::new(user));
         Ok(Self { profile, principal, token: self.token.clone() })
+    }
+
+    /// The same by what is trusted now: what was proved once, and was not revoked since. Whether tokens have expired is
+    /// not asked again, nor whether their keys are still there.
+    ///
+    /// # Errors
+    /// What counts no more.
+    pub fn still(
+        &self,
+        peer: Option<&Peer>,
+        authorities: Option<&Authorities>,
+        trust: &Trust,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let Some(was) = self.principal.workload() else {
+            return Ok(Self { profile: self.profile, principal: Principal::Anonymous, token: None });
+        };
+        let peer = peer.filter(|_| self.profile.needs_certificate());
+        let workload = if self.profile.needs_certificate() {
+            let peer = peer.ok_or(Refusal::CertificateMissing)?;
+            recognise(peer, authorities.ok_or(Refusal::CertificateUntrusted)?, trust, now)?
+        } else {
+            trust.workload(was.id.as_str()).ok_or(Refusal::WorkloadRevoked)?
+        };
+        if self.token.as_ref().is_some_and(|token| trust.has_revoked(&token.kid)) {
+            return Err(Refusal::TokenKeyRevoked);
+        }
+        trust.revoked.allows(&workload.name, peer.map(Peer::thumbprint), self.token.as_deref())?;
+        let principal = match self.principal.user() {
+            Some(user) => {
+                trust.revoked.allows_user(user)?;
+                Principal::User(Arc::clone(workload), user::still(user, &trust.people, &workload.name)?)
+            }
+            None => Principal::Workload(Arc::clone(workload)),
+        };
+        Ok(Self { profile: self.profile, principal, token: self.token.clone() })
     }
 
     /// The token's one use, to be entered into the replay store.
@@ -199,15 +239,7 @@ pub fn authenticate(
         let context = token::Context { profile: demanded, certified, facts: evidence.facts, now };
         let denied = |fault: token::Fault| {
             let known = certified.map(|(workload, _)| workload).or(fault.signer.as_ref());
-            Denied {
-                refusal: fault.refusal,
-                workload: known.map(|workload| workload.name.clone()),
-                kid: fault.kid,
-                people: None,
-                rule: None,
-                near: Vec::new(),
-                shown: None,
-            }
+            Denied { workload: known.map(|workload| workload.name.clone()), kid: fault.kid, ..fault.refusal.into() }
         };
         let (workload, token) = token::verify(evidence.tokens, trust, &context).map_err(denied)?;
         (workload, Some(Arc::new(token)))
@@ -215,5 +247,12 @@ pub fn authenticate(
         let (workload, _) = certified.ok_or(Refusal::Internal)?;
         (Arc::clone(workload), None)
     };
+    let certificate = certified.map(|(_, thumbprint)| thumbprint);
+    let allowed = trust.revoked.allows(&workload.name, certificate, token.as_deref());
+    allowed.map_err(|refusal| Denied {
+        workload: Some(workload.name.clone()),
+        kid: token.as_ref().map(|token| token.kid.clone()),
+        ..refusal.into()
+    })?;
     Ok(Verified { profile: demanded, principal: Principal::Workload(workload), token })
 }

@@ -92,6 +92,14 @@ impl Profile {
         }
     }
 
+    /// Whether it asks for every kind of proof that another does.
+    #[must_use]
+    pub const fn covers(self, other: Self) -> bool {
+        self.needs_certificate() >= other.needs_certificate()
+            && self.needs_token() >= other.needs_token()
+            && self.needs_user() >= other.needs_user()
+    }
+
     /// Whether a client certificate is among the proofs.
     #[must_use]
     pub const fn needs_certificate(self) -> bool {

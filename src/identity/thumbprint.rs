@@ -15,6 +15,15 @@ impl Thumbprint {
         Self(sha256(bytes))
     }
 
+    /// Reads hexadecimal, with colons between the bytes or without, as `openssl x509 -fingerprint -sha256` prints it.
+    #[must_use]
+    pub fn parse_hex(text: &str) -> Option<Self> {
+        let digits: Vec<u32> = text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+        let byte = |pair: &[u32]| u8::try_from(pair.iter().fold(0, |sum, digit| sum * 16 + digit)).ok();
+        let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+        bytes.filter(|_| digits.len() == 64)?.try_into().ok().map(Self)
+    }
+
     /// Reads base64url without padding.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -15,7 +15,7 @@ use crate::refusal::Refusal;
 use crate::request::Id;
 use crate::verdict::RuleId;
 use http::Method;
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Who may pass.
 #[derive(Debug)]
@@ -59,8 +59,19 @@ pub struct Door {
     pub is_hidden: bool,
     /// Whether the token must carry the body's digest.
     pub demands_digest: bool,
+    /// For how long.
+    pub term: Term,
     /// Where it leads.
     pub pool: PoolName,
+}
+
+/// How long what a route has let in may go on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Term {
+    /// At most; none means without end.
+    pub max_age: Option<Duration>,
+    /// Whether it goes on when the user's token ends.
+    pub outlives_token: bool,
 }
 
 impl Door {
@@ -296,18 +307,34 @@ pub fn decide<'a>(verified: &'a Verified, door: &Door, case: &Case<'_>, mode: Re
         return Err(Refusal::ProfileMismatch);
     }
     let principal = verified.principal();
-    let workload = principal.workload();
-    let rule = match &*door.access {
-        Access::Public(rule) => Some(rule),
-        Access::Listed(list) => workload.and_then(|workload| list.rule_for(&workload.name, principal.roles())),
-    };
-    let rule = rule.ok_or(Refusal::NotAllowed)?;
+    let rule = rule_for(&door.access, principal).ok_or(Refusal::NotAllowed)?;
     if door.demands_digest && verified.token().is_none_or(|token| token.body.is_none()) {
         return Err(Refusal::TokenBodyMissing);
     }
     // Where no certificate backs a token, whoever sees it could use it: once is enough.
     let mode = if verified.profile().needs_certificate() { mode } else { Replay::Strict };
-    let used = verified.token().zip(workload);
+    let used = verified.token().zip(principal.workload());
     let spending = used.and_then(|(token, workload)| Spending::of(token, &workload.name, (mode, case.method)));
     Ok(Cleared { permit: Permit::new(door, case, principal.clone(), rule), spending })
+}
+
+/// Whether a request that was let in would be let in by that door, too, by who asks as he is known now; none means that
+/// nobody was asked. What is new here is no reason to end it: only proof that is missing, or a rule.
+///
+/// # Errors
+/// As [`decide`].
+pub fn still_allows(verified: Option<&Verified>, door: &Door, listener: Profile) -> Result<(), Refusal> {
+    if door.is_public() {
+        return Ok(());
+    }
+    let verified = verified.filter(|verified| verified.profile().covers(door.demanded(listener)));
+    let verified = verified.ok_or(Refusal::ProfileMismatch)?;
+    rule_for(&door.access, verified.principal()).map(drop).ok_or(Refusal::NotAllowed)
+}
+
+fn rule_for<'a>(access: &'a Access, principal: &Principal) -> Option<&'a RuleId> {
+    match access {
+        Access::Public(rule) => Some(rule),
+        Access::Listed(list) => list.rule_for(&principal.workload()?.name, principal.roles()),
+    }
 }

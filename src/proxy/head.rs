@@ -9,11 +9,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOS
 use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
+use std::sync::Arc;
 
 /// A head that has one reading.
 pub(super) struct Clear {
     /// What decisions read.
-    pub(super) facts: Facts,
+    pub(super) facts: Arc<Facts>,
     connection: Connection,
 }
 
@@ -48,7 +49,7 @@ pub(super) fn read(session: &Session) -> Result<Clear, Refusal> {
         hosts: first_two(&request.headers, &HOST),
         protocol: if is_h2 { Protocol::Http2 } else { Protocol::Http1 },
     };
-    let facts = Facts::read(&head)?;
+    let facts = Arc::new(Facts::read(&head)?);
     if first_two(&request.headers, &EXPECT)
         .into_iter()
         .flatten()
@@ -186,6 +187,12 @@ pub(super) fn calls_grpc(session: &Session) -> bool {
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let rest = headers.get(CONTENT_TYPE).and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Whether the content has no end of its own: gRPC, and events (HTML § 9.2).
+pub(super) fn is_stream(headers: &HeaderMap) -> bool {
+    let is_event = |kind: &http::HeaderValue| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream");
+    is_grpc(headers) || headers.get(CONTENT_TYPE).is_some_and(is_event)
 }
 
 /// RFC 6455 § 4.1, the one protocol that a connection may change to.

@@ -12,6 +12,7 @@ mod head;
 mod limits;
 mod outbound;
 mod respond;
+mod standing;
 
 pub use connection::Front;
 pub use exchange::Exchange;
@@ -34,7 +35,8 @@ use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use standing::Standing;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Serves the requests of one listener.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub struct Gate {
 struct Admitted {
     permit: Permit,
     route: Arc<Route>,
+    /// The facts that it was judged by.
+    facts: Arc<Facts>,
+    /// None where nobody was asked.
+    verified: Option<Verified>,
 }
 
 impl Gate {
@@ -69,10 +75,21 @@ impl Gate {
         head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;
         let admitted =
             self.admit(session, exchange, &clear.facts, entrance).await.map_err(|denied| exchange.deny(&denied))?;
-        exchange.allow(admitted.permit)?;
+        let Admitted { permit, route, facts, verified } = admitted;
+        let standing = Standing {
+            live: Arc::clone(&self.live),
+            listener: self.listener.clone(),
+            tls: session.digest().and_then(|digest| digest.ssl_digest.clone()),
+            facts,
+            verified,
+            route: Arc::clone(&route),
+            started: exchange.started(),
+        };
+        exchange.rests_on(standing).map_err(|refusal| exchange.deny(&refusal.into()))?;
+        exchange.allow(permit)?;
         head::clean(session, &clear, exchange.users_header())?;
         let mut headers = outbound::Request(session.req_header_mut());
-        admitted.route.filters.request(&mut headers)
+        route.filters.request(&mut headers)
     }
 
     /// Route, identity, policy.
@@ -80,7 +97,7 @@ impl Gate {
         &self,
         session: &Session,
         exchange: &mut Exchange,
-        facts: &Facts,
+        facts: &Arc<Facts>,
         entrance: &Entrance,
     ) -> Result<Admitted, Denied> {
         let snapshot = Arc::clone(exchange.snapshot());
@@ -102,7 +119,7 @@ impl Gate {
         &self,
         session: &Session,
         exchange: &mut Exchange,
-        (facts, early): (&Facts, Option<Verified>),
+        (facts, early): (&Arc<Facts>, Option<Verified>),
         (entrance, route): (&Entrance, &Arc<Route>),
     ) -> Result<Admitted, Denied> {
         let snapshot = Arc::clone(exchange.snapshot());
@@ -134,7 +151,7 @@ impl Gate {
                 self.enter(cleared, exchange.started()).await.inspect_err(|_refused| exchange.unuse())?
             }
         };
-        Ok(Admitted { permit, route: Arc::clone(route) })
+        Ok(Admitted { permit, route: Arc::clone(route), facts: Arc::clone(facts), verified })
     }
 
     /// The same for a route that who may not pass is not to know of: he is told what he would be told without it. That
@@ -143,7 +160,7 @@ impl Gate {
         &self,
         session: &Session,
         exchange: &mut Exchange,
-        (facts, early): (&Facts, Option<Verified>),
+        (facts, early): (&Arc<Facts>, Option<Verified>),
         (entrance, route): (&Entrance, &Arc<Route>),
     ) -> Result<Admitted, Denied> {
         let otherwise = self.prove(session, exchange, (facts, early), (entrance, entrance.identity)).await;
@@ -179,19 +196,19 @@ impl Gate {
 
     /// Where the token says which host was asked for, it is verified before the route is found: then the facts are those
     /// of that host.
-    fn original_host<'a>(
+    fn original_host(
         &self,
         session: &Session,
         exchange: &mut Exchange,
-        facts: &'a Facts,
+        facts: &Arc<Facts>,
         entrance: &Entrance,
-    ) -> Result<(Option<Verified>, Cow<'a, Facts>), Denied> {
+    ) -> Result<(Option<Verified>, Arc<Facts>), Denied> {
         if !entrance.host_from_token || head::tokens(session)[0].is_none() {
-            return Ok((None, Cow::Borrowed(facts)));
+            return Ok((None, Arc::clone(facts)));
         }
         let verified = self.authenticate(session, exchange, facts, (entrance, entrance.identity.of_workload()))?;
         let Some(ohost) = verified.token().and_then(|token| token.ohost.clone()) else {
-            return Ok((Some(verified), Cow::Borrowed(facts)));
+            return Ok((Some(verified), Arc::clone(facts)));
         };
         let host = host_of(&ohost)?;
         let port = ohost.get(host.len()..).and_then(|rest| rest.strip_prefix(':')?.parse::<u16>().ok());
@@ -199,7 +216,7 @@ impl Gate {
             return Err(Refusal::MalformedAuthority.into());
         }
         exchange.asks_for(&ohost, host);
-        Ok((Some(verified), Cow::Owned(Facts { host: host.into(), ..facts.clone() })))
+        Ok((Some(verified), Arc::new(Facts { host: host.into(), ..Facts::clone(facts) })))
     }
 
     /// Proves what is demanded, of which the workload's part may be proved already.

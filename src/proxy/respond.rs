@@ -198,6 +198,9 @@ pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> p
     if head::is_grpc(&response.headers) {
         exchange.answers_grpc();
     }
+    if head::is_stream(&response.headers) {
+        exchange.link().is_streaming();
+    }
     let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
     if challenges.iter().any(is_like_ours) {
         response.remove_header(&WWW_AUTHENTICATE);

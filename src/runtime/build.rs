@@ -12,12 +12,12 @@ use crate::config::{
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{
-    Authorities, BadAuthority, By, Counts, Keys, Mapped, Membership, People, Rules, TokenKey, Trust,
+    Authorities, BadAuthority, By, Counts, Keys, Mapped, Membership, People, Revoked, Rules, TokenKey, Trust,
 };
 use crate::keys::{Files, Kind, Read};
 use crate::limit::Limiters;
 use crate::metrics::Metrics;
-use crate::name::RoleName;
+use crate::name::{RoleName, WorkloadName};
 use crate::network::Own;
 use crate::pins::Pins;
 use crate::policy::Door;
@@ -284,7 +284,27 @@ impl Build<'_> {
             self.not_anothers_keys(workload, &trust);
             trust.workloads.insert(workload.workload.id.clone(), Arc::clone(&workload.workload));
         }
+        if let Some(path) = &config.revoked_file {
+            trust.revoked = self.revoked(path, config).unwrap_or_default();
+            for kid in &trust.revoked.keys {
+                trust.keys.entry(kid.clone()).and_modify(|key| key.counts = Counts::Revoked);
+            }
+        }
         trust
+    }
+
+    /// What counts no more. Whom the config does not know may have been in it before.
+    fn revoked(&mut self, path: &Path, config: &Config) -> Option<Revoked> {
+        let revoked = self.files.revoked(path).map_err(|findings| self.findings.extend(findings)).ok()?;
+        let known = |name: &&WorkloadName| config.workloads.iter().any(|known| known.workload.name == **name);
+        for name in revoked.workloads.iter().filter(|name| !known(name)) {
+            log::warn!("{} revokes the workload {name}, which the config does not have", path.display());
+        }
+        let keys = || config.workloads.iter().flat_map(|workload| &workload.keys);
+        for kid in revoked.keys.iter().filter(|kid| !keys().any(|known| known.kid == **kid)) {
+            log::warn!("{} revokes the key {kid}, which the config does not have", path.display());
+        }
+        Some(revoked)
     }
 
     /// The limits of those scopes.
@@ -413,6 +433,7 @@ impl Build<'_> {
             access: Arc::clone(&route.access),
             is_hidden: route.is_hidden,
             demands_digest: route.demands_digest,
+            term: route.term,
             pool: route.pool.clone(),
         };
         let limits = self.limits(&[Scope::Route(route.name.clone()), Scope::Pool(route.pool.clone())]);

@@ -13,20 +13,20 @@ pub(super) fn unaccepted(live: &Config, next: &Config, cause: &Cause) -> Vec<Fin
     asked(insight::dangers(live, next), next, cause)
 }
 
-/// Revoked keys that would count again, unless that was accepted.
+/// What was revoked and would count again, unless that was accepted.
 pub(super) fn unrevoked(revocations: &Revocations, next: &Snapshot, cause: &Cause) -> Vec<Finding> {
-    let again = revocations.counting_again(&next.trust).into_iter().map(|kid| Danger {
-        name: format!("{kid}.revoked"),
-        what: format!("the token key `{kid}` was revoked, and would count again"),
+    let again = revocations.counting_again(&next.trust).into_iter().map(|(name, what)| Danger {
+        name: format!("{name}.revoked"),
+        what: format!("the {what} was revoked, and would count again"),
     });
     asked(again.collect(), &next.config, cause)
 }
 
 /// The same for a rollback, which is not asked: what was revoked stays it.
 pub(super) fn revived(revocations: &Revocations, next: &Snapshot) -> Vec<Finding> {
-    let finding = |kid| {
+    let finding = |(_, what)| {
         let hint = "change the config by hand, and reload".to_owned();
-        Finding::of_file("", format!("the token key `{kid}` was revoked, and would count again"), Some(hint))
+        Finding::of_file("", format!("the {what} was revoked, and would count again"), Some(hint))
     };
     revocations.counting_again(&next.trust).into_iter().map(finding).collect()
 }

@@ -80,8 +80,8 @@ impl Live {
         let pins = history.pins();
         let mut snapshot = build(&Arc::new(config), history.next(), &state.beside(None, &pins))?;
         follow_signatures(&state, &mut snapshot);
-        for kid in state.revocations.counting_again(&snapshot.trust) {
-            log::warn!("the token key `{kid}` was revoked, and counts again");
+        for (_, what) in state.revocations.counting_again(&snapshot.trust) {
+            log::warn!("the {what} was revoked, and counts again");
         }
         let approved = approved(&state, &snapshot)?;
         let news = News { time: state.clock.now(), action: "start", cause: &Cause::default() };

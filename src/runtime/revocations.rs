@@ -7,7 +7,7 @@ use crate::identity::{Authorities, Counts, Kid, Trust};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -25,6 +25,9 @@ struct Known {
     keys: BTreeMap<String, String>,
     /// The highest number of each series of revocation lists.
     lists: BTreeMap<String, Number>,
+    /// What the file of `revoked` named, in words.
+    #[serde(default)]
+    named: BTreeSet<String>,
 }
 
 /// The number of a revocation list: hexadecimal, without leading zeros.
@@ -79,9 +82,26 @@ impl Revocations {
         authorities.lists().position(|(series, _)| is_old(series))
     }
 
-    /// The keys that were revoked and count again.
+    /// What was revoked and counts again: how it is accepted by name, and what it is.
     #[must_use]
-    pub fn counting_again<'a>(&self, trust: &'a Trust) -> Vec<&'a Kid> {
+    pub fn counting_again(&self, trust: &Trust) -> Vec<(String, String)> {
+        let keys = self.keys_again(trust).into_iter();
+        let keys = keys.map(|kid| (kid.to_string(), format!("token key `{kid}`")));
+        let known = self.known.lock();
+        let is: HashSet<_> = trust.revoked.lasting().collect();
+        let gone = |text: &&String| {
+            let workload = text.strip_prefix("workload ");
+            workload.is_some_and(|name| trust.workloads.values().all(|known| known.name.as_str() != name))
+        };
+        let named = known.named.iter().filter(|text| !is.contains(*text) && !gone(text));
+        let named = named.filter_map(|text| {
+            let (kind, name) = text.split_once(' ')?;
+            Some((name.to_owned(), format!("{kind} `{name}`")))
+        });
+        keys.chain(named).collect()
+    }
+
+    fn keys_again<'a>(&self, trust: &'a Trust) -> Vec<&'a Kid> {
         let known = self.known.lock();
         let was_revoked = |digest: Digest| known.keys.contains_key(&digest.to_string());
         let counting = trust.keys.iter().filter(|(_, key)| key.counts != Counts::Revoked);
@@ -106,6 +126,7 @@ impl Revocations {
                 then.keys.remove(&fingerprint);
             }
         }
+        then.named = next.trust.revoked.lasting().collect();
         for (series, number) in newest(next.entrances.values().filter_map(|it| it.authorities.as_deref())) {
             then.lists.insert(series.to_string(), number);
         }

@@ -36,6 +36,7 @@ mod proxying;
 mod queueing;
 mod readme;
 mod reload;
+mod revoking;
 mod rollback;
 mod scraping;
 mod stickiness;

@@ -169,6 +169,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             route(("status", "/status"), None, Allow::Word("public".into())),
         ],
         pools: named([("shop", pool([("a", a), ("b", b)]))]),
+        revoked: None,
         checks: BTreeMap::new(),
         dns: Dns::default(),
         audit: Audit { file: "audit.jsonl".into() },
@@ -240,6 +241,8 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
         body_digest: None,
         filters: vec![BTreeMap::from([("set_headers".into(), json!({ "request": { "x-tenant": "shop" } }))])],
         limits: Vec::new(),
+        max_age: None,
+        outlives_token: false,
         pool: "shop".into(),
     }
 }

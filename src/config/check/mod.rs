@@ -9,9 +9,12 @@ mod limits;
 mod listeners;
 mod people;
 mod pools;
+mod revoked;
 mod roles;
 mod routes;
 mod servers;
+
+pub(super) use revoked::revoked;
 
 use super::document::{self, Document};
 use super::fault::Fault;
@@ -88,6 +91,7 @@ pub(super) fn check(
         workloads,
         people,
         limits,
+        revoked_file: document.revoked.as_ref().map(|file| check.path(file)),
         routes,
         pools,
         dns: dns?,

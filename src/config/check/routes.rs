@@ -10,10 +10,13 @@ use crate::config::node::{Node, Place};
 use crate::config::value;
 use crate::identity::Profile;
 use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
-use crate::policy::{Access, AllowList};
+use crate::policy::{Access, AllowList, Term};
 use crate::route::{HostPattern, PathPattern, Pattern, hiding};
 use crate::verdict::RuleId;
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+/// How long a request may be served at most.
+const AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What routes refer to.
 pub(super) struct World<'a> {
@@ -51,11 +54,14 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
         demands_fit(check, world, route, &place);
         let filters = filters(check, world, route, &place.key("filters"));
         let pool = pool(check, world, route, &place.key("pool"));
+        let max_age = route.max_age.as_ref().map(|text| check.duration(&text.0, &place.key("max_age"), AGES));
+        let term = Term { max_age: max_age.flatten(), outlives_token: route.outlives_token };
         if let (Some(name), Some(pattern), Some(pool)) = (name, pattern, pool) {
             let identity = route.identity;
             let demands_digest = route.body_digest == Some(BodyDigestMode::Required);
             let (access, is_hidden) = (Arc::new(access), route.hide);
-            let route = model::Route { name, pattern, identity, access, filters, is_hidden, demands_digest, pool };
+            let route =
+                model::Route { name, pattern, identity, access, filters, is_hidden, demands_digest, term, pool };
             checked.push((route, place));
         }
     }

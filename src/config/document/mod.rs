@@ -5,6 +5,7 @@ mod limit;
 mod listener;
 mod people;
 mod pool;
+mod revoked;
 mod server;
 
 pub use amount::{DurationText, RateText, ShareText, SizeText};
@@ -18,6 +19,7 @@ pub use pool::{
     Agent, Balance, Breaker, ClientCertificate, GrpcCheck, Hash, Health, HttpCheck, OriginTls, Outliers, Pool, Queue,
     Retry, RetryMethods, RetryOn, RetryWord, TcpCheck, Timeouts,
 };
+pub use revoked::RevokedFile;
 pub use server::{Dns, Introduction, SameSite, Server, Sticky, StickyKey};
 
 use crate::identity::Profile;
@@ -59,6 +61,10 @@ pub struct Document {
     /// Servers that do the same job, by name.
     #[schemars(extend("minProperties" = 1))]
     pub pools: BTreeMap<String, Pool>,
+    /// A file of what counts no more: workloads, users, keys, certificates, single tokens. YAML, read again when it
+    /// changes; a rollback does not bring an older one back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
     /// Checks that several pools use, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<String, Health>,
@@ -266,6 +272,13 @@ pub struct Route {
     /// What callers may use of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Limit>,
+    /// How long a request may be served, be it a download or a tunnel: 1s to 365d; as long as it takes, without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<DurationText>,
+    /// Whether a tunnel, gRPC call or event stream goes on when the user's token ends by which it was begun. It ends
+    /// with the client's certificate in any case.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outlives_token: bool,
     /// The pool that it leads to.
     pub pool: String,
 }

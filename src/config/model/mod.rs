@@ -19,7 +19,7 @@ use crate::identity::{self, Edge, Kid, Profile, Replay};
 use crate::limit::Allowance;
 use crate::name::{ListenerName, NodeName, PoolName, RouteName};
 use crate::network::{Networks, Own};
-use crate::policy::{Access, AllowList};
+use crate::policy::{Access, AllowList, Term};
 use crate::principal;
 use crate::route::Pattern;
 use crate::verdict::RuleId;
@@ -54,6 +54,8 @@ pub struct Config {
     pub people: Vec<People>,
     /// What callers may use.
     pub limits: Vec<Limit>,
+    /// The file of what counts no more.
+    pub revoked_file: Option<PathBuf>,
     /// Routes in order.
     pub routes: Vec<Route>,
     /// Pools.
@@ -401,6 +403,8 @@ pub struct Route {
     pub is_hidden: bool,
     /// Whether the token must carry the body's digest.
     pub demands_digest: bool,
+    /// How long what it has let in may go on.
+    pub term: Term,
     /// Where it leads.
     pub pool: PoolName,
 }

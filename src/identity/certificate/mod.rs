@@ -42,6 +42,8 @@ pub struct Peer {
     identity: Option<Box<str>>,
     /// From the leaf's begin to its end.
     lifetime: UnixSeconds,
+    /// The last second at which all certificates of the chain are valid.
+    ends: UnixSeconds,
     /// Who has signed the certificates of the chain.
     issuers: Box<[Box<[u8]>]>,
     /// Every moment at which a certificate of the chain begins or ends to be valid.
@@ -71,6 +73,7 @@ impl Peer {
         let leaf_validity = parsed.first().map_or(0..0, |(_, leaf)| validity(leaf));
         Some(Self {
             lifetime: leaf_validity.end.saturating_sub(leaf_validity.start),
+            ends: parsed.iter().map(|(_, certificate)| certificate.validity().not_after.timestamp()).min().unwrap_or(0),
             issuers: parsed.iter().filter_map(|(_, certificate)| name_of(certificate.issuer())).collect(),
             thumbprint: Thumbprint::of(leaf),
             identity: X509Certificate::from_der(leaf)
@@ -81,6 +84,12 @@ impl Peer {
             chain: chain.into(),
             last: Mutex::new(None),
         })
+    }
+
+    /// The last second at which the whole chain is valid, whoever vouches for it.
+    #[must_use]
+    pub const fn ends(&self) -> UnixSeconds {
+        self.ends
     }
 
     /// The leaf's thumbprint.

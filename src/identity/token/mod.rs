@@ -7,6 +7,7 @@ pub use facts::{Asserted, are_few, may_be_fact};
 use super::Profile;
 use super::body_digest::BodyDigest;
 use super::jws::{self, VerifyingKey};
+use super::revoked::Revoked;
 use super::thumbprint::{Thumbprint, sha256};
 use super::user::People;
 use crate::clock::{Timestamp, UnixSeconds};
@@ -90,11 +91,18 @@ pub struct Trust {
     pub keys: HashMap<Kid, TokenKey>,
     /// Whose users we know.
     pub people: Vec<People>,
+    /// What counts no more.
+    pub revoked: Revoked,
 }
 
 impl Trust {
     pub(super) fn workload(&self, id: &str) -> Option<&Arc<Workload>> {
         self.workloads.get(id)
+    }
+
+    /// Whether a key that is still there counts no more.
+    pub(super) fn has_revoked(&self, kid: &Kid) -> bool {
+        self.keys.get(kid).is_some_and(|key| key.counts == Counts::Revoked)
     }
 }
 

@@ -47,7 +47,7 @@ impl World {
             edge: Some(edge),
             workloads: HashMap::from([(workload.id.clone(), Arc::clone(&workload))]),
             keys: HashMap::from([(Kid::parse("w-1").unwrap(), ours)]),
-            people: Vec::new(),
+            ..Trust::default()
         };
         let head = Head {
             method: &Method::POST,

@@ -11,7 +11,7 @@ use super::jws::{self, KeySet};
 use super::strict;
 use super::thumbprint::Thumbprint;
 use crate::clock::UnixSeconds;
-use crate::name::{PeopleName, WorkloadName};
+use crate::name::{PeopleName, RoleName, WorkloadName};
 use crate::principal::User;
 use crate::refusal::Refusal;
 use arc_swap::ArcSwapOption;
@@ -117,6 +117,17 @@ pub(super) fn verify(
     user.map_err(|refusal| Fault { refusal, people: Some(people.name.clone()) })
 }
 
+/// A user by what is known of his people now, with the roles that this gives him.
+///
+/// # Errors
+/// If nobody vouches for him any more.
+pub(super) fn still(user: &User, people: &[People], bringer: &WorkloadName) -> Result<Arc<User>, Refusal> {
+    let same = |people: &&People| people.name == user.people && people.issuer == user.issuer;
+    let people = people.iter().find(same).ok_or(Refusal::UserTokenIssuer)?;
+    let roles = people.roles(&user.claims, bringer);
+    Ok(Arc::new(User { roles, ..user.clone() }))
+}
+
 /// The token, and the header that it came in. Who brings two could be meant as either.
 fn only<'a>(headers: &'a HeaderMap, people: &'a [People]) -> Result<(&'a HeaderName, &'a str), Refusal> {
     let mut found = None;
@@ -188,15 +199,20 @@ impl People {
             return Err(Refusal::UserTokenCertificate);
         }
         let expires = check_times(&claims, now)?;
-        let has = |membership: &&Membership| membership.includes(&claims, bringer.workload);
         Ok(User {
             people: self.name.clone(),
             issuer: Arc::clone(&self.issuer),
             subject: self.subject(&claims).ok_or(Refusal::UserTokenSubject)?,
-            roles: self.memberships.iter().filter(has).map(|membership| membership.role.clone()).collect(),
+            roles: self.roles(&claims, bringer.workload),
             expires,
             claims,
         })
+    }
+
+    /// The roles of whom claims say that, if he comes through that workload.
+    fn roles(&self, claims: &Map<String, Value>, bringer: &WorkloadName) -> Box<[RoleName]> {
+        let has = |membership: &&Membership| membership.includes(claims, bringer);
+        self.memberships.iter().filter(has).map(|membership| membership.role.clone()).collect()
     }
 
     /// Who it is, by the first claim that says so. A subject by another claim than the first says by which, so that

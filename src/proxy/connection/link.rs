@@ -2,6 +2,10 @@
 
 use super::brake::Brake;
 use crate::event_loop::Work;
+use crate::generation::Generation;
+use crate::proxy::standing::Standing;
+use crate::refusal::Refusal;
+use once_cell::sync::OnceCell;
 use parking_lot::Mutex;
 use std::{
     sync::{
@@ -10,6 +14,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::sync::watch;
 use tokio::time::{self, Instant};
 
 /// For how long a body may make its server wait at first.
@@ -31,7 +36,10 @@ pub(in crate::proxy) struct Link {
     head_too_large: AtomicBool,
     judged: AtomicBool,
     unproven: AtomicBool,
-    too_slow: AtomicBool,
+    /// It is a stream: what has no end of its own.
+    stream: AtomicBool,
+    standing: OnceCell<Standing>,
+    cut_for: OnceCell<Refusal>,
     /// The connection's.
     brake: Arc<Brake>,
     /// The least bytes of the body a second.
@@ -57,13 +65,15 @@ impl Default for Link {
 }
 
 impl Link {
-    pub(super) const fn new(rate_min: u64, brake: Arc<Brake>) -> Self {
+    pub(super) fn new(rate_min: u64, brake: Arc<Brake>) -> Self {
         Self {
             tunnel: AtomicBool::new(false),
             head_too_large: AtomicBool::new(false),
             judged: AtomicBool::new(false),
             unproven: AtomicBool::new(false),
-            too_slow: AtomicBool::new(false),
+            stream: AtomicBool::new(false),
+            standing: OnceCell::new(),
+            cut_for: OnceCell::new(),
             brake,
             rate_min,
             pace: Mutex::new(Pace { patience: GRACE, patience_max: PATIENCE_MAX, waiting_since: None, counts: true }),
@@ -83,6 +93,7 @@ impl Link {
     /// From here on bytes are a tunnel's: the origin has answered 101.
     pub(in crate::proxy) fn open_tunnel(&self) {
         self.tunnel.store(true, Ordering::Relaxed);
+        self.is_streaming();
         self.stop_counting();
     }
 
@@ -125,9 +136,23 @@ impl Link {
         self.unproven.load(Ordering::Relaxed)
     }
 
-    /// Whether the request was cut because its body came too slowly.
-    pub(in crate::proxy) fn was_too_slow(&self) -> bool {
-        self.too_slow.load(Ordering::Relaxed)
+    /// Why the request was cut, if it was.
+    pub(in crate::proxy) fn cut_for(&self) -> Option<Refusal> {
+        self.cut_for.get().copied()
+    }
+
+    /// The request was let in, by that.
+    pub(in crate::proxy) fn rests_on(&self, standing: Standing) -> &Standing {
+        self.standing.get_or_init(|| standing)
+    }
+
+    /// The response is a stream.
+    pub(in crate::proxy) fn is_streaming(&self) {
+        self.stream.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stream(&self) -> bool {
+        self.stream.load(Ordering::Relaxed)
     }
 
     /// The body is waited for.
@@ -166,16 +191,28 @@ impl Link {
         self.may_send(false);
     }
 
-    /// Ends once the body has come too slowly for too long.
-    pub(super) async fn too_slow(&self) {
+    /// Ends once the request must not go on: its body comes too slowly, its time is over, or a generation became live
+    /// that would not let it in.
+    pub(super) async fn is_cut(&self, mut generations: watch::Receiver<Generation>) {
         loop {
-            let ends = self.pace.lock().ends();
-            match ends {
-                Some(ends) if ends <= Instant::now() => return self.too_slow.store(true, Ordering::Relaxed),
-                Some(ends) => time::sleep_until(ends.min(Instant::now() + LOOK_EVERY)).await,
-                None => time::sleep(LOOK_EVERY).await,
+            let next = Instant::now() + LOOK_EVERY;
+            let next = self.pace.lock().ends().map_or(next, |ends| ends.min(next));
+            let lost = tokio::select! {
+                Ok(()) = generations.changed() => self.standing.get().and_then(|it| it.lost(self.is_stream())),
+                () = time::sleep_until(next) => None,
+            };
+            if let Some(refusal) = lost.or_else(|| self.is_over()) {
+                self.cut_for.set(refusal).ok();
+                return;
             }
         }
+    }
+
+    /// Why its time is over, if it is.
+    fn is_over(&self) -> Option<Refusal> {
+        let is_too_slow = self.pace.lock().ends().is_some_and(|ends| ends <= Instant::now());
+        let ended = || self.standing.get()?.ended(self.is_stream());
+        if is_too_slow { Some(Refusal::BodyTooSlow) } else { ended() }
     }
 }
 
@@ -195,7 +232,8 @@ mod tests {
     }
 
     async fn is_cut_within(link: &Link, time: Duration) -> bool {
-        time::timeout(time, link.too_slow()).await.is_ok() && link.was_too_slow()
+        let (_live, generations) = watch::channel(Generation::new(1));
+        time::timeout(time, link.is_cut(generations)).await.is_ok() && link.cut_for() == Some(Refusal::BodyTooSlow)
     }
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -228,7 +266,7 @@ mod tests {
             let link = link();
             let lived = tokio::select! {
                 () = upload(&link, bytes_a_second) => true,
-                () = link.too_slow() => false,
+                is_cut = is_cut_within(&link, HOUR) => !is_cut,
             };
             assert_eq!(lived, lives, "{bytes_a_second} bytes a second");
         }

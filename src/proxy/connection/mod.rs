@@ -75,7 +75,7 @@ impl Front {
         tokio::select! {
             reused = serving => reused,
             // What is dropped here writes its outcome in doing so.
-            () = link.too_slow() => None,
+            () = link.is_cut(self.live.generations()) => None,
         }
     }
 

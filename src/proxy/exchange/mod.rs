@@ -6,6 +6,7 @@ use super::body::Body;
 use super::connection::Link;
 use super::limits::{self, Used};
 use super::respond::Answer;
+use super::standing::Standing;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
 use crate::filter::Headers;
@@ -280,6 +281,19 @@ impl Exchange {
         denied.refusal
     }
 
+    /// Notes what it rests on, by which it is judged anew while it is served.
+    ///
+    /// # Errors
+    /// If a generation that has become live meanwhile does not let it in.
+    pub(in crate::proxy) fn rests_on(&self, standing: Standing) -> Result<(), Refusal> {
+        // Whatever becomes live from here on is noticed by who serves the request.
+        let standing = self.link.rests_on(standing);
+        if self.live.snapshot().generation == self.snapshot.generation {
+            return Ok(());
+        }
+        standing.lost(false).map_or(Ok(()), Err)
+    }
+
     /// Records the permit, before anything is forwarded by it.
     ///
     /// # Errors
@@ -540,9 +554,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.stage == Stage::Decided {
-            if self.link.was_too_slow() {
-                self.refusal = Some(Refusal::BodyTooSlow);
-            }
+            self.refusal = self.link.cut_for().or(self.refusal);
             self.record_outcome(self.status, (self.body.received(), self.sent), false);
         }
     }

@@ -47,7 +47,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         }),
         workloads: HashMap::from([(id, workload)]),
         keys: HashMap::from([(kid.clone(), token_key)]),
-        people: Vec::new(),
+        ..Trust::default()
     };
     let head = Head {
         method: &Method::GET,

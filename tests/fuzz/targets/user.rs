@@ -67,6 +67,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         workloads: HashMap::from([(id, workload)]),
         keys: HashMap::from([(Kid::parse("w-1").unwrap(), token_key)]),
         people: vec![staff],
+        ..Trust::default()
     };
     let head = Head {
         method: &Method::GET,
