@@ -2,8 +2,10 @@
 
 use crate::clock::UnixSeconds;
 use crate::name::{PeopleName, RoleName, WorkloadName};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{borrow::Borrow, collections::HashMap, fmt, sync::Arc};
 
 /// A SPIFFE id: the URI in a workload's certificate, compared byte for byte.
 ///
@@ -50,6 +52,27 @@ impl Borrow<str> for SpiffeId {
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Who is served first where there is not enough for all, and who is sent away first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// As others.
+    #[default]
+    Normal,
+    /// After all others.
+    Low,
+}
+
+impl Priority {
+    /// The highest of those that somebody's roles have; normal, where none of them has one.
+    #[must_use]
+    pub fn of(principal: &Principal, roles: &HashMap<RoleName, Self>) -> Self {
+        principal.roles().filter_map(|role| roles.get(role)).min().copied().unwrap_or_default()
     }
 }
 

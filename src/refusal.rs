@@ -228,6 +228,8 @@ refusals! {
         "No server is available.", "All servers of the pool work on `max_requests`, and too many requests wait (`queue`).";
     QueueTimeout = 503 "upstream" "queue_timeout", None,
         "No server is available.", "No server of the pool had room within `queue.timeout`.";
+    QueueShed = 503 "upstream" "queue_shed", None,
+        "No server is available.", "The queue of the pool was full, and somebody whose role has a higher `priority` took the place.";
     ConnectionsFull = 503 "upstream" "connections_full", None,
         "No server is available.", "The servers of the pool have `max_connections` already, and none of these is for this client.";
     ConnectFailed = 502 "upstream" "connect_failed", None,

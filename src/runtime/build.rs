@@ -106,7 +106,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
         routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
         hides: config.routes.iter().any(|route| route.is_hidden),
         nowhere: metrics.route(None),
-        pools: Pools::build(pools.into_iter().flatten().collect(), servers, metrics),
+        pools: Pools::build(pools.into_iter().flatten().collect(), &config.priorities, servers, metrics),
         files: build.files.seen().into(),
         read: std::iter::once(Read::config(&config.file, &config.text)).chain(build.files.read().to_vec()).collect(),
     })

@@ -1,5 +1,6 @@
 //! New connections to a server: how many there may be, and what is said first.
 
+use super::patient::Patient;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -7,17 +8,19 @@ use pingora::connectors::L4Connect;
 use pingora::protocols::l4::ext::{connect, connect_uds};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::VirtualSocketStream;
 use pingora::upstreams::peer::{Tracer, Tracing};
 use pingora::{Error, ErrorType, OrErr};
 use prometheus::IntGauge;
 use std::{
+    fmt::Debug,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time;
 
 /// Why there is no connection, if there are as many as may be. The server is not to blame for it.
@@ -30,6 +33,8 @@ pub(super) struct Dial {
     pub(super) connections: [(Arc<Connections>, u32); 2],
     /// For the connection, without TLS.
     pub(super) timeout: Duration,
+    /// Whether it is asked to become a tunnel.
+    pub(super) is_for_tunnel: bool,
     /// What is sent first: who the client is, in the PROXY protocol.
     pub(super) introduction: Option<Bytes>,
 }
@@ -40,7 +45,7 @@ impl L4Connect for Dial {
         let full = || Error::explain(FULL, "as many connections are open as may be");
         let [server, pool] = &self.connections;
         let open = Open::new(server).zip(Open::new(pool)).ok_or_else(full)?;
-        let dialling = time::timeout(self.timeout, dial(address)).await;
+        let dialling = time::timeout(self.timeout, dial(address, self.is_for_tunnel)).await;
         let mut stream = dialling.or_err(ErrorType::ConnectTimedout, "no connection in time")??;
         stream.tracer = Some(Tracer(Box::new(Counted(Arc::new(open)))));
         if let Some(introduction) = &self.introduction {
@@ -54,14 +59,20 @@ impl L4Connect for Dial {
     }
 }
 
-async fn dial(address: &SocketAddr) -> pingora::Result<Stream> {
+async fn dial(address: &SocketAddr, is_for_tunnel: bool) -> pingora::Result<Stream> {
     match address {
+        SocketAddr::Inet(address) if is_for_tunnel => Ok(patient(connect(address, None).await?)),
         SocketAddr::Inet(address) => Ok(connect(address, None).await?.into()),
         SocketAddr::Unix(address) => {
             let nameless = || Error::explain(ErrorType::SocketError, "a Unix socket without a path");
-            Ok(connect_uds(address.as_pathname().ok_or_else(nameless)?).await?.into())
+            let stream = connect_uds(address.as_pathname().ok_or_else(nameless)?).await?;
+            Ok(if is_for_tunnel { patient(stream) } else { stream.into() })
         }
     }
+}
+
+fn patient<S: AsyncRead + AsyncWrite + Unpin + Send + Sync + Debug + 'static>(stream: S) -> Stream {
+    VirtualSocketStream::new(Box::new(Patient::new(stream))).into()
 }
 
 /// The connections to a server. They may outlive what else is known of it.

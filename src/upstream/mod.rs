@@ -7,6 +7,7 @@ mod discovery;
 mod health;
 mod learned;
 mod mode;
+mod patient;
 mod picked;
 mod pool;
 mod probe;

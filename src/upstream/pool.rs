@@ -12,9 +12,10 @@ use super::way::{STREAMS_MAX, Way};
 use crate::balance::{Ask, Candidate, Standby, ramped};
 use crate::config::{self, Followed, HashKey, Location};
 use crate::metrics::Metrics;
-use crate::name::PoolName;
+use crate::name::{PoolName, RoleName};
 use crate::network::Own;
 use crate::policy::Permit;
+use crate::principal::Priority;
 use crate::refusal::Refusal;
 use crate::resilience::{Cause, Entry, OutlierRules};
 use arc_swap::ArcSwap;
@@ -26,6 +27,8 @@ pub struct Pools {
     /// A pool is another one whenever other servers are found.
     by_name: HashMap<PoolName, Arc<ArcSwap<Pool>>>,
     cookies: Box<[Box<str>]>,
+    /// Whose roles have which.
+    priorities: Arc<HashMap<RoleName, Priority>>,
 }
 
 /// What a pool is built from.
@@ -148,7 +151,12 @@ impl Member {
 impl Pools {
     /// Builds pools, with the state that their servers had. Nobody sees what is new before the swap.
     #[must_use]
-    pub fn build(plans: Vec<Plan>, servers: &Servers, metrics: &Metrics) -> Self {
+    pub fn build(
+        plans: Vec<Plan>,
+        priorities: &Arc<HashMap<RoleName, Priority>>,
+        servers: &Servers,
+        metrics: &Metrics,
+    ) -> Self {
         let build = |plan: Plan| {
             let name = plan.config.name.clone();
             (name, Arc::new(ArcSwap::from_pointee(Pool::build(plan, servers, metrics))))
@@ -156,7 +164,7 @@ impl Pools {
         let cookies = plans.iter().filter_map(|plan| Some(plan.sticky.as_ref()?.name().into())).collect();
         let by_name = plans.into_iter().map(build).collect();
         servers.forget_the_gone(metrics);
-        Self { by_name, cookies }
+        Self { by_name, cookies, priorities: Arc::clone(priorities) }
     }
 
     /// All pools.
@@ -226,7 +234,9 @@ impl Pools {
         if !pool.has_somebody(wish, now) {
             return Err(Refusal::NoServer);
         }
-        let who = permit.principal().workload().map(|workload| workload.name.clone());
+        let principal = permit.principal();
+        let who = principal.workload().map(|workload| workload.name.clone());
+        let priority = Priority::of(principal, &self.priorities);
         let (place, asked) = (Arc::clone(place), Arc::clone(pool));
         // When there is room, other servers may have been found.
         let take = Box::new(move || {
@@ -234,7 +244,7 @@ impl Pools {
             let seat = wish.seat.filter(|_| Arc::ptr_eq(&pool, &asked));
             pool.take(Wish { seat, ..wish }, entry)
         });
-        let place = pool.state.queue.join(&who, take, pool.queue_limits()).ok_or(Refusal::QueueFull)?;
+        let place = pool.state.queue.join((who, priority), take, pool.queue_limits()).ok_or(Refusal::QueueFull)?;
         // Room may have come meanwhile, when nobody was in the queue yet.
         pool.admit();
         Ok(Choice::Queued(place))

@@ -34,6 +34,8 @@ pub(super) struct Way {
 pub struct Purpose {
     /// It may be quiet for as long as a tunnel.
     pub is_long: bool,
+    /// It is asked to become a tunnel.
+    pub is_for_tunnel: bool,
     /// The client's address, and ours that he came to.
     pub addresses: Option<(SocketAddr, SocketAddr)>,
     /// It is a look of our own, which must also be had where clients have taken all connections.
@@ -59,7 +61,10 @@ impl Way {
         let [of_server, of_all] = if purpose.is_look { [u32::MAX; 2] } else { self.connections_max };
         let (span, left) = self.span(server);
         let introduction = self.introduction.map(|version| introduction(version, purpose.addresses));
-        peer.group_key = self.kind_of_connection(span, introduction.as_deref());
+        // What becomes a tunnel is no request's any more.
+        let own = || fastrand::u64(..);
+        let kind = || self.kind_of_connection(span, introduction.as_deref());
+        peer.group_key = if purpose.is_for_tunnel { own() } else { kind() };
         let between = if purpose.is_long { self.timeouts.tunnel } else { self.timeouts.between_bytes };
         let options = &mut peer.options;
         options.alpn = if self.speaks_h2 { ALPN::H2 } else { ALPN::H1 };
@@ -69,13 +74,15 @@ impl Way {
         options.read_timeout = Some(between);
         options.write_timeout = Some(self.timeouts.between_bytes);
         // After its span nobody could use it any more.
-        options.idle_timeout = Some(self.timeouts.idle.min(left));
+        let idle = if purpose.is_for_tunnel { Duration::ZERO } else { self.timeouts.idle };
+        options.idle_timeout = Some(idle.min(left));
         options.custom_l4 = Some(Arc::new(Dial {
             connections: [
                 (Arc::clone(&server.connections), of_server),
                 (Arc::clone(&server.connections_of_all), of_all),
             ],
             timeout: self.timeouts.connect,
+            is_for_tunnel: purpose.is_for_tunnel,
             introduction,
         }));
         Ok(peer)

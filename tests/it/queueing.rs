@@ -70,6 +70,39 @@ async fn a_workload_waits_for_itself() {
     first.abort();
 }
 
+/// Where the queue is full, who may wait is a question of roles.
+#[test_case("high", "low", true; "first and last")]
+#[test_case("normal", "low", true; "others and last")]
+#[test_case("low", "low", false; "both last")]
+#[test_case("low", "high", false; "the other way round")]
+#[tokio::test]
+async fn who_comes_last_makes_room(of_reports: &str, of_checkout: &str, makes_room: bool) {
+    let keys = "    max_requests: 1\n    queue: { length: 1, timeout: 1m }\n";
+    let world = Arc::new(Pools::new().await.world(&limited(keys, "@stuck"), 1).await);
+    let roles = format!(
+        "reader: {{ workloads: [reports], priority: {of_reports} }}\n  bulk: {{ workloads: [checkout], priority: {of_checkout} }}"
+    );
+    let text = world.site.config_text().replace("reader: { workloads: [reports] }", &roles);
+    world.apply(&text).unwrap();
+    let first = asking(&world, false).await;
+    is_active(&world, 1).await;
+    let ask = |ask: Ask| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.ask(&ask).await.status })
+    };
+    let second = ask(plain());
+    is_queued(&world, 1).await;
+    let reports = ask(Ask { certificate: Some("reports"), signer: Some("reports"), ..Ask::get("/reports/1") });
+    let (sent_away, waits) = if makes_room { (second, reports) } else { (reports, second) };
+    assert_eq!(sent_away.await.unwrap(), 503);
+    let reason = if makes_room { "upstream.queue_shed" } else { "upstream.queue_full" };
+    assert_eq!(world.records_of("outcome").pop().unwrap()["event"]["reason"], reason);
+    is_queued(&world, 1).await;
+    drop(first);
+    is_queued(&world, 0).await;
+    waits.abort();
+}
+
 async fn is_active(world: &World, requests: u32) {
     let sample = format!("belay_server_active_requests{{pool=\"shop\",server=\"z\"}} {requests}\n");
     settled("the server's work", || world.metrics().contains(&sample)).await;

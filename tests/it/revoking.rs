@@ -274,7 +274,7 @@ async fn half_of_a_thousand() -> Duration {
     last - swapped
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exactly_those_end_who_are_revoked() {
     half_of_a_thousand().await;
 }

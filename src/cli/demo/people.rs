@@ -40,6 +40,7 @@ pub(super) fn support() -> Role {
         mapped: false,
         has: Some(Texts::One("support".into())),
         through: vec!["checkout".into()],
+        priority: None,
     }
 }
 

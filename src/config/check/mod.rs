@@ -29,6 +29,7 @@ use std::{
     net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -91,6 +92,7 @@ pub(super) fn check(
         workloads,
         people,
         limits,
+        priorities: Arc::new(roles.priorities),
         revoked_file: document.revoked.as_ref().map(|file| check.path(file)),
         routes,
         pools,

@@ -6,7 +6,11 @@ use crate::config::fault::Fault;
 use crate::config::node::Place;
 use crate::identity::{By, ClaimPath, Mapped, Membership, NoClaim};
 use crate::name::{RoleName, WorkloadName};
-use std::{collections::HashSet, sync::Arc};
+use crate::principal::Priority;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// All roles.
 #[derive(Default)]
@@ -15,6 +19,8 @@ pub(super) struct Roles {
     pub(super) of_workloads: Vec<(RoleName, Vec<String>)>,
     /// Those of people, each with the name of the people.
     pub(super) of_people: Vec<(String, Membership)>,
+    /// Those that say it.
+    pub(super) priorities: HashMap<RoleName, Priority>,
 }
 
 pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Roles {
@@ -30,6 +36,7 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document) -> Roles {
         are_known(check, document, &role.workloads, &place.key("workloads"));
         are_known(check, document, &role.through, &place.key("through"));
         let checked = check.key_name(RoleName::parse, name, &place);
+        roles.priorities.extend(checked.clone().zip(role.priority));
         let says_who = is_of_one_kind(check, role, &place);
         let claim = claim(check, role, &place);
         match (checked, &role.people) {

@@ -1,5 +1,6 @@
 //! Users and the roles that they have.
 
+use crate::principal::Priority;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeMap};
@@ -112,6 +113,10 @@ pub struct Role {
     /// The workloads through which they must come. Through others nobody has the role.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub through: Vec<String>,
+    /// Who has it is served before others, or after them, where all servers of a pool are busy; when its queue is full,
+    /// who comes after others makes room. Of several roles the highest counts, and those without it do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
 }
 
 /// One text or several.

@@ -17,13 +17,13 @@ use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::identity::{self, Edge, Kid, Profile, Replay};
 use crate::limit::Allowance;
-use crate::name::{ListenerName, NodeName, PoolName, RouteName};
+use crate::name::{ListenerName, NodeName, PoolName, RoleName, RouteName};
 use crate::network::{Networks, Own};
 use crate::policy::{Access, AllowList, Term};
-use crate::principal;
+use crate::principal::{self, Priority};
 use crate::route::Pattern;
 use crate::verdict::RuleId;
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A config that can be built.
 #[derive(Debug)]
@@ -54,6 +54,8 @@ pub struct Config {
     pub people: Vec<People>,
     /// What callers may use.
     pub limits: Vec<Limit>,
+    /// The roles whose people and workloads are served before others, or after them.
+    pub priorities: Arc<HashMap<RoleName, Priority>>,
     /// The file of what counts no more.
     pub revoked_file: Option<PathBuf>,
     /// Routes in order.

@@ -63,11 +63,11 @@ impl Exchange {
         };
         // Over HTTP/2 the library's patience for the response begins with the request's head, not with its body's end.
         let waits_for_body = !session.as_downstream_mut().is_body_done();
-        let is_long =
-            head::asks_for_tunnel(session) || picked.speaks_h2() && (waits_for_body || head::calls_grpc(session));
+        let is_for_tunnel = head::asks_for_tunnel(session);
+        let is_long = is_for_tunnel || picked.speaks_h2() && (waits_for_body || head::calls_grpc(session));
         let ours = session.server_addr().and_then(|address| address.as_inet()).copied();
         let addresses = self.client_socket().map(|client| (client, ours.unwrap_or_else(|| nowhere(client))));
-        let peer = picked.peer(Purpose { is_long, addresses, is_look: false });
+        let peer = picked.peer(Purpose { is_long, is_for_tunnel, addresses, is_look: false });
         self.picked = Some(picked);
         peer.map_err(|_no_address| Some(Refusal::Internal))
     }
@@ -166,7 +166,7 @@ impl Exchange {
 async fn queued(place: Place, session: &mut Session) -> Result<Picked, Option<Refusal>> {
     let is_heard = session.is_http2() || session.as_downstream_mut().is_body_done();
     tokio::select! {
-        picked = place.wait() => picked.ok_or(Some(Refusal::QueueTimeout)),
+        picked = place.wait() => picked.map_err(Some),
         _ = session.as_downstream_mut().read_body_or_idle(true), if is_heard => Err(None),
     }
 }
