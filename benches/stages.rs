@@ -6,8 +6,8 @@ use belay::balance::{Algorithm, Ask, Balancer, Candidate, Seed, Standing};
 use belay::clock::{Clock, System, Timestamp};
 use belay::generation::{Digest, Generation};
 use belay::identity::{
-    Authorities, By, ClaimPath, Claims, Confirmation, Counts, Edge, Evidence, KeySet, Keys, Kid, Membership, Peer,
-    People, Profile, Replay, ReplayStore, Rules, SigningKey, TokenKey, Trust, authenticate,
+    Addressed, Authorities, By, ClaimPath, Claims, Confirmation, Counts, Edge, Evidence, KeySet, Keys, Kid, Membership,
+    Peer, People, Profile, Replay, ReplayStore, Rules, SigningKey, TokenKey, Trust, authenticate,
 };
 use belay::limit::{Allowance, Frequency, Limiter};
 use belay::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteName, WorkloadName};
@@ -192,8 +192,7 @@ fn users_and_limits(c: &mut Criterion) {
     caller.trust.people = vec![People {
         name: PeopleName::parse("staff").unwrap(),
         issuer: "https://login".into(),
-        audience_claim: ClaimPath::parse("aud").unwrap(),
-        audiences: ["api://shop".into()].into(),
+        addressed: Addressed::To { claim: ClaimPath::parse("aud").unwrap(), audiences: ["api://shop".into()].into() },
         header: AUTHORIZATION,
         subject: [ClaimPath::parse("sub").unwrap()].into(),
         memberships: [support].into(),

@@ -183,6 +183,8 @@ refusals! {
         "The user's token is not accepted.", "The signature does not fit the identity provider's key.";
     UserTokenAudience = 401 "user" "user_token_audience", Some("audience"),
         "The user's token is not accepted.", "aud names none of the `audience` of these `people`: it is for another service.";
+    UserTokenSigner = 401 "user" "user_token_signer", Some("signer"),
+        "The user's token is not accepted.", "The load balancer that says it has signed the token is not `signer` of these `people`.";
     UserTokenCertificate = 401 "user" "user_token_certificate", Some("cert_mismatch"),
         "The user's token is not accepted.", "`cnf` binds it to something else than this connection's certificate.";
     UserTokenSubject = 401 "user" "user_token_subject", Some("subject"),

@@ -22,9 +22,9 @@ pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
     AdminHttps, AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Dns,
-    Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeySource, KeyState, Limit, LimitKey, Limits, Listener,
-    Location, LogFormat, LogLevel, Operators, People, Pool, PoolLimits, ProcessLog, ProviderKeys, Question, Retry,
-    RetryMethods, Route, SameSite, Scope, Server, Sticky, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
+    Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeySource, KeyState, KeysPlace, Limit, LimitKey, Limits,
+    Listener, Location, LogFormat, LogLevel, Operators, People, Pool, PoolLimits, ProcessLog, ProviderKeys, Question,
+    Retry, RetryMethods, Route, SameSite, Scope, Server, Sticky, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -23,7 +23,7 @@ pub use replay::{Elsewhere, NotEntered, Replay, Spending, Store as ReplayStore, 
 pub use revoked::Revoked;
 pub use thumbprint::Thumbprint;
 pub use token::{Asserted, Claims, Confirmation, Counts, Edge, Sighting, TokenKey, Trust, are_few, may_be_fact};
-pub use user::{By, ClaimPath, Keys, Mapped, Membership, NoClaim, People};
+pub use user::{Addressed, By, ClaimPath, Keys, Mapped, Membership, NoClaim, People};
 
 use crate::clock::Timestamp;
 use crate::name::{PeopleName, WorkloadName};
@@ -111,10 +111,11 @@ impl Verified {
             workload: Some(workload.name.clone()),
             kid: self.token.as_ref().map(|token| token.kid.clone()),
             people: fault.people,
+            users_key: fault.key,
             ..fault.refusal.into()
         };
         let allowed = |user: &User| {
-            let fault = |refusal| user::Fault { refusal, people: Some(user.people.clone()) };
+            let fault = |refusal| user::Fault { people: Some(user.people.clone()), ..user::Fault::from(refusal) };
             trust.revoked.allows_user(user).map_err(fault)
         };
         let user = verified.and_then(|user| allowed(&user).map(|()| user)).map_err(denied)?;
@@ -176,6 +177,8 @@ pub struct Denied {
     pub kid: Option<Kid>,
     /// Whose user a token says that it is of.
     pub people: Option<PeopleName>,
+    /// The key that a user's token names.
+    pub users_key: Option<Box<str>>,
     /// The rule by which, where it is not one that is missing.
     pub rule: Option<RuleId>,
     /// Rules that do not allow it, and why.
@@ -195,7 +198,16 @@ pub struct Shown {
 
 impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, workload: None, kid: None, people: None, rule: None, near: Vec::new(), shown: None }
+        Self {
+            refusal,
+            workload: None,
+            kid: None,
+            people: None,
+            users_key: None,
+            rule: None,
+            near: Vec::new(),
+            shown: None,
+        }
     }
 }
 

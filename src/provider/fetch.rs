@@ -2,6 +2,7 @@
 
 use super::Source;
 use super::timing::fresh_for;
+use crate::config::KeysPlace;
 use crate::generation::Digest;
 use crate::identity::{BadKeySet, KeySet};
 use crate::network::{Networks, is_public};
@@ -126,6 +127,8 @@ pub(super) enum Fault {
     Impostor(Box<str>),
     #[error(transparent)]
     Keys(#[from] BadKeySet),
+    #[error("nobody has named a key of it yet")]
+    Unnamed,
 }
 
 /// Keys, and for how long they are fresh.
@@ -139,7 +142,7 @@ pub(super) struct Fetched {
 #[derive(Debug)]
 pub(super) struct Fetch {
     issuer: Box<str>,
-    jwks: Option<Box<str>>,
+    place: KeysPlace,
     tls: Arc<ClientConfig>,
     allowed: Networks,
 }
@@ -155,23 +158,44 @@ impl Fetch {
     pub(super) fn new(source: &Source) -> Self {
         Self {
             issuer: source.issuer.clone(),
-            jwks: source.jwks.clone(),
+            place: source.place.clone(),
             tls: Arc::clone(&source.roots.client),
             allowed: source.allowed.clone(),
         }
     }
 
-    /// Fetches the keys, and before them where they are, if that is not known.
+    /// Fetches the keys, and before them where they are, if that is not known. Where each is by itself, those that are
+    /// named.
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) async fn keys(&self) -> Result<Fetched, Fault> {
-        let jwks = match &self.jwks {
-            Some(jwks) => jwks.clone(),
-            None => self.discover().await?,
+    pub(super) async fn keys(&self, named: &[Box<str>]) -> Result<Fetched, Fault> {
+        let jwks = match &self.place {
+            KeysPlace::Metadata => self.discover().await?,
+            KeysPlace::Set(url) => url.clone(),
+            KeysPlace::Below(url) => return self.each(url, named).await,
         };
         let (headers, text) = self.get(&jwks).await?;
         Ok(Fetched { keys: KeySet::read(&text)?, fresh_for: fresh_for(&headers) })
+    }
+
+    /// Fetches keys one by one. One that is not there is none, and the others count.
+    async fn each(&self, below: &str, named: &[Box<str>]) -> Result<Fetched, Fault> {
+        let (mut files, mut fresh, mut last) = (Vec::new(), None::<Duration>, Fault::Unnamed);
+        for kid in named {
+            match self.get(&format!("{}/{kid}", below.trim_end_matches('/'))).await {
+                Ok((headers, text)) => {
+                    let fresh_for = fresh_for(&headers);
+                    fresh = Some(fresh.map_or(fresh_for, |fresh| fresh.min(fresh_for)));
+                    files.push((kid, text));
+                }
+                Err(fault @ Fault::Status(_, _)) => last = fault,
+                // What is known stays.
+                Err(fault) => return Err(fault),
+            }
+        }
+        let keys = KeySet::of_files(files.iter().map(|(kid, text)| (&***kid, &**text)))?;
+        fresh.map(|fresh_for| Fetched { keys, fresh_for }).ok_or(last)
     }
 
     async fn discover(&self) -> Result<Box<str>, Fault> {

@@ -9,6 +9,7 @@ mod timing;
 pub use fetch::{BadRoots, Roots};
 
 use crate::clock::Clock;
+use crate::config::KeysPlace;
 use crate::identity::Keys;
 use crate::metrics::{self, Metrics};
 use crate::network::Networks;
@@ -27,6 +28,8 @@ use tokio::time::{self, Instant};
 
 /// At most so often a provider is asked because somebody named a key that is not known.
 const ASKED_EVERY: Duration = Duration::from_secs(30);
+/// So many keys are asked for, where each is by itself.
+const KEYS_MAX: usize = 16;
 /// For so long a request waits for keys that are being fetched.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -35,8 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Source {
     /// `iss` of its tokens.
     pub issuer: Box<str>,
-    /// The URL of its JWK set; without one its metadata say it (OpenID Connect Discovery 1.0 § 4).
-    pub jwks: Option<Box<str>>,
+    /// Where it shows its keys.
+    pub place: KeysPlace,
     /// Who vouches for its server.
     pub roots: Roots,
     /// Private networks in which its server may be.
@@ -52,7 +55,16 @@ pub struct Provider {
     fetches: watch::Sender<Fetches>,
     /// Asks for one more.
     wanted: Notify,
-    asked: Mutex<Option<Instant>>,
+    asked: Mutex<Asked>,
+}
+
+/// For what it was asked lately, and for what it is still to be asked.
+#[derive(Debug, Default)]
+struct Asked {
+    /// When, for which key; where all are in one set, for none of them.
+    lately: Vec<(Option<Box<str>>, Instant)>,
+    /// Keys that are not known yet, where each is by itself.
+    keys: Vec<Box<str>>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -94,17 +106,32 @@ impl Provider {
     }
 
     /// Somebody wants a key that is not known: has the provider be asked again, unless that was done a moment ago.
-    pub fn have_it_asked(&self) {
-        if self.fetches.send_if_modified(|fetches| !fetches.under_way() && self.may_ask() && fetches.begin()) {
+    pub fn have_it_asked(&self, key: Option<&str>) {
+        let key = key.filter(|_| self.has_each_by_itself());
+        let may = || self.may_ask(key);
+        if self.fetches.send_if_modified(|fetches| (key.is_some() || !fetches.under_way()) && may() && fetches.begin())
+        {
             self.wanted.notify_one();
         }
     }
 
+    const fn has_each_by_itself(&self) -> bool {
+        matches!(self.source.place, KeysPlace::Below(_))
+    }
+
+    /// The keys to ask for, where each is by itself: those that are known, and those that are wanted.
+    fn named(&self) -> Vec<Box<str>> {
+        let known = self.keys.get();
+        let known = known.iter().flat_map(|keys| keys.ids()).map(Into::into);
+        // Those that are wanted come first: nothing says which of the others are old.
+        std::mem::take(&mut self.asked.lock().keys).into_iter().chain(known).take(KEYS_MAX).collect()
+    }
+
     /// The same, and waits for a fetch that is under way. Whether there may be other keys now.
-    pub async fn ask_again(&self) -> bool {
+    pub async fn ask_again(&self, key: Option<&str>) -> bool {
         let mut fetches = self.fetches.subscribe();
         let before = fetches.borrow_and_update().ended;
-        self.have_it_asked();
+        self.have_it_asked(key);
         let now = *fetches.borrow();
         if !now.under_way() {
             return now.ended > before;
@@ -113,13 +140,16 @@ impl Provider {
         time::timeout(PATIENCE, ended).await.is_ok_and(|ended| ended.is_ok())
     }
 
-    /// Whether it is time; noted before it is done, so that no failure makes it be done more often.
-    fn may_ask(&self) -> bool {
+    /// Whether it is time, for any key or for that one; noted before it is done, so that no failure makes it be done more often.
+    fn may_ask(&self, key: Option<&str>) -> bool {
         let now = Instant::now();
         let mut asked = self.asked.lock();
-        let may = asked.is_none_or(|last| now.duration_since(last) >= ASKED_EVERY);
+        asked.lately.retain(|(_, last)| now.duration_since(*last) < ASKED_EVERY);
+        let is_late = asked.lately.iter().any(|(other, _)| other.as_deref() == key);
+        let may = !is_late && asked.lately.len() < KEYS_MAX;
         if may {
-            *asked = Some(now);
+            asked.lately.push((key.map(Into::into), now));
+            asked.keys.extend(key.map(Into::into));
         }
         may
     }
@@ -202,8 +232,13 @@ impl Following {
     async fn run(self) {
         let mut pace = Pace::default();
         loop {
+            let named = self.provider.named();
+            if self.provider.has_each_by_itself() && named.is_empty() {
+                self.provider.wanted.notified().await;
+                continue;
+            }
             self.provider.fetches.send_if_modified(Fetches::begin);
-            let wait = match Box::pin(self.fetch.keys()).await {
+            let wait = match Box::pin(self.fetch.keys(&named)).await {
                 Ok(fetched) => {
                     let wait = pace.succeeded(fetched.fresh_for, Instant::now());
                     self.take(fetched);
@@ -218,7 +253,10 @@ impl Following {
             self.provider.fetches.send_modify(|fetches| fetches.ended = fetches.begun);
             // Each time another moment, so that many nodes do not ask at the same one.
             let wait = wait.mul_f64(0.9 + 0.1 * fastrand::f64());
-            time::timeout(wait, self.provider.wanted.notified()).await.ok();
+            let is_more_wanted = !self.provider.asked.lock().keys.is_empty();
+            if !is_more_wanted {
+                time::timeout(wait, self.provider.wanted.notified()).await.ok();
+            }
         }
     }
 

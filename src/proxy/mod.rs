@@ -290,10 +290,10 @@ async fn may_have_other_keys(snapshot: &Snapshot, denied: &Denied, is_unseen: bo
     let provider = denied.people.as_ref().filter(|_| is_for_keys).and_then(|people| snapshot.providers.get(people));
     match provider {
         Some(provider) if is_unseen => {
-            provider.have_it_asked();
+            provider.have_it_asked(denied.users_key.as_deref());
             false
         }
-        Some(provider) => provider.ask_again().await,
+        Some(provider) => provider.ask_again(denied.users_key.as_deref()).await,
         None => false,
     }
 }

@@ -319,9 +319,9 @@ impl Build<'_> {
                 let keys = self.files.key_set(path);
                 (Arc::new(Keys::new(self.take(keys)?)), None)
             }
-            ProviderKeys::Fetched { jwks, ca, allowed } => {
-                let (issuer, jwks) = ((*people.terms.issuer).into(), jwks.clone());
-                let source = Source { issuer, jwks, roots: self.roots(ca)?, allowed: allowed.clone() };
+            ProviderKeys::Fetched { place, ca, allowed } => {
+                let (issuer, place) = ((*people.terms.issuer).into(), place.clone());
+                let source = Source { issuer, place, roots: self.roots(ca)?, allowed: allowed.clone() };
                 let provider = self.beside.providers.at(source);
                 (Arc::clone(provider.keys()), Some(provider))
             }

@@ -86,6 +86,7 @@ const EFFECTS: &[(&str, &str)] = &[
     ("roles.*.people", "a_user_comes_through_a_workload"),
     ("roles.*.claim", "a_role_is_what_a_claim_says"),
     ("roles.*.has", "a_role_is_what_a_claim_says"),
+    ("people.*.signer", "a_load_balancer_of_aws_vouches_for_users"),
     ("roles.*.priority", "who_comes_last_makes_room"),
     ("roles.*.through", "a_users_token_never_suffices"),
     ("roles", "a_role_is_its_workloads"),

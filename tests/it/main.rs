@@ -28,6 +28,7 @@ mod listening;
 mod managed;
 mod operating;
 mod origins;
+mod paths;
 mod people;
 mod planning;
 mod profiles;

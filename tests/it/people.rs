@@ -281,6 +281,8 @@ async fn a_file_may_say_who_has_a_role() {
 #[test_case("audience_claim: client_id", "authorization", json!({ "aud": null, "client_id": "api://shop" }), "ada"; "cognito")]
 #[test_case("subject: [oid]", "authorization", json!({ "oid": "00000000-0000-0000-66f3-3332eca7ea81" }), "00000000-0000-0000-66f3-3332eca7ea81"; "entra")]
 #[test_case("subject: [email]", "authorization", json!({ "email": "ada@example.com" }), "ada@example.com"; "google")]
+#[test_case("audience_claim: cid", "authorization", json!({ "cid": "api://shop", "uid": "00u1", "ver": 1 }), "ada"; "okta")]
+#[test_case("subject: [sub]", "authorization", json!({ "sub": "arn:aws:iam::123456789012:role/nightly", "https://sts.amazonaws.com/": { "aws_account": "123456789012" } }), "arn:aws:iam::123456789012:role/nightly"; "aws web identity")]
 #[tokio::test]
 async fn tokens_differ(settings: &str, header: &'static str, more: Value, subject: &str) {
     let login = Login::new("l-1");
@@ -302,6 +304,8 @@ async fn tokens_differ(settings: &str, header: &'static str, more: Value, subjec
 /// Where roles stand in a token.
 #[test_case("claim: realm_access.roles, has: support", json!({ "realm_access": { "roles": ["user", "support"] } }); "keycloak")]
 #[test_case("claim: 'https://shop.example/roles', has: support", json!({ "https://shop.example/roles": ["support"] }); "auth0")]
+#[test_case("claim: ['https://sts.amazonaws.com/', aws_account], has: '123456789012'", json!({ "https://sts.amazonaws.com/": { "aws_account": "123456789012" } }); "aws web identity")]
+#[test_case("claim: ['https://sts.amazonaws.com/', principal_tags, team], has: support", json!({ "https://sts.amazonaws.com/": { "principal_tags": { "team": "support" } } }); "tags of an aws role")]
 #[test_case("claim: [a.b, roles], has: support", json!({ "a.b": { "roles": "support" } }); "names with dots")]
 #[test_case("claim: scope, has: 'shop:admin'", json!({ "scope": "openid shop:admin" }); "a scope")]
 #[test_case("claim: groups, has: support", json!({ "groups": "support" }); "a text")]

@@ -210,3 +210,47 @@ async fn a_real_provider() {
     assert_eq!(world.ask(&get().for_user(&after)).await.status, 200, "a key that is not known is asked for");
     assert_eq!(world.ask(&get().for_user(&before)).await.status, 401, "and with it the old one is gone");
 }
+
+const ALB: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+const ALB_KEYS: [&str; 2] = ["7e5c1f9a-0d3b-4a52-9f10-2b6d8f1c4e77", "0b1f7c52-8f4f-4d0c-8d55-6f2f1d1c9a01"];
+
+/// Keys of AWS's load balancers are each in a file of its own, which is fetched when a token first names it.
+#[tokio::test]
+async fn a_load_balancer_of_aws_vouches_for_users() {
+    let [first, second] = ALB_KEYS.map(Login::new);
+    let answer = |end, login: &Login| {
+        let pem = login.public_pem();
+        Answer::At(end, format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{pem}", pem.len()))
+    };
+    let provider = Provider::start(answer(ALB_KEYS[0], &first)).await;
+    let issuer = format!("issuer: '{}', audience: 'api://shop',", provider.issuer);
+    let alb = format!("issuer: 'https://login.example.com', signer: '{ALB}', jwks: '{}/keys/',", provider.issuer);
+    let world = with(&provider, |text| text.replace(&issuer, &alb)).await;
+    let ask = |login: &Login, signer: &str| {
+        let said = json!({ "iss": "https://login.example.com", "sub": "ada", "exp": NOW + 120, "groups": ["support"] });
+        let token = login.sign_as_alb(signer, &said);
+        Ask::get("/admin").header("x-amzn-oidc-data", token.clone()).naming(&token)
+    };
+    assert_eq!(world.ask(&ask(&first, &ALB.replace("50dc", "60dc"))).await.status, 401);
+    assert_eq!(
+        (reason(&world), provider.connections()),
+        (json!("user.user_token_signer"), 0),
+        "nothing is fetched for it"
+    );
+    let reply = world.ask(&ask(&first, ALB)).await;
+    assert_eq!(reply.status, 200, "{}", reason(&world));
+    assert!(reply.echo()["headers"].get("x-amzn-oidc-data").is_none(), "the token stops here");
+    assert_eq!(world.ask(&ask(&first, ALB)).await.status, 200);
+    assert_eq!(provider.connections(), 1, "once");
+    // A key that is not there is looked for once in a while, and the others count on.
+    for _ in 0..3 {
+        assert_eq!(world.ask(&ask(&second, ALB)).await.status, 401);
+        assert_eq!(reason(&world), "user.user_token_key_unknown");
+    }
+    assert_eq!(provider.connections(), 3, "both, once");
+    assert_eq!(world.ask(&ask(&first, ALB)).await.status, 200);
+    // Somebody else's key does not become one of it.
+    let forged = Login::new(ALB_KEYS[0]);
+    assert_eq!(world.ask(&ask(&forged, ALB)).await.status, 401);
+    assert_eq!(reason(&world), "user.user_token_signature");
+}

@@ -19,9 +19,10 @@ const USERS: [(&str, &[&str]); 2] = [("ada", &["support"]), ("bob", &[])];
 pub(super) fn staff() -> People {
     People {
         issuer: ISSUER.into(),
-        audience: Texts::One(AUDIENCE.into()),
+        audience: Some(Texts::One(AUDIENCE.into())),
+        signer: None,
         audience_claim: "aud".into(),
-        header: "authorization".into(),
+        header: None,
         jwks: Some("file:people/jwks.json".into()),
         ca: Vec::new(),
         allow_networks: Vec::new(),

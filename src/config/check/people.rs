@@ -4,10 +4,10 @@ use super::roles::Roles;
 use super::{Check, twice};
 use crate::config::document::{self, Document};
 use crate::config::fault::Fault;
-use crate::config::model::{People, ProviderKeys};
+use crate::config::model::{KeysPlace, People, ProviderKeys};
 use crate::config::node::Place;
 use crate::config::value;
-use crate::identity::{self, ClaimPath};
+use crate::identity::{self, Addressed, ClaimPath};
 use crate::name::PeopleName;
 use crate::request::headers::{is_framing, is_ours};
 use http::HeaderName;
@@ -21,15 +21,14 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -
         let memberships = roles.of_people.iter().filter(|(people, _)| people == name);
         let memberships = memberships.map(|(_, membership)| membership.clone()).collect();
         let issuer = issuer(check, &people.issuer, &place.key("issuer"));
-        let header = header(check, &people.header, &place.key("header"));
+        let header = header(check, people.brought_by(), &place.key("header"));
         let keys = keys(check, people, &place);
-        let audience_claim = claim(check, &people.audience_claim, &place.key("audience_claim"));
+        let addressed = addressed(check, people, &place);
         let subject = subject(check, &people.subject, &place.key("subject"));
         let terms = identity::People {
             name: named?,
             issuer: issuer?.into(),
-            audience_claim: audience_claim?,
-            audiences: people.audience.all().iter().map(|text| text.as_str().into()).collect(),
+            addressed: addressed?,
             header: header?,
             subject,
             memberships,
@@ -39,10 +38,9 @@ pub(super) fn check(check: &mut Check<'_>, document: &Document, roles: &Roles) -
         Some(People { terms, mapping: people.mapping.as_ref().map(|mapping| check.path(&mapping.file)), keys: keys? })
     });
     let checked = checked.collect();
-    let told_apart = document
-        .people
-        .iter()
-        .map(|(name, people)| ((&people.issuer, people.header.to_ascii_lowercase()), top.key(name).key("issuer")));
+    let told_apart = document.people.iter().map(|(name, people)| {
+        ((&people.issuer, people.brought_by().to_ascii_lowercase()), top.key(name).key("issuer"))
+    });
     twice(told_apart, "issuer with this header").into_iter().for_each(|fault| check.fault(fault));
     are_there(check, document);
     checked
@@ -54,6 +52,58 @@ fn issuer<'a>(check: &mut Check<'_>, issuer: &'a str, place: &Place) -> Option<&
     check.take(well_formed.then_some(issuer).ok_or_else(fault))
 }
 
+/// For whom their tokens must be, or by whom.
+fn addressed(check: &mut Check<'_>, people: &document::People, place: &Place) -> Option<Addressed> {
+    let texts = |texts: &document::Texts| texts.all().iter().map(|text| text.as_str().into()).collect();
+    let claim = claim(check, &people.audience_claim, &place.key("audience_claim"));
+    match (&people.audience, &people.signer) {
+        (Some(audience), None) => Some(Addressed::To { claim: claim?, audiences: texts(audience) }),
+        (None, Some(signer)) => {
+            let is_arn = |text: &String| region(text).is_some();
+            if let Some(other) = signer.all().iter().find(|text| !is_arn(text)) {
+                let fault =
+                    Fault::new(&place.key("signer"), format!("`{other}` is no ARN of an Application Load Balancer"));
+                check.fault(fault.hint("arn:aws:elasticloadbalancing:REGION:ACCOUNT:loadbalancer/app/NAME/ID"));
+            }
+            Some(Addressed::By { signers: texts(signer) })
+        }
+        (Some(_), Some(_)) => {
+            let fault = Fault::new(&place.key("signer"), "tokens of a load balancer name no audience").at_key();
+            check.fault(fault.hint("name other `people` for tokens that do"));
+            None
+        }
+        (None, None) => {
+            let fault = Fault::new(place, "nothing says for whom their tokens are, so that one for anybody would do");
+            check.fault(fault.hint("add `audience: …`, or for tokens of an AWS load balancer `signer: ARN`"));
+            None
+        }
+    }
+}
+
+/// The region of an Application Load Balancer, with the partition before it.
+fn region(arn: &str) -> Option<(&str, &str)> {
+    let mut parts = arn.split(':');
+    let (Some("arn"), Some(partition), Some("elasticloadbalancing"), Some(region)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_plain = |text: &str| !text.is_empty() && text.bytes().all(inside);
+    let is_app = parts.nth(1).is_some_and(|what| what.starts_with("loadbalancer/app/"));
+    (is_plain(partition) && is_plain(region) && is_app).then_some((partition, region))
+}
+
+/// Where AWS publishes the keys of its load balancers.
+fn below(signers: &document::Texts) -> Option<String> {
+    let (partition, region) = region(signers.all().first()?)?;
+    Some(match partition {
+        "aws-us-gov" => format!("https://s3-{region}.amazonaws.com/aws-elb-public-keys-prod-{region}/"),
+        "aws-cn" => format!("https://public-keys.auth.elb.{region}.amazonaws.com.cn/"),
+        _ => format!("https://public-keys.auth.elb.{region}.amazonaws.com/"),
+    })
+}
+
 /// Where the provider's keys are, and what is needed to fetch them.
 fn keys(check: &mut Check<'_>, people: &document::People, place: &Place) -> Option<ProviderKeys> {
     if let Some(file) = people.jwks.as_ref().filter(|jwks| !jwks.starts_with("http")) {
@@ -63,8 +113,9 @@ fn keys(check: &mut Check<'_>, people: &document::People, place: &Place) -> Opti
         }
         return check.file_reference(file, &place.key("jwks")).map(ProviderKeys::File);
     }
-    let (url, key) = match &people.jwks {
-        Some(jwks) => (jwks, "jwks"),
+    let published = people.signer.as_ref().filter(|_| people.jwks.is_none()).and_then(below);
+    let (url, key) = match people.jwks.as_ref().or(published.as_ref()) {
+        Some(url) => (url, "jwks"),
         None => (&people.issuer, "issuer"),
     };
     if !value::is_https_url(url) {
@@ -74,7 +125,11 @@ fn keys(check: &mut Check<'_>, people: &document::People, place: &Place) -> Opti
         return None;
     }
     Some(ProviderKeys::Fetched {
-        jwks: people.jwks.as_deref().map(Into::into),
+        place: match (&people.jwks, &published, &people.signer) {
+            (Some(url), _, Some(_)) | (_, Some(url), _) => KeysPlace::Below(url.as_str().into()),
+            (Some(url), None, None) => KeysPlace::Set(url.as_str().into()),
+            (None, None, _) => KeysPlace::Metadata,
+        },
         ca: people.ca.iter().map(|text| check.path(text)).collect(),
         allowed: super::listeners::networks(check, &people.allow_networks, &place.key("allow_networks")),
     })

@@ -13,16 +13,23 @@ pub struct People {
     #[schemars(length(min = 1))]
     pub issuer: String,
     /// What `aud` of their tokens must be or hold: one text, or a list of which one is enough. A token for another
-    /// service is refused.
-    pub audience: Texts,
+    /// service is refused. This or `signer` must be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<Texts>,
+    /// For tokens that an Application Load Balancer of AWS has made (`x-amzn-oidc-data`), which name no audience: its ARN,
+    /// or a list of which one is enough. Any account's load balancers make such tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<Texts>,
     /// The claim that is compared with `audience`; for access tokens of Cognito `client_id`.
     #[serde(default = "audience_claim")]
     pub audience_claim: String,
-    /// The header that brings the token: `authorization` (after `Bearer`), `cf-access-jwt-assertion` or another.
-    #[serde(default = "header")]
-    pub header: String,
+    /// The header that brings the token: `authorization` (after `Bearer`), `cf-access-jwt-assertion` or another. With
+    /// `signer` it is `x-amzn-oidc-data` unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
     /// Where the provider's keys are: the URL of its JWK set, or `file:PATH` of one. Without it they are where the
-    /// provider's metadata say, at `issuer` with `/.well-known/openid-configuration`.
+    /// provider's metadata say, at `issuer` with `/.well-known/openid-configuration`. With `signer` it is the URL below
+    /// which each key has its own file; without it that of AWS for the region of the first ARN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks: Option<String>,
     /// PEM files of CAs that vouch for the provider's server; without it those of this system.
@@ -49,8 +56,13 @@ fn audience_claim() -> String {
     "aud".into()
 }
 
-fn header() -> String {
-    "authorization".into()
+impl People {
+    /// The header that brings the token, said or not.
+    #[must_use]
+    pub fn brought_by(&self) -> &str {
+        let usual = if self.signer.is_some() { "x-amzn-oidc-data" } else { "authorization" };
+        self.header.as_deref().unwrap_or(usual)
+    }
 }
 
 fn subject() -> Vec<String> {

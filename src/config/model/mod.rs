@@ -357,13 +357,35 @@ pub enum ProviderKeys {
     File(PathBuf),
     /// At the provider.
     Fetched {
-        /// The URL of the JWK set; none means that the provider's metadata say it.
-        jwks: Option<Box<str>>,
+        /// Where.
+        place: KeysPlace,
         /// Who vouches for the provider's server; nobody means the system's CAs.
         ca: Vec<PathBuf>,
         /// Private networks in which it may be.
         allowed: Networks,
     },
+}
+
+/// Where a provider shows its keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum KeysPlace {
+    /// Where its metadata say (OpenID Connect Discovery 1.0 § 4).
+    Metadata,
+    /// In a JWK set at this URL.
+    Set(Box<str>),
+    /// Each in a PEM file of its own below this URL, named by its id.
+    Below(Box<str>),
+}
+
+impl KeysPlace {
+    /// The URL, if there is one.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Self::Metadata => None,
+            Self::Set(url) | Self::Below(url) => Some(url),
+        }
+    }
 }
 
 /// A token key's file.

@@ -12,7 +12,10 @@ use super::strict;
 use super::thumbprint::sha256;
 use crate::name::Kid;
 use crate::refusal::Refusal;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
+};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use std::{borrow::Cow, fmt};
 
@@ -131,6 +134,10 @@ pub(super) struct Users<'a> {
     pub(super) alg: Box<str>,
     /// Its claims, which nobody has vouched for yet.
     pub(super) payload: Vec<u8>,
+    /// Which load balancer says that it has signed it.
+    pub(super) signer: Option<Box<str>>,
+    /// Whether its parts are filled up with `=`, which RFC 7515 § 2 forbids and AWS does.
+    pub(super) is_padded: bool,
     message: &'a str,
     signature: &'a str,
 }
@@ -145,6 +152,7 @@ struct UsersHeader<'a> {
     alg: Cow<'a, str>,
     #[serde(borrow)]
     kid: Option<Cow<'a, str>>,
+    signer: Option<Cow<'a, str>>,
     /// RFC 7515 § 4.1.11: what must be understood is not.
     crit: Option<IgnoredAny>,
     /// RFC 7797: the payload would be another one.
@@ -171,19 +179,26 @@ impl UsersHeader<'_> {
 pub(super) fn parse_users(token: &str) -> Option<Users<'_>> {
     let (message, signature) = token.rsplit_once('.')?;
     let (header, payload) = message.split_once('.')?;
-    let header = decode(header).ok()?;
+    let is_padded = token.contains('=');
+    let header = decode_users(header)?;
     // A repeated member of a struct is refused, but one that the struct does not know could be repeated.
     strict::object(&header)?;
     let header: UsersHeader<'_> = serde_json::from_slice(&header).ok()?;
-    let payload = decode(payload).ok().filter(|_| header.is_plain())?;
-    Some(Users { kid: header.kid.map(Into::into), alg: header.alg.into(), payload, message, signature })
+    let payload = decode_users(payload).filter(|_| header.is_plain())?;
+    let (kid, signer) = (header.kid.map(Into::into), header.signer.map(Into::into));
+    Some(Users { kid, alg: header.alg.into(), payload, signer, is_padded, message, signature })
 }
 
 impl Users<'_> {
     /// Whether the signature is the key's.
     pub(super) fn is_signed_by(&self, key: &VerifyingKey) -> bool {
-        *self.alg == *key.algorithm().name() && key.verifies(self.message, self.signature)
+        *self.alg == *key.algorithm().name() && key.verifies(self.message, self.signature.trim_end_matches('='))
     }
+}
+
+/// Whether it may be filled up is seen later.
+fn decode_users(part: &str) -> Option<Vec<u8>> {
+    if part.ends_with('=') { URL_SAFE.decode(part).ok() } else { URL_SAFE_NO_PAD.decode(part).ok() }
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, Refusal> {

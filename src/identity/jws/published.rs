@@ -1,6 +1,7 @@
 //! Keys that somebody publishes: a JWK Set (RFC 7517).
 
 use super::{Algorithm, VerifyingKey};
+use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde::Deserialize;
 
 /// The largest number of keys in a set.
@@ -66,6 +67,24 @@ impl KeySet {
         let keys: Box<[_]> =
             set.keys.into_iter().filter_map(|key| published(serde_json::from_value(key).ok()?)).collect();
         if keys.is_empty() { Err(BadKeySet::Useless) } else { Ok(Self(keys)) }
+    }
+
+    /// The keys of a provider that shows each by itself: their ids, and PEM files of ECDSA keys on P-256.
+    ///
+    /// # Errors
+    /// [`BadKeySet::Useless`] if one of them is none.
+    pub fn of_files<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Self, BadKeySet> {
+        let read = |(kid, text): (&str, &[u8])| {
+            let der = SubjectPublicKeyInfoDer::from_pem_slice(text).map_err(|_no_pem| BadKeySet::Useless)?;
+            let key = VerifyingKey::from_spki(&der).map_err(|_no_key| BadKeySet::Useless)?;
+            Ok(Published { kid: Some(kid.into()), key })
+        };
+        files.map(read).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// The ids of its keys.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|published| published.kid.as_deref())
     }
 
     /// The key by which a token says that it is signed; of one that names none, the only one of that algorithm.

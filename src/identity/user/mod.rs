@@ -33,10 +33,8 @@ pub struct People {
     pub name: PeopleName,
     /// `iss`.
     pub issuer: Arc<str>,
-    /// The claim that says for whom a token is: `aud`, but for a few.
-    pub audience_claim: ClaimPath,
-    /// It must be or hold one of these.
-    pub audiences: Box<[Box<str>]>,
+    /// How its tokens say that they are for us.
+    pub addressed: Addressed,
     /// Where the token comes; in `Authorization` after `Bearer`.
     pub header: HeaderName,
     /// The claims of which the first that is there says who it is.
@@ -47,6 +45,59 @@ pub struct People {
     pub is_forwarded: bool,
     /// The keys that verify its tokens.
     pub keys: Arc<Keys>,
+}
+
+/// How a token says that it is for us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressed {
+    /// A claim, `aud` but for a few, is or holds one of these texts.
+    To {
+        /// The claim.
+        claim: ClaimPath,
+        /// What it may be.
+        audiences: Box<[Box<str>]>,
+    },
+    /// It says nothing of us, but one of these load balancers of AWS has signed it, which are ours.
+    By {
+        /// Their ARNs.
+        signers: Box<[Box<str>]>,
+    },
+}
+
+impl Addressed {
+    /// What must be so before a key is looked for, which may be fetched.
+    fn fits(&self, token: &jws::Users<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::To { .. } if token.is_padded => Err(Refusal::UserTokenMalformed),
+            Self::To { .. } => Ok(()),
+            Self::By { signers } => {
+                let is_ours = |signer: &str| signers.iter().any(|ours| **ours == *signer);
+                // The key is fetched by its id: nothing else may become of a path.
+                let has_id = token.kid.as_deref().is_some_and(is_uuid);
+                match (&token.signer, has_id && *token.alg == *jws::Algorithm::Es256.name()) {
+                    (_, false) => Err(Refusal::UserTokenMalformed),
+                    (Some(signer), true) if is_ours(signer) => Ok(()),
+                    (_, true) => Err(Refusal::UserTokenSigner),
+                }
+            }
+        }
+    }
+
+    fn allows(&self, claims: &Map<String, Value>) -> bool {
+        match self {
+            Self::To { claim, audiences } => {
+                claim.texts(claims).any(|audience| audiences.iter().any(|ours| **ours == *audience))
+            }
+            Self::By { .. } => true,
+        }
+    }
+}
+
+/// `8-4-4-4-12` hexadecimal digits in lower case (RFC 9562 § 4).
+pub(super) fn is_uuid(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let is_hex = |part: &&str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]) && parts.iter().all(is_hex)
 }
 
 /// The keys of an identity provider as they are known now; nothing, before they were.
@@ -86,11 +137,13 @@ pub(super) struct Fault {
     pub(super) refusal: Refusal,
     /// Whose user it says that it is of.
     pub(super) people: Option<PeopleName>,
+    /// The key that it names.
+    pub(super) key: Option<Box<str>>,
 }
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, people: None }
+        Self { refusal, people: None, key: None }
     }
 }
 
@@ -114,7 +167,7 @@ pub(super) fn verify(
     let from = |people: &&People| people.header == *header && *people.issuer == *issuer;
     let people = people.iter().find(from).ok_or(Refusal::UserTokenIssuer)?;
     let user = people.verify((&unverified, claims), bringer, now);
-    user.map_err(|refusal| Fault { refusal, people: Some(people.name.clone()) })
+    user.map_err(|refusal| Fault { refusal, people: Some(people.name.clone()), key: unverified.kid })
 }
 
 /// A user by what is known of his people now, with the roles that this gives him.
@@ -187,12 +240,13 @@ impl People {
         bringer: &Bringer<'_>,
         now: UnixSeconds,
     ) -> Result<User, Refusal> {
+        self.addressed.fits(token)?;
         let keys = self.keys.get().ok_or(Refusal::UserKeysMissing)?;
         let key = keys.find(token.kid.as_deref(), &token.alg).ok_or(Refusal::UserTokenKeyUnknown)?;
         if !token.is_signed_by(key) {
             return Err(Refusal::UserTokenSignature);
         }
-        if !self.audience_claim.texts(&claims).any(|audience| self.audiences.iter().any(|ours| **ours == *audience)) {
+        if !self.addressed.allows(&claims) {
             return Err(Refusal::UserTokenAudience);
         }
         if !is_confirmed(&claims, bringer.certificate) {

@@ -1,7 +1,10 @@
 use super::*;
 use crate::identity::{Algorithm, SigningKey};
 use crate::name::{Kid, RoleName};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
+};
 use http::HeaderValue;
 use proptest::prelude::*;
 use rcgen::KeyPair;
@@ -12,6 +15,10 @@ const NOW: UnixSeconds = 1_795_000_000;
 const STAFF: &str = "https://login.example.com";
 const ACCESS: &str = "https://team.cloudflareaccess.com";
 const ACCESS_HEADER: &str = "cf-access-jwt-assertion";
+
+const ALB: &str = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/web/50dc6c495c0c9188";
+const ALB_HEADER: &str = "x-amzn-oidc-data";
+const ALB_KEY: &str = "7e5c1f9a-0d3b-4a52-9f10-2b6d8f1c4e77";
 
 struct World {
     key: SigningKey,
@@ -39,8 +46,10 @@ impl World {
         let people = |name: &str, issuer: &str, header: &'static str| People {
             name: PeopleName::parse(name).unwrap(),
             issuer: issuer.into(),
-            audience_claim: claim("aud"),
-            audiences: ["api://shop".into(), "api://store".into()].into(),
+            addressed: Addressed::To {
+                claim: claim("aud"),
+                audiences: ["api://shop".into(), "api://store".into()].into(),
+            },
             header: HeaderName::from_static(header),
             subject: [claim("sub"), claim("common_name")].into(),
             memberships: [support.clone()].into(),
@@ -51,6 +60,11 @@ impl World {
             people("staff", STAFF, "authorization"),
             people("partners", "https://partners.example.com", "authorization"),
             people("access", ACCESS, ACCESS_HEADER),
+            People {
+                addressed: Addressed::By { signers: [ALB.into()].into() },
+                keys: Arc::new(Keys::new(key_set(ALB_KEY, &pair))),
+                ..people("alb", STAFF, ALB_HEADER)
+            },
         ];
         Self { key: SigningKey::from_pkcs8(&pair.serialize_der()).unwrap(), people, checkout }
     }
@@ -316,5 +330,35 @@ proptest! {
         token.replace_range(at..=at, &with);
         let header = format!("Bearer {token}");
         prop_assert!(world.verify(&[("authorization", header)]).is_err());
+    }
+}
+
+/// A token as an Application Load Balancer makes it, with one thing different.
+#[test_case("", "", Ok(()); "as it is")]
+#[test_case("50dc6c495c0c9188", "60dc6c495c0c9188", Err(Refusal::UserTokenSigner); "another load balancer")]
+#[test_case("\"signer\"", "\"signatory\"", Err(Refusal::UserTokenSigner); "no load balancer")]
+#[test_case("7e5c1f9a-0d3b", "7E5C1F9A-0D3B", MALFORMED; "upper case")]
+#[test_case("7e5c1f9a-0d3b-4a52-9f10-2b6d8f1c4e77", "../../evil", MALFORMED; "a path for a key")]
+#[test_case("7e5c1f9a-0d3b-4a52-9f10-2b6d8f1c4e77", "7e5c1f9a-0d3b-4a52-9f10-2b6d8f1c4e7g", MALFORMED; "no hexadecimal")]
+#[test_case("\"kid\"", "\"key\"", MALFORMED; "no key")]
+#[test_case("7e5c1f9a", "8e5c1f9a", Err(Refusal::UserTokenKeyUnknown); "another key")]
+#[test_case("ES256", "RS256", MALFORMED; "another algorithm")]
+fn a_load_balancer_of_aws(from: &str, to: &str, expected: Result<(), Refusal>) {
+    let world = World::new();
+    let header = json!({ "typ": "JWT", "alg": "ES256", "kid": ALB_KEY, "signer": ALB, "client": "c", "iss": STAFF, "exp": NOW + 120 });
+    let header = header.to_string().replace(from, to);
+    let said =
+        json!({ "iss": STAFF, "sub": "ada", "email": "ada@example.com", "exp": NOW + 120, "groups": ["support"] });
+    for padded in [true, false] {
+        let encode = |bytes: &[u8]| if padded { URL_SAFE.encode(bytes) } else { URL_SAFE_NO_PAD.encode(bytes) };
+        let message = [header.as_bytes(), said.to_string().as_bytes()].map(encode).join(".");
+        let signature = encode(&URL_SAFE_NO_PAD.decode(world.key.signature(message.as_bytes()).unwrap()).unwrap());
+        let token = format!("{message}.{signature}");
+        assert_eq!(token.contains('='), padded, "both are seen here");
+        let user = world.verify(&[(ALB_HEADER, token.clone())]);
+        assert_eq!(user.as_ref().map(drop).map_err(|refusal| *refusal), expected, "{header}");
+        // Nobody else fills up.
+        let elsewhere = world.verify(&[("authorization", format!("Bearer {token}"))]);
+        assert!(elsewhere.is_err());
     }
 }

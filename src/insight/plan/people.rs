@@ -3,6 +3,7 @@
 use super::Danger;
 use super::guards::danger;
 use crate::config::{Config, Limit, People, ProviderKeys, Scope};
+use crate::identity::Addressed;
 use crate::limit::Frequency;
 use crate::network::Networks;
 use std::{
@@ -33,8 +34,7 @@ fn people(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
             dangers.push(danger(name, "allow_networks", format!("keys of {name} may come from more private networks")));
         }
         let (was, is) = (&was.terms, &is.terms);
-        let is_wider = is.audiences.iter().any(|audience| !was.audiences.contains(audience));
-        if is_wider || is.audience_claim != was.audience_claim {
+        if is_wider(&was.addressed, &is.addressed) {
             dangers.push(danger(name, "audience", format!("tokens for other services count for {name}, too")));
         }
         if is.subject != was.subject {
@@ -51,9 +51,19 @@ fn vouchers(people: &People) -> (&str, &str, Vec<String>) {
     let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect();
     match &people.keys {
         ProviderKeys::File(path) => (&people.terms.issuer, "file", paths(slice::from_ref(path))),
-        ProviderKeys::Fetched { jwks, ca, .. } => {
-            (&people.terms.issuer, jwks.as_deref().unwrap_or("metadata"), paths(ca))
+        ProviderKeys::Fetched { place, ca, .. } => (&people.terms.issuer, place.url().unwrap_or("metadata"), paths(ca)),
+    }
+}
+
+/// Whether tokens count that did not.
+fn is_wider(was: &Addressed, is: &Addressed) -> bool {
+    let more = |was: &[Box<str>], is: &[Box<str>]| is.iter().any(|text| !was.contains(text));
+    match (was, is) {
+        (Addressed::To { claim, audiences }, Addressed::To { claim: by, audiences: is }) => {
+            claim != by || more(audiences, is)
         }
+        (Addressed::By { signers }, Addressed::By { signers: is }) => more(signers, is),
+        (Addressed::To { .. }, Addressed::By { .. }) | (Addressed::By { .. }, Addressed::To { .. }) => true,
     }
 }
 

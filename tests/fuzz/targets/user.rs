@@ -4,7 +4,8 @@
 
 use belay::clock::Timestamp;
 use belay::identity::{
-    By, ClaimPath, Counts, Edge, Evidence, KeySet, Keys, Kid, Membership, People, Profile, SigningKey, Thumbprint,
+    Addressed, By, ClaimPath, Counts, Edge, Evidence, KeySet, Keys, Kid, Membership, People, Profile, SigningKey,
+    Thumbprint,
     TokenKey, Trust, authenticate,
 };
 use belay::name::{PeopleName, RoleName, WorkloadName};
@@ -43,8 +44,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let staff = People {
         name: PeopleName::parse("staff").unwrap(),
         issuer: "https://login".into(),
-        audience_claim: claim("aud"),
-        audiences: ["shop".into()].into(),
+        addressed: Addressed::To { claim: claim("aud"), audiences: ["shop".into()].into() },
         header: AUTHORIZATION,
         subject: [claim("sub"), claim("common_name")].into(),
         memberships: [Membership {

@@ -2,7 +2,12 @@
 
 use super::client::Ask;
 use super::site::NOW;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use base64::{
+    Engine,
+    engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD},
+};
 use belay::identity::{SigningKey, Thumbprint};
 use belay::name::Kid;
 use rcgen::KeyPair;
@@ -30,6 +35,20 @@ impl Login {
     /// A token of a user who is in those groups.
     pub fn token(&self, subject: &str, groups: &[&str]) -> String {
         self.sign(&claims(subject, groups))
+    }
+
+    /// Its public key, as AWS shows those of load balancers.
+    pub fn public_pem(&self) -> String {
+        self.pair.public_key_pem()
+    }
+
+    /// A token as an Application Load Balancer makes it: filled up, and without an audience.
+    pub fn sign_as_alb(&self, signer: &str, claims: &Value) -> String {
+        let header = json!({ "typ": "JWT", "alg": "ES256", "kid": self.kid, "signer": signer, "iss": ISSUER });
+        let message = [header, claims.clone()].map(|part| URL_SAFE.encode(part.to_string())).join(".");
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &self.pair.serialize_der()).unwrap();
+        let signature = key.sign(&SystemRandom::new(), message.as_bytes()).unwrap();
+        format!("{message}.{}", URL_SAFE.encode(signature))
     }
 
     pub fn sign(&self, claims: &Value) -> String {
