@@ -16,6 +16,7 @@ mod demo;
 mod discovery;
 mod docs;
 mod door;
+mod duplicates;
 mod effects;
 mod examples;
 mod failures;
