@@ -116,7 +116,7 @@ impl Verified {
         };
         let allowed = |user: &User| {
             let fault = |refusal| user::Fault { people: Some(user.people.clone()), ..user::Fault::from(refusal) };
-            trust.revoked.allows_user(user).map_err(fault)
+            trust.revoked.load().allows_user(user).map_err(fault)
         };
         let user = verified.and_then(|user| allowed(&user).map(|()| user)).map_err(denied)?;
         let principal = Principal::User(Arc::clone(workload), Arc::new(user));
@@ -148,10 +148,10 @@ impl Verified {
         if self.token.as_ref().is_some_and(|token| trust.has_revoked(&token.kid)) {
             return Err(Refusal::TokenKeyRevoked);
         }
-        trust.revoked.allows(&workload.name, peer.map(Peer::thumbprint), self.token.as_deref())?;
+        trust.revoked.load().allows(&workload.name, peer.map(Peer::thumbprint), self.token.as_deref())?;
         let principal = match self.principal.user() {
             Some(user) => {
-                trust.revoked.allows_user(user)?;
+                trust.revoked.load().allows_user(user)?;
                 Principal::User(Arc::clone(workload), user::still(user, &trust.people, &workload.name)?)
             }
             None => Principal::Workload(Arc::clone(workload)),
@@ -260,7 +260,7 @@ pub fn authenticate(
         (Arc::clone(workload), None)
     };
     let certificate = certified.map(|(_, thumbprint)| thumbprint);
-    let allowed = trust.revoked.allows(&workload.name, certificate, token.as_deref());
+    let allowed = trust.revoked.load().allows(&workload.name, certificate, token.as_deref());
     allowed.map_err(|refusal| Denied {
         workload: Some(workload.name.clone()),
         kid: token.as_ref().map(|token| token.kid.clone()),

@@ -35,6 +35,20 @@ impl Revoked {
         workloads.chain(users).chain(certificates)
     }
 
+    /// What one of both names.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut all = self.clone();
+        all.workloads.extend(other.workloads.iter().cloned());
+        all.keys.extend(other.keys.iter().cloned());
+        all.certificates.extend(&other.certificates);
+        all.tokens.extend(other.tokens.iter().cloned());
+        for (issuer, subjects) in &other.users {
+            all.users.entry(issuer.clone()).or_default().extend(subjects.iter().cloned());
+        }
+        all
+    }
+
     /// Whether a workload counts, by what it has shown.
     ///
     /// # Errors

@@ -285,10 +285,11 @@ impl Build<'_> {
             trust.workloads.insert(workload.workload.id.clone(), Arc::clone(&workload.workload));
         }
         if let Some(path) = &config.revoked_file {
-            trust.revoked = self.revoked(path, config).unwrap_or_default();
-            for kid in &trust.revoked.keys {
+            let revoked = self.revoked(path, config).unwrap_or_default();
+            for kid in &revoked.keys {
                 trust.keys.entry(kid.clone()).and_modify(|key| key.counts = Counts::Revoked);
             }
+            trust.revoked.store(Arc::new(revoked));
         }
         trust
     }

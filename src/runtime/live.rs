@@ -10,7 +10,7 @@ use crate::audit::{Act, Actor, Cause, Predecessor, Record};
 use crate::clock::Timestamp;
 use crate::config::{Config, Finding, LogLevel};
 use crate::generation::Generation;
-use crate::keys::Seen;
+use crate::keys::{Files, Seen};
 use crate::name::ListenerName;
 use crate::pins::Pins;
 use crate::upstream::ServerState;
@@ -217,6 +217,27 @@ impl Live {
         let change = self.make(&mut history, Wanted { config, pins, action: "reload", cause: &cause });
         self.report(&change, "reload", &cause);
         change
+    }
+
+    /// Takes what was revoked since, without a generation: a process that only finishes what it has begun makes none, and
+    /// nothing of it is taken back there.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn take_revocations(&self) -> Result<Change, Vec<Finding>> {
+        let _no_other_change = self.making.lock();
+        let live = self.snapshot.load_full();
+        let Some(path) = &live.config.revoked_file else { return Ok(Change::Nothing) };
+        let known = live.trust.revoked.load_full();
+        let all = known.with(&Files::new(live.config.file.parent().unwrap_or_else(|| Path::new(""))).revoked(path)?);
+        if all == *known {
+            return Ok(Change::Nothing);
+        }
+        live.trust.revoked.store(Arc::new(all));
+        // All that is in flight looks again.
+        self.generations.send_replace(live.generation);
+        log::info!("more is revoked");
+        Ok(Change::Applied(live.generation))
     }
 
     /// What counts of a config's text that was read: another, if it was rolled back.

@@ -88,7 +88,7 @@ impl Revocations {
         let keys = self.keys_again(trust).into_iter();
         let keys = keys.map(|kid| (kid.to_string(), format!("token key `{kid}`")));
         let known = self.known.lock();
-        let is: HashSet<_> = trust.revoked.lasting().collect();
+        let is: HashSet<_> = trust.revoked.load().lasting().collect();
         let gone = |text: &&String| {
             let workload = text.strip_prefix("workload ");
             workload.is_some_and(|name| trust.workloads.values().all(|known| known.name.as_str() != name))
@@ -126,7 +126,7 @@ impl Revocations {
                 then.keys.remove(&fingerprint);
             }
         }
-        then.named = next.trust.revoked.lasting().collect();
+        then.named = next.trust.revoked.load().lasting().collect();
         for (series, number) in newest(next.entrances.values().filter_map(|it| it.authorities.as_deref())) {
             then.lists.insert(series.to_string(), number);
         }

@@ -3,7 +3,7 @@
 
 use crate::admin::{Orders, Task};
 use crate::audit::{Actor, Cause};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Finding};
 use crate::drain::Watch;
 use crate::generation::Generation;
 use crate::keys::{Seen, content_up_to};
@@ -50,10 +50,21 @@ pub(super) async fn follow(
     }
     // The drain is over when nobody holds it any more; until then somebody may wait, or be ejected.
     drop(drain);
+    let mut faults = Vec::new();
     loop {
         looks.tick().await;
         live.tick();
+        faults = take_revocations(Arc::clone(&live), faults).await;
     }
+}
+
+/// Takes what is revoked while this process makes no generations. A fault is said once. Returns what is wrong.
+async fn take_revocations(live: Arc<Live>, known: Vec<Finding>) -> Vec<Finding> {
+    let taken = spawn_blocking(move || live.take_revocations().err().unwrap_or_default()).await.unwrap_or_default();
+    for finding in taken.iter().filter(|finding| !known.contains(finding)) {
+        log::error!("what is revoked cannot be read, and what was revoked before stays it: {finding}");
+    }
+    taken
 }
 
 /// Has the config be read again if its text is another one now, and if it wants that. `last` is how the file looked the
@@ -121,6 +132,8 @@ async fn look(live: Arc<Live>, refused: Vec<Seen>) -> Vec<Seen> {
     let looking = spawn_blocking(move || {
         live.tick();
         if live.is_frozen() {
+            // What is wrong says the process that makes generations.
+            live.take_revocations().ok();
             return refused;
         }
         let files = &live.snapshot().files;

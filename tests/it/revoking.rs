@@ -203,6 +203,28 @@ async fn a_stream_ends_with_what_it_rests_on(list: &str, expected: &str) {
     assert!(is_open(&mut others).await, "and nobody else's does");
 }
 
+/// A process that is being replaced makes no generations, and still cuts what it finishes.
+#[tokio::test]
+async fn who_only_finishes_learns_of_it() {
+    let login = Login::new("l-1");
+    let world = with(&login, |text| text).await;
+    revoke(&world, "workloads: [reports]");
+    let mut adas = open(&world, &login.token("ada", &["support"])).await;
+    let mut bobs = open(&world, &login.token("bob", &["support"])).await;
+    world.live.freeze(true).unwrap();
+    world.write("revoked.yaml", "users: ['https://login.example.com|ada'");
+    assert!(show(&world.live.take_revocations().unwrap_err()).contains("revoked.yaml"));
+    assert!(is_open(&mut adas).await);
+    world.write("revoked.yaml", "users: ['https://login.example.com|ada']");
+    assert!(matches!(world.live.take_revocations(), Ok(Change::Applied(_))));
+    assert_eq!(world.live.take_revocations(), Ok(Change::Nothing));
+    ends(&mut adas).await;
+    assert_eq!(last(&world, "outcome")["event"]["reason"], "user.user_revoked");
+    assert!(is_open(&mut bobs).await);
+    let reports = Ask { certificate: Some("reports"), signer: Some("reports"), ..Ask::get("/reports/7") };
+    assert_eq!(world.ask(&reports).await.status, 403, "nothing is taken back there");
+}
+
 /// Every change of the config that takes somebody's permission ends what he has begun, and no other does.
 #[test_case("allow: [support], pool: live", "allow: [reader], pool: live", "policy.not_allowed"; "the rule")]
 #[test_case("has: [support]", "has: [other]", "policy.not_allowed"; "the role")]

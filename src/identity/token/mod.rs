@@ -15,6 +15,7 @@ use crate::name::Kid;
 use crate::principal::{SpiffeId, Workload};
 use crate::refusal::Refusal;
 use crate::request::{AUTHORITY_MAX, Facts, Id, host_of};
+use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -91,8 +92,8 @@ pub struct Trust {
     pub keys: HashMap<Kid, TokenKey>,
     /// Whose users we know.
     pub people: Vec<People>,
-    /// What counts no more.
-    pub revoked: Revoked,
+    /// What counts no more. A process that only finishes what it has still learns of it, without another generation.
+    pub revoked: ArcSwap<Revoked>,
 }
 
 impl Trust {

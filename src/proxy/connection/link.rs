@@ -194,13 +194,18 @@ impl Link {
     /// Ends once the request must not go on: its body comes too slowly, its time is over, or a generation became live
     /// that would not let it in.
     pub(super) async fn is_cut(&self, mut generations: watch::Receiver<Generation>) {
+        // What changed before there was a standing is looked at when there is one.
+        let mut is_news = false;
         loop {
             let next = Instant::now() + LOOK_EVERY;
             let next = self.pace.lock().ends().map_or(next, |ends| ends.min(next));
-            let lost = tokio::select! {
-                Ok(()) = generations.changed() => self.standing.get().and_then(|it| it.lost(self.is_stream())),
-                () = time::sleep_until(next) => None,
-            };
+            tokio::select! {
+                Ok(()) = generations.changed() => is_news = true,
+                () = time::sleep_until(next) => {}
+            }
+            let standing = self.standing.get().filter(|_| is_news);
+            is_news &= standing.is_none();
+            let lost = standing.and_then(|standing| standing.lost(self.is_stream()));
             if let Some(refusal) = lost.or_else(|| self.is_over()) {
                 self.cut_for.set(refusal).ok();
                 return;
