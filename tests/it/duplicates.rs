@@ -91,7 +91,7 @@ async fn serve(stream: TcpStream, done: Done, treated: Done) -> Option<()> {
 /// The requests: of each kind some, every fifth twice.
 fn request(number: usize) -> Ask {
     let target: &'static str = Box::leak(format!("/orders/{number}").into_boxed_str());
-    let ask = Ask { h2: number % 3 == 0, ..Ask::get(target) };
+    let ask = Ask { h2: number.is_multiple_of(3), ..Ask::get(target) };
     match number % 4 {
         0 => ask,
         1 | 2 => Ask { method: "POST", body: "one", ..ask },
@@ -102,7 +102,7 @@ fn request(number: usize) -> Ask {
 async fn send(world: &World, number: usize) -> Vec<Reply> {
     let ask = request(number);
     let headers = world.headers(&ask);
-    if number % 5 != 0 {
+    if !number.is_multiple_of(5) {
         return vec![world.send(&ask, &headers).await];
     }
     // The very same bytes, at once.
@@ -128,7 +128,7 @@ async fn nothing_is_done_twice() {
     let (mut tasks, mut replies) = (JoinSet::new(), BTreeMap::new());
     for number in 0..REQUESTS {
         let world = Arc::clone(&world);
-        tasks.spawn(async move { (number, send(&world, number).await) });
+        tasks.spawn(async move { (number, Box::pin(send(&world, number)).await) });
         if tasks.len() == 16 {
             replies.extend(tasks.join_next().await.map(Result::unwrap));
         }

@@ -55,7 +55,15 @@ pub(in crate::server) enum NotReplaced {
     #[error("the process before this one has not ended yet; it may take as long as its requests do")]
     Attended,
     #[error("the new process cannot be understood")]
-    Wire(#[from] io::Error),
+    Wire(#[source] io::Error),
+}
+
+impl From<io::Error> for NotReplaced {
+    /// Who dies with something unread cuts the line instead of ending it.
+    fn from(fault: io::Error) -> Self {
+        let is_cut = matches!(fault.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        if is_cut { Self::Died } else { Self::Wire(fault) }
+    }
 }
 
 /// The new process, which accepts connections now.
@@ -272,4 +280,17 @@ async fn attend(wire: &Wire, mut asked: mpsc::Receiver<Asked>, lives: &Notify) -
 fn named(label: &str) -> Refusal {
     let known = Refusal::ALL.iter().find(|refusal| refusal.facts().label == label);
     known.copied().unwrap_or(Refusal::ReplayStoreSilent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case(io::ErrorKind::ConnectionReset, "the new process has died")]
+    #[test_case(io::ErrorKind::BrokenPipe, "the new process has died")]
+    #[test_case(io::ErrorKind::InvalidData, "the new process cannot be understood")]
+    fn a_line_that_is_cut_is_a_death(kind: io::ErrorKind, expected: &str) {
+        assert_eq!(NotReplaced::from(io::Error::from(kind)).to_string(), expected);
+    }
 }
