@@ -12,6 +12,7 @@ mod changing;
 mod checks;
 mod cli;
 mod connecting;
+mod decisions;
 mod demo;
 mod discovery;
 mod docs;
