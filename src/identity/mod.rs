@@ -138,25 +138,34 @@ impl Verified {
         let Some(was) = self.principal.workload() else {
             return Ok(Self { profile: self.profile, principal: Principal::Anonymous, token: None });
         };
+        self.is_unrevoked(peer, trust)?;
         let peer = peer.filter(|_| self.profile.needs_certificate());
         let workload = if self.profile.needs_certificate() {
             let peer = peer.ok_or(Refusal::CertificateMissing)?;
-            recognise(peer, authorities.ok_or(Refusal::CertificateUntrusted)?, trust, now)?
+            vouched_for(peer, authorities.ok_or(Refusal::CertificateUntrusted)?, trust, now)?
         } else {
             trust.workload(was.id.as_str()).ok_or(Refusal::WorkloadRevoked)?
         };
-        if self.token.as_ref().is_some_and(|token| trust.has_revoked(&token.kid)) {
-            return Err(Refusal::TokenKeyRevoked);
-        }
-        trust.revoked.load().allows(&workload.name, peer.map(Peer::thumbprint), self.token.as_deref())?;
         let principal = match self.principal.user() {
-            Some(user) => {
-                trust.revoked.load().allows_user(user)?;
-                Principal::User(Arc::clone(workload), user::still(user, &trust.people, &workload.name)?)
-            }
+            Some(user) => Principal::User(Arc::clone(workload), user::still(user, &trust.people, &workload.name)?),
             None => Principal::Workload(Arc::clone(workload)),
         };
         Ok(Self { profile: self.profile, principal, token: self.token.clone() })
+    }
+
+    /// Whether nothing that it rests on was revoked by now.
+    ///
+    /// # Errors
+    /// What was.
+    pub fn is_unrevoked(&self, peer: Option<&Peer>, trust: &Trust) -> Result<(), Refusal> {
+        let Some(workload) = self.principal.workload() else { return Ok(()) };
+        if self.token.as_ref().is_some_and(|token| trust.has_revoked(&token.kid)) {
+            return Err(Refusal::TokenKeyRevoked);
+        }
+        let revoked = trust.revoked.load();
+        let certificate = peer.filter(|_| self.profile.needs_certificate()).map(Peer::thumbprint);
+        revoked.allows(&workload.name, certificate, self.token.as_deref())?;
+        self.principal.user().map_or(Ok(()), |user| revoked.allows_user(user))
     }
 
     /// The token's one use, to be entered into the replay store.
@@ -211,11 +220,23 @@ impl From<Refusal> for Denied {
     }
 }
 
-/// The workload of a certificate that is good now.
+/// The workload of a certificate that is good now, and not revoked.
 ///
 /// # Errors
 /// What is wrong with the certificate.
 pub fn recognise<'a>(
+    peer: &Peer,
+    authorities: &Authorities,
+    trust: &'a Trust,
+    now: Timestamp,
+) -> Result<&'a Arc<Workload>, Refusal> {
+    let workload = vouched_for(peer, authorities, trust, now)?;
+    trust.revoked.load().allows(&workload.name, Some(peer.thumbprint()), None)?;
+    Ok(workload)
+}
+
+/// The workload of a certificate that is good now, perhaps revoked by name.
+fn vouched_for<'a>(
     peer: &Peer,
     authorities: &Authorities,
     trust: &'a Trust,
@@ -243,7 +264,7 @@ pub fn authenticate(
     let certified = if demanded.needs_certificate() {
         let peer = evidence.peer.ok_or(Refusal::CertificateMissing)?;
         let authorities = authorities.ok_or(Refusal::CertificateUntrusted)?;
-        Some((recognise(peer, authorities, trust, now)?, peer.thumbprint()))
+        Some((vouched_for(peer, authorities, trust, now)?, peer.thumbprint()))
     } else {
         None
     };

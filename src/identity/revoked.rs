@@ -19,7 +19,8 @@ pub struct Revoked {
     pub keys: HashSet<Kid>,
     /// Certificates of clients.
     pub certificates: HashSet<Thumbprint>,
-    /// Single tokens, of workloads and users: their `jti`, or base64url of SHA-256 of it, as the audit log writes it.
+    /// Single tokens, of workloads and users: their `jti`, or for those of workloads base64url of SHA-256 of it, as the audit
+    /// log writes it.
     pub tokens: HashSet<Box<str>>,
 }
 

@@ -1,7 +1,7 @@
 //! One fetch: a GET over TLS that follows nothing, reads not too much, and connects only where it may.
 
 use super::Source;
-use super::timing::fresh_for;
+use super::timing::{FRESH_MAX, fresh_for};
 use crate::config::KeysPlace;
 use crate::generation::Digest;
 use crate::identity::{BadKeySet, KeySet};
@@ -169,33 +169,34 @@ impl Fetch {
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) async fn keys(&self, named: &[Box<str>]) -> Result<Fetched, Fault> {
+    pub(super) async fn keys(&self, named: &[Box<str>], known: Option<&KeySet>) -> Result<Fetched, Fault> {
         let jwks = match &self.place {
             KeysPlace::Metadata => self.discover().await?,
             KeysPlace::Set(url) => url.clone(),
-            KeysPlace::Below(url) => return self.each(url, named).await,
+            KeysPlace::Below(url) => return self.each(url, named, known).await,
         };
         let (headers, text) = self.get(&jwks).await?;
         Ok(Fetched { keys: KeySet::read(&text)?, fresh_for: fresh_for(&headers) })
     }
 
-    /// Fetches keys one by one. One that is not there is none, and the others count.
-    async fn each(&self, below: &str, named: &[Box<str>]) -> Result<Fetched, Fault> {
-        let (mut files, mut fresh, mut last) = (Vec::new(), None::<Duration>, Fault::Unnamed);
+    /// Fetches keys one by one, beside those that are known. One that is there no more is none.
+    async fn each(&self, below: &str, named: &[Box<str>], known: Option<&KeySet>) -> Result<Fetched, Fault> {
+        let (mut files, mut fresh, mut last) = (Vec::new(), FRESH_MAX, Fault::Unnamed);
         for kid in named {
             match self.get(&format!("{}/{kid}", below.trim_end_matches('/'))).await {
                 Ok((headers, text)) => {
-                    let fresh_for = fresh_for(&headers);
-                    fresh = Some(fresh.map_or(fresh_for, |fresh| fresh.min(fresh_for)));
-                    files.push((kid, text));
+                    fresh = fresh.min(fresh_for(&headers));
+                    files.push((kid, Some(text)));
                 }
-                Err(fault @ Fault::Status(_, _)) => last = fault,
-                // What is known stays.
+                Err(fault @ Fault::Status(_, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND | StatusCode::GONE)) => {
+                    last = fault;
+                    files.push((kid, None));
+                }
                 Err(fault) => return Err(fault),
             }
         }
-        let keys = KeySet::of_files(files.iter().map(|(kid, text)| (&***kid, &**text)))?;
-        fresh.map(|fresh_for| Fetched { keys, fresh_for }).ok_or(last)
+        let keys = KeySet::with_files(known, files.iter().map(|(kid, text)| (&***kid, text.as_deref())));
+        if keys.is_empty() { Err(last) } else { Ok(Fetched { keys, fresh_for: fresh }) }
     }
 
     async fn discover(&self) -> Result<Box<str>, Fault> {

@@ -1,7 +1,7 @@
 //! Identity providers: their keys are fetched ahead of time, kept over reloads, and never let go for a bad answer.
 //!
 //! Nothing here is asked by a stranger: only a token that a proven workload brings can name a key that is not known, and
-//! then the provider is asked at most every 30 s.
+//! then the provider is asked at most every 30 s; where each key is by itself, for each key, and for a few of each workload.
 
 mod fetch;
 mod timing;
@@ -12,8 +12,9 @@ use crate::clock::Clock;
 use crate::config::KeysPlace;
 use crate::identity::Keys;
 use crate::metrics::{self, Metrics};
+use crate::name::WorkloadName;
 use crate::network::Networks;
-use fetch::{Fetch, Fetched};
+use fetch::{Fault, Fetch, Fetched};
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -28,8 +29,9 @@ use tokio::time::{self, Instant};
 
 /// At most so often a provider is asked because somebody named a key that is not known.
 const ASKED_EVERY: Duration = Duration::from_secs(30);
-/// So many keys are asked for, where each is by itself.
-const KEYS_MAX: usize = 16;
+/// Where each key is by itself, a workload may name so many in that time that are not known, and all together.
+const KEYS_OF_ONE: usize = 4;
+const KEYS_OF_ALL: usize = 64;
 /// For so long a request waits for keys that are being fetched.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -61,10 +63,28 @@ pub struct Provider {
 /// For what it was asked lately, and for what it is still to be asked.
 #[derive(Debug, Default)]
 struct Asked {
-    /// When, for which key; where all are in one set, for none of them.
-    lately: Vec<(Option<Box<str>>, Instant)>,
+    lately: Vec<Ask>,
     /// Keys that are not known yet, where each is by itself.
-    keys: Vec<Box<str>>,
+    wanted: Vec<Box<str>>,
+    /// Those of them that are being fetched.
+    fetching: Vec<Box<str>>,
+}
+
+#[derive(Debug)]
+struct Ask {
+    /// Where all keys are in one set, for none of them.
+    key: Option<Box<str>>,
+    by: Option<WorkloadName>,
+    at: Instant,
+}
+
+/// A key that is not known, and the workload whose user's token names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The key, if the token names one.
+    pub key: Option<&'a str>,
+    /// The workload.
+    pub by: Option<&'a WorkloadName>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,11 +126,10 @@ impl Provider {
     }
 
     /// Somebody wants a key that is not known: has the provider be asked again, unless that was done a moment ago.
-    pub fn have_it_asked(&self, key: Option<&str>) {
-        let key = key.filter(|_| self.has_each_by_itself());
-        let may = || self.may_ask(key);
-        if self.fetches.send_if_modified(|fetches| (key.is_some() || !fetches.under_way()) && may() && fetches.begin())
-        {
+    pub fn have_it_asked(&self, wanted: Wanted<'_>) {
+        let is_each = self.has_each_by_itself();
+        let may = || if is_each { self.may_ask_for(wanted) } else { self.may_ask() };
+        if self.fetches.send_if_modified(|fetches| (is_each || !fetches.under_way()) && may() && fetches.begin()) {
             self.wanted.notify_one();
         }
     }
@@ -119,39 +138,76 @@ impl Provider {
         matches!(self.source.place, KeysPlace::Below(_))
     }
 
-    /// The keys to ask for, where each is by itself: those that are known, and those that are wanted.
-    fn named(&self) -> Vec<Box<str>> {
-        let known = self.keys.get();
-        let known = known.iter().flat_map(|keys| keys.ids()).map(Into::into);
-        // Those that are wanted come first: nothing says which of the others are old.
-        std::mem::take(&mut self.asked.lock().keys).into_iter().chain(known).take(KEYS_MAX).collect()
-    }
-
     /// The same, and waits for a fetch that is under way. Whether there may be other keys now.
-    pub async fn ask_again(&self, key: Option<&str>) -> bool {
+    pub async fn ask_again(&self, wanted: Wanted<'_>) -> bool {
         let mut fetches = self.fetches.subscribe();
         let before = fetches.borrow_and_update().ended;
-        self.have_it_asked(key);
+        self.have_it_asked(wanted);
         let now = *fetches.borrow();
         if !now.under_way() {
             return now.ended > before;
         }
-        let ended = fetches.wait_for(|fetches| fetches.ended > before);
-        time::timeout(PATIENCE, ended).await.is_ok_and(|ended| ended.is_ok())
+        let has_ended = |fetches: &Fetches| fetches.ended > before && !self.is_to_come(wanted.key);
+        time::timeout(PATIENCE, fetches.wait_for(has_ended)).await.is_ok_and(|ended| ended.is_ok())
     }
 
-    /// Whether it is time, for any key or for that one; noted before it is done, so that no failure makes it be done more often.
-    fn may_ask(&self, key: Option<&str>) -> bool {
-        let now = Instant::now();
+    /// Whether it is still to be asked for a key, where each is by itself.
+    fn is_to_come(&self, key: Option<&str>) -> bool {
+        let asked = self.asked.lock();
+        asked.wanted.iter().chain(&asked.fetching).any(|other| Some(&**other) == key)
+    }
+
+    /// Whether it is time; noted before it is done, so that no failure makes it be done more often.
+    fn may_ask(&self) -> bool {
         let mut asked = self.asked.lock();
-        asked.lately.retain(|(_, last)| now.duration_since(*last) < ASKED_EVERY);
-        let is_late = asked.lately.iter().any(|(other, _)| other.as_deref() == key);
-        let may = !is_late && asked.lately.len() < KEYS_MAX;
+        let may = asked.lately().is_empty();
         if may {
-            asked.lately.push((key.map(Into::into), now));
-            asked.keys.extend(key.map(Into::into));
+            asked.lately.push(Ask { key: None, by: None, at: Instant::now() });
         }
         may
+    }
+
+    /// The same for one key. Each workload may name some, so that none keeps others from it.
+    fn may_ask_for(&self, Wanted { key, by }: Wanted<'_>) -> bool {
+        let Some(key) = key else { return false };
+        let mut asked = self.asked.lock();
+        let lately = asked.lately();
+        let is_late = lately.iter().any(|ask| ask.key.as_deref() == Some(key));
+        let own = lately.iter().filter(|ask| ask.by.as_ref() == by).count();
+        let may = !is_late && own < KEYS_OF_ONE && lately.len() < KEYS_OF_ALL;
+        if may {
+            asked.lately.push(Ask { key: Some(key.into()), by: by.cloned(), at: Instant::now() });
+            asked.wanted.push(key.into());
+        }
+        may
+    }
+
+    /// The keys to ask for, where each is by itself: those that are wanted, or now and then those that are known.
+    fn named(&self, is_due: bool) -> Vec<Box<str>> {
+        let known = self.keys.get().filter(|_| is_due);
+        let known = known.iter().flat_map(|keys| keys.ids()).map(Into::into);
+        let mut asked = self.asked.lock();
+        let wanted = std::mem::take(&mut asked.wanted);
+        asked.fetching.extend(wanted);
+        asked.fetching.iter().cloned().chain(known).collect()
+    }
+
+    /// What was asked for is known as well as it can be; or it is still wanted.
+    fn has_asked(&self, in_vain: bool) {
+        let mut asked = self.asked.lock();
+        let fetching = std::mem::take(&mut asked.fetching);
+        if in_vain {
+            asked.wanted.extend(fetching);
+        }
+    }
+}
+
+impl Asked {
+    /// What it was asked for a moment ago.
+    fn lately(&mut self) -> &[Ask] {
+        let now = Instant::now();
+        self.lately.retain(|ask| now.duration_since(ask.at) < ASKED_EVERY);
+        &self.lately
     }
 }
 
@@ -230,15 +286,19 @@ struct Following {
 
 impl Following {
     async fn run(self) {
-        let mut pace = Pace::default();
+        let (mut pace, mut due) = (Pace::default(), Instant::now());
         loop {
-            let named = self.provider.named();
+            let is_due = Instant::now() >= due;
+            let named = self.provider.named(is_due);
             if self.provider.has_each_by_itself() && named.is_empty() {
                 self.provider.wanted.notified().await;
                 continue;
             }
             self.provider.fetches.send_if_modified(Fetches::begin);
-            let wait = match Box::pin(self.fetch.keys(&named)).await {
+            let known = self.provider.keys.get();
+            let fetched = Box::pin(self.fetch.keys(&named, known.as_deref())).await;
+            let is_known = matches!(&fetched, Ok(_) | Err(Fault::Status(_, _)));
+            let wait = match fetched {
                 Ok(fetched) => {
                     let wait = pace.succeeded(fetched.fresh_for, Instant::now());
                     self.take(fetched);
@@ -250,12 +310,16 @@ impl Following {
                     wait
                 }
             };
+            self.provider.has_asked(!is_known);
             self.provider.fetches.send_modify(|fetches| fetches.ended = fetches.begun);
             // Each time another moment, so that many nodes do not ask at the same one.
             let wait = wait.mul_f64(0.9 + 0.1 * fastrand::f64());
-            let is_more_wanted = !self.provider.asked.lock().keys.is_empty();
+            let is_more_wanted = is_known && !self.provider.asked.lock().wanted.is_empty();
+            if is_due || !is_known {
+                due = Instant::now() + wait;
+            }
             if !is_more_wanted {
-                time::timeout(wait, self.provider.wanted.notified()).await.ok();
+                time::timeout_at(due, self.provider.wanted.notified()).await.ok();
             }
         }
     }

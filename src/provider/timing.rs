@@ -8,7 +8,7 @@ use tokio::time::Instant;
 const FRESH: Duration = Duration::from_secs(60 * 60);
 /// Providers say from 15 s to 38 days.
 const FRESH_MIN: Duration = Duration::from_secs(5 * 60);
-const FRESH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const FRESH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// For so long keys count that should have been fetched again, and could not.
 const STALE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// After the first failure; each further one doubles it.

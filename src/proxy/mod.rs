@@ -23,6 +23,7 @@ use crate::event_loop;
 use crate::identity::{self, Denied, Evidence, Shown, Verified};
 use crate::name::ListenerName;
 use crate::policy::{self, Access, Case, Cleared, Door, Permit};
+use crate::provider::Wanted;
 use crate::refusal::Refusal;
 use crate::request::{Facts, host_of};
 use crate::runtime::{Entrance, Live, Route, Snapshot};
@@ -81,6 +82,7 @@ impl Gate {
             listener: self.listener.clone(),
             tls: session.digest().and_then(|digest| digest.ssl_digest.clone()),
             facts,
+            authorities: entrance.authorities.clone(),
             verified,
             route: Arc::clone(&route),
             started: exchange.started(),
@@ -288,12 +290,13 @@ fn denied(refusal: Refusal, verified: &Verified, door: &Door, snapshot: &Snapsho
 async fn may_have_other_keys(snapshot: &Snapshot, denied: &Denied, is_unseen: bool) -> bool {
     let is_for_keys = matches!(denied.refusal, Refusal::UserTokenKeyUnknown | Refusal::UserKeysMissing);
     let provider = denied.people.as_ref().filter(|_| is_for_keys).and_then(|people| snapshot.providers.get(people));
+    let wanted = Wanted { key: denied.users_key.as_deref(), by: denied.workload.as_ref() };
     match provider {
         Some(provider) if is_unseen => {
-            provider.have_it_asked(denied.users_key.as_deref());
+            provider.have_it_asked(wanted);
             false
         }
-        Some(provider) => provider.ask_again(denied.users_key.as_deref()).await,
+        Some(provider) => provider.ask_again(wanted).await,
         None => false,
     }
 }

@@ -1,7 +1,7 @@
 //! What a request that was let in rests on, and whether that still holds while it is served.
 
 use crate::clock::{Timestamp, UnixSeconds};
-use crate::identity::{Peer, Verified};
+use crate::identity::{Authorities, Peer, Verified};
 use crate::name::ListenerName;
 use crate::policy;
 use crate::refusal::Refusal;
@@ -22,6 +22,8 @@ pub(in crate::proxy) struct Standing {
     pub(super) listener: ListenerName,
     pub(super) tls: Option<Arc<SslDigest>>,
     pub(super) facts: Arc<Facts>,
+    /// Who vouched for clients then.
+    pub(super) authorities: Option<Arc<Authorities>>,
     /// None where nobody was asked.
     pub(super) verified: Option<Verified>,
     pub(super) route: Arc<Route>,
@@ -30,18 +32,34 @@ pub(in crate::proxy) struct Standing {
 
 impl Standing {
     /// Why it would not be let in by the generation that is live, if that is so. What a listener began that is no more is
-    /// drained, and what a route began that is no more is finished, unless it is a stream, which could last for ever.
+    /// drained, and what a route began that is no more is finished, unless it is a stream, which could last for ever; but
+    /// nothing goes on that rests on what was revoked.
     pub(in crate::proxy) fn lost(&self, is_stream: bool) -> Option<Refusal> {
         let snapshot = self.live.snapshot();
-        let entrance = snapshot.entrances.get(&self.listener)?;
+        let entrance = snapshot.entrances.get(&self.listener);
+        let authorities = entrance.map_or(&self.authorities, |entrance| &entrance.authorities);
+        let now = self.live.state().clock.now();
+        let still = |verified: &Verified| verified.still(self.peer(), authorities.as_deref(), &snapshot.trust, now);
+        let verified = match self.verified.as_ref().map(still).transpose() {
+            Ok(verified) => verified,
+            // That has its time: `ended` says when.
+            Err(Refusal::CertificateExpired) => return None,
+            Err(refusal) => return Some(refusal),
+        };
+        let entrance = entrance?;
         let Some(route) = snapshot.routes.find(&self.facts) else {
             return is_stream.then_some(Refusal::NoRoute);
         };
-        let now = self.live.state().clock.now();
-        let still =
-            |verified: &Verified| verified.still(self.peer(), entrance.authorities.as_deref(), &snapshot.trust, now);
-        let verified = self.verified.as_ref().map(still).transpose();
-        verified.and_then(|is| policy::still_allows(is.as_ref(), &route.door, entrance.identity)).err()
+        policy::still_allows(verified.as_ref(), &route.door, entrance.identity).err()
+    }
+
+    /// Whether nothing that it rests on was revoked by now. Without a new generation there is nothing else to ask.
+    ///
+    /// # Errors
+    /// What was.
+    pub(in crate::proxy) fn is_unrevoked(&self) -> Result<(), Refusal> {
+        let snapshot = self.live.snapshot();
+        self.verified.as_ref().map_or(Ok(()), |verified| verified.is_unrevoked(self.peer(), &snapshot.trust))
     }
 
     /// Why its time is over, if it is.

@@ -305,6 +305,10 @@ impl Build<'_> {
         for kid in revoked.keys.iter().filter(|kid| !keys().any(|known| known.kid == **kid)) {
             log::warn!("{} revokes the key {kid}, which the config does not have", path.display());
         }
+        let vouches = |issuer: &str| config.people.iter().any(|people| *people.terms.issuer == *issuer);
+        for issuer in revoked.users.keys().filter(|issuer| !vouches(issuer)) {
+            log::warn!("{} revokes users of {issuer}, which is no issuer of `people`", path.display());
+        }
         Some(revoked)
     }
 

@@ -208,6 +208,15 @@ impl Live {
     /// # Errors
     /// What is wrong; the old generation stays.
     pub fn refresh(&self) -> Result<Change, Vec<Finding>> {
+        let refreshed = self.read_again();
+        if refreshed.is_err() {
+            // What else is wrong lets nobody in who is revoked. What is wrong with that file is among the findings.
+            self.take_revocations().ok();
+        }
+        refreshed
+    }
+
+    fn read_again(&self) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
         if self.is_frozen() {
             return Ok(Change::Nothing);

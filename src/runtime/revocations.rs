@@ -89,11 +89,7 @@ impl Revocations {
         let keys = keys.map(|kid| (kid.to_string(), format!("token key `{kid}`")));
         let known = self.known.lock();
         let is: HashSet<_> = trust.revoked.load().lasting().collect();
-        let gone = |text: &&String| {
-            let workload = text.strip_prefix("workload ");
-            workload.is_some_and(|name| trust.workloads.values().all(|known| known.name.as_str() != name))
-        };
-        let named = known.named.iter().filter(|text| !is.contains(*text) && !gone(text));
+        let named = known.named.iter().filter(|text| !is.contains(*text) && !is_gone(text, trust));
         let named = named.filter_map(|text| {
             let (kind, name) = text.split_once(' ')?;
             Some((name.to_owned(), format!("{kind} `{name}`")))
@@ -126,7 +122,9 @@ impl Revocations {
                 then.keys.remove(&fingerprint);
             }
         }
-        then.named = next.trust.revoked.load().lasting().collect();
+        // A workload that is gone could come back.
+        then.named.retain(|text| is_gone(text, &next.trust));
+        then.named.extend(next.trust.revoked.load().lasting());
         for (series, number) in newest(next.entrances.values().filter_map(|it| it.authorities.as_deref())) {
             then.lists.insert(series.to_string(), number);
         }
@@ -138,6 +136,12 @@ impl Revocations {
         }
         Ok(())
     }
+}
+
+/// Whether that is a workload that there is no more.
+fn is_gone(text: &str, trust: &Trust) -> bool {
+    let workload = text.strip_prefix("workload ");
+    workload.is_some_and(|name| trust.workloads.values().all(|known| known.name.as_str() != name))
 }
 
 /// The highest number of each series.

@@ -61,7 +61,12 @@ impl L4Connect for Dial {
 
 async fn dial(address: &SocketAddr, is_for_tunnel: bool) -> pingora::Result<Stream> {
     match address {
-        SocketAddr::Inet(address) if is_for_tunnel => Ok(patient(connect(address, None).await?)),
+        SocketAddr::Inet(address) if is_for_tunnel => {
+            let stream = connect(address, None).await?;
+            // The library does it for connections that it knows.
+            stream.set_nodelay(true).or_err(ErrorType::SocketError, "without delay")?;
+            Ok(patient(stream))
+        }
         SocketAddr::Inet(address) => Ok(connect(address, None).await?.into()),
         SocketAddr::Unix(address) => {
             let nameless = || Error::explain(ErrorType::SocketError, "a Unix socket without a path");

@@ -214,9 +214,10 @@ impl Lines {
 
     /// Takes who came last, perhaps of just one line.
     fn take_last(&mut self, only: Option<&Who>) -> Option<Waiter> {
-        let last = |(who, line): (&Who, &VecDeque<Waiter>)| Some((line.back()?.number, who.clone()));
         let lines = self.by_who.iter().filter(|(who, _)| only.is_none_or(|only| only == *who));
-        let (number, who) = lines.filter_map(last).max_by_key(|(number, _)| *number)?;
+        let last = lines.filter_map(|(who, line)| Some((line.back()?.number, who)));
+        let (number, who) = last.max_by_key(|(number, _)| *number)?;
+        let who = who.clone();
         self.take(&who, number)
     }
 

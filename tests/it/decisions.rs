@@ -101,17 +101,13 @@ async fn each_is_decided_as_the_table_says() {
     let world = World::before_checks(site, |text| text.replace("roles:\n", PEOPLE).replace("routes:\n", ROUTES));
     world.is_healthy().await;
     let mut wrong = Vec::new();
-    for (who, expected) in DECISIONS {
-        for h2 in [false, true] {
-            let mut statuses = [0; ASKED.len()];
-            for (status, (method, target)) in statuses.iter_mut().zip(ASKED) {
-                let ask = asker(who, Ask { method, target, h2, ..Ask::get(target) }, &login);
-                *status = world.ask(&ask).await.status;
-            }
-            if statuses != expected {
-                wrong.push(format!("{who}, HTTP/{}: {statuses:?}", if h2 { 2 } else { 1 }));
-            }
+    for ((who, expected), h2) in DECISIONS.into_iter().flat_map(|row| [(row, false), (row, true)]) {
+        let mut statuses = [0; ASKED.len()];
+        for (status, (method, target)) in statuses.iter_mut().zip(ASKED) {
+            let ask = asker(who, Ask { method, target, h2, ..Ask::get(target) }, &login);
+            *status = world.ask(&ask).await.status;
         }
+        wrong.extend((statuses != expected).then(|| format!("{who}, HTTP/{}: {statuses:?}", if h2 { 2 } else { 1 })));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     let denied = DECISIONS.iter().flat_map(|(_, statuses)| statuses).filter(|status| **status >= 400).count();

@@ -247,8 +247,15 @@ async fn a_load_balancer_of_aws_vouches_for_users() {
         assert_eq!(world.ask(&ask(&second, ALB)).await.status, 401);
         assert_eq!(reason(&world), "user.user_token_key_unknown");
     }
-    assert_eq!(provider.connections(), 3, "both, once");
+    assert_eq!(provider.connections(), 2, "just that one, once");
     assert_eq!(world.ask(&ask(&first, ALB)).await.status, 200);
+    // A few that nobody has are looked for, and no more.
+    for number in 0..8 {
+        let kid: &'static str = Box::leak(format!("7e5c1f9a-0d3b-4a52-9f10-{number:012}").into_boxed_str());
+        assert_eq!(world.ask(&ask(&Login::new(kid), ALB)).await.status, 401);
+    }
+    assert_eq!(provider.connections(), 4, "of one workload");
+    assert_eq!(world.ask(&ask(&first, ALB)).await.status, 200, "what is known stays");
     // Somebody else's key does not become one of it.
     let forged = Login::new(ALB_KEYS[0]);
     assert_eq!(world.ask(&ask(&forged, ALB)).await.status, 401);

@@ -203,6 +203,34 @@ async fn a_stream_ends_with_what_it_rests_on(list: &str, expected: &str) {
     assert!(is_open(&mut others).await, "and nobody else's does");
 }
 
+/// What else is wrong lets nobody in.
+#[tokio::test]
+async fn a_broken_file_keeps_nobody_in_who_is_revoked() {
+    let login = Login::new("l-1");
+    let world = with(&login, |text| text).await;
+    let mut adas = open(&world, &login.token("ada", &["support"])).await;
+    world.write("jwks.json", "{");
+    world.write("revoked.yaml", "users: ['https://login.example.com|ada']");
+    assert!(show(&world.live.refresh().unwrap_err()).contains("jwks.json"));
+    ends(&mut adas).await;
+    assert_eq!(world.ask(&Ask::get("/users/7").for_user(&login.token("ada", &["support"]))).await.status, 403);
+    assert_eq!(world.ask(&Ask::get("/users/7").for_user(&login.token("bob", &["support"]))).await.status, 200);
+}
+
+/// What goes on although its route or listener is gone ends with what it rests on.
+#[test_case("path: /slow", "path: /slower"; "its route")]
+#[test_case("edge:\n    bind", "other:\n    bind"; "its listener")]
+#[tokio::test]
+async fn what_is_gone_is_no_refuge(from: &str, to: &str) {
+    let (world, mut client, _server) = in_flight(0, |text| text).await;
+    let text = world.site.config_text();
+    assert!(text.contains(from), "{text}");
+    world.apply(&text.replacen(from, to, 1)).unwrap_or_else(|findings| panic!("{}", show(&findings)));
+    revoke(&world, "workloads: [checkout]");
+    ends(&mut client).await;
+    assert_eq!(last(&world, "outcome")["event"]["reason"], "identity.workload_revoked");
+}
+
 /// A process that is being replaced makes no generations, and still cuts what it finishes.
 #[tokio::test]
 async fn who_only_finishes_learns_of_it() {
@@ -405,6 +433,8 @@ async fn a_request_that_began_in_time_is_answered() {
         let of_reports = Ask { certificate: Some("reports"), signer: None, ..Ask::get("/feed") };
         let mut stream = tunnelling(&world, &of_reports).await;
         assert_eq!(after(&world, &mut stream, begins + later).await, "identity.certificate_expired");
+        // No generation shortens that time.
+        revoke(&world, "workloads: [reports]");
         if is_answered_then {
             is_answered(&mut client, &mut server).await;
         } else {

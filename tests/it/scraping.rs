@@ -109,6 +109,21 @@ async fn a_scraper_that_was_revoked_reads_no_more_on_an_open_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_whom_a_file_revokes_reads_no_more() {
+    let (running, address) = running(&format!("{CERTIFICATE}, ca: [workers-ca.pem], allow: [reports]"), |site| {
+        site.write("revoked.yaml", "workloads: [checkout]");
+        site.write("belay.yaml", &(site.config_text() + "revoked: revoked.yaml\n"));
+    })
+    .await;
+    let site = &running.site;
+    let mut stream = connected(site, &address, Some("reports")).await;
+    assert!(next(&mut stream, HOST).await.starts_with("HTTP/1.1 200"));
+    site.write("revoked.yaml", "workloads: [checkout, reports]");
+    eventually("a generation", || (acts(site, "reload").len() == 1).then_some(()));
+    assert!(next(&mut stream, HOST).await.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_door_opens_moves_and_closes_with_a_reload() {
     let site = "certificates: [{ cert: lb.pem, key: 'file:lb.key' }], ca: [workers-ca.pem]";
     let near = free();

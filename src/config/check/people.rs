@@ -65,6 +65,12 @@ fn addressed(check: &mut Check<'_>, people: &document::People, place: &Place) ->
                     Fault::new(&place.key("signer"), format!("`{other}` is no ARN of an Application Load Balancer"));
                 check.fault(fault.hint("arn:aws:elasticloadbalancing:REGION:ACCOUNT:loadbalancer/app/NAME/ID"));
             }
+            let mut regions = signer.all().iter().filter_map(|arn| region(arn));
+            let first = regions.next();
+            if people.jwks.is_none() && regions.any(|region| Some(region) != first) {
+                let fault = Fault::new(&place.key("signer"), "their keys are in several regions");
+                check.fault(fault.hint("name other `people` for each region"));
+            }
             Some(Addressed::By { signers: texts(signer) })
         }
         (Some(_), Some(_)) => {

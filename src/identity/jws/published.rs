@@ -6,6 +6,8 @@ use serde::Deserialize;
 
 /// The largest number of keys in a set.
 const KEYS_MAX: usize = 100;
+/// The largest number of keys that are each by themselves.
+const FILES_MAX: usize = 16;
 /// The longest id of a key, in bytes.
 const KID_MAX: usize = 256;
 
@@ -13,7 +15,7 @@ const KID_MAX: usize = 256;
 #[derive(Debug, PartialEq)]
 pub struct KeySet(Box<[Published]>);
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Published {
     kid: Option<Box<str>>,
     key: VerifyingKey,
@@ -69,17 +71,23 @@ impl KeySet {
         if keys.is_empty() { Err(BadKeySet::Useless) } else { Ok(Self(keys)) }
     }
 
-    /// The keys of a provider that shows each by itself: their ids, and PEM files of ECDSA keys on P-256.
-    ///
-    /// # Errors
-    /// [`BadKeySet::Useless`] if one of them is none.
-    pub fn of_files<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Self, BadKeySet> {
-        let read = |(kid, text): (&str, &[u8])| {
-            let der = SubjectPublicKeyInfoDer::from_pem_slice(text).map_err(|_no_pem| BadKeySet::Useless)?;
-            let key = VerifyingKey::from_spki(&der).map_err(|_no_key| BadKeySet::Useless)?;
-            Ok(Published { kid: Some(kid.into()), key })
-        };
-        files.map(read).collect::<Result<_, _>>().map(Self)
+    /// The keys of a provider that shows each by itself: those that were known, but for what their files say now. None
+    /// means that there is no such file; what is no PEM file of a key says nothing. The oldest make room.
+    pub fn with_files<'a>(known: Option<&Self>, files: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Self {
+        let mut keys: Vec<Published> = known.map(|known| known.0.to_vec()).unwrap_or_default();
+        for (kid, text) in files {
+            let read = text.map(|text| {
+                let der = SubjectPublicKeyInfoDer::from_pem_slice(text).ok()?;
+                VerifyingKey::from_spki(&der).ok()
+            });
+            if let Some(None) = read {
+                continue;
+            }
+            keys.retain(|known| known.kid.as_deref() != Some(kid));
+            keys.extend(read.flatten().map(|key| Published { kid: Some(kid.into()), key }));
+        }
+        let room = keys.len().saturating_sub(FILES_MAX);
+        Self(keys.into_iter().skip(room).collect())
     }
 
     /// The ids of its keys.
@@ -110,7 +118,7 @@ impl KeySet {
         self.0.len()
     }
 
-    /// Whether there is none, which is never so.
+    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

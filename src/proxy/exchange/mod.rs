@@ -289,7 +289,7 @@ impl Exchange {
         // Whatever becomes live from here on is noticed by who serves the request.
         let standing = self.link.rests_on(standing);
         if self.live.snapshot().generation == self.snapshot.generation {
-            return Ok(());
+            return standing.is_unrevoked();
         }
         standing.lost(false).map_or(Ok(()), Err)
     }
