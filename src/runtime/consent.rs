@@ -6,7 +6,7 @@ use crate::audit::Cause;
 use crate::config::{Config, Finding};
 use crate::identity::KeySet;
 use crate::insight::{self, Danger};
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 /// What is dangerous in a change of the config, and was not accepted.
 pub(super) fn unaccepted(live: &Config, next: &Config, cause: &Cause) -> Vec<Finding> {
@@ -70,9 +70,19 @@ pub(super) fn trusted_again(live: &Snapshot, next: &Snapshot, cause: &Cause) -> 
 fn asked(dangers: Vec<Danger>, next: &Config, cause: &Cause) -> Vec<Finding> {
     let is_meant = |danger: &Danger| cause.accepted.iter().any(|name| *name == danger.name || name == "all");
     let finding = |danger: Danger| {
-        Finding::of_file(&next.file, danger.what, Some(format!("if it is meant: --accept {}", danger.name)))
+        Finding::of_file(
+            &next.file,
+            danger.what,
+            Some(format!("if it is meant: --accept {}", for_a_shell(&danger.name))),
+        )
     };
     dangers.into_iter().filter(|danger| !is_meant(danger)).map(finding).collect()
+}
+
+/// A name as it can be pasted into a command.
+fn for_a_shell(name: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
+    if name.chars().all(is_plain) { name.into() } else { format!("'{}'", name.replace('\'', r"'\''")).into() }
 }
 
 /// What a running process cannot change yet.
@@ -86,4 +96,17 @@ pub(super) fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
     let finding =
         |what| Finding::of_file("", format!("a running process cannot change {what}"), Some("restart it".into()));
     differences.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| finding(what)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("checkout.revoked", "checkout.revoked")]
+    #[test_case("https://login.example.com|ada.revoked", "'https://login.example.com|ada.revoked'")]
+    #[test_case("it's $HOME", r"'it'\''s $HOME'")]
+    fn a_name_can_be_pasted(name: &str, expected: &str) {
+        assert_eq!(for_a_shell(name), expected);
+    }
 }
