@@ -1,63 +1,17 @@
 //! Tokens: nothing but a token that the key has signed for this request passes, and nothing panics.
 #![no_main]
 
+mod caller;
+
 use belay::clock::Timestamp;
-use belay::identity::{
-    Counts, Edge, Evidence, Kid, Profile, SigningKey, TokenKey, Trust, authenticate,
-};
-use belay::name::WorkloadName;
-use belay::principal::{SpiffeId, Workload};
-use belay::request::{Facts, Head, Protocol};
-use http::{HeaderMap, Method};
+use belay::identity::{Evidence, Profile, authenticate};
+use caller::{Caller, ID, NOW};
+use http::HeaderMap;
 use libfuzzer_sys::fuzz_target;
 use serde_json::value::RawValue;
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock},
-};
+use std::sync::LazyLock;
 
-const NOW: i64 = 1_795_000_000;
-const ID: &str = "spiffe://example.com/worker/checkout";
-const SECRET: &str = "bG9uZyBlbm91Z2ggYW5kIHJhbmRvbSBlbm91Z2ggdG8gYmUgdGFrZW4gYXMgYSBzZWNyZXQ=";
-
-struct World {
-    trust: Trust,
-    key: SigningKey,
-    kid: Kid,
-    facts: Facts,
-}
-
-static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let key = SigningKey::from_secret(SECRET).unwrap();
-    let (id, kid) = (SpiffeId::parse(ID).unwrap(), Kid::parse("w-1").unwrap());
-    let name = WorkloadName::parse("checkout").unwrap();
-    let workload = Arc::new(Workload { name, id: id.clone(), roles: Box::default() });
-    let token_key = TokenKey {
-        workload: Arc::clone(&workload),
-        key: key.public().clone(),
-        may_assert: Arc::new(["country".into()]),
-        counts: Counts::Always,
-    };
-    let trust = Trust {
-        edge: Some(Edge {
-            issuer: "https://edge".into(),
-            audience: "https://lb".into(),
-            lifetime_max: 300,
-            demands_digest: false,
-        }),
-        workloads: HashMap::from([(id, workload)]),
-        keys: HashMap::from([(kid.clone(), token_key)]),
-        ..Trust::default()
-    };
-    let head = Head {
-        method: &Method::GET,
-        target: b"/",
-        authority: None,
-        hosts: [Some(b"h"), None],
-        protocol: Protocol::Http1,
-    };
-    World { trust, key, kid, facts: Facts::read(&head).unwrap() }
-});
+static WORLD: LazyLock<Caller> = LazyLock::new(|| Caller::checkout(&["country"]));
 
 fn passes(token: &[u8]) -> bool {
     let headers = HeaderMap::new();
