@@ -114,6 +114,7 @@ impl Caller {
             demands: None,
             term: Term::default(),
             access: Arc::new(Access::Listed(AllowList { workloads: HashMap::from([rule]), roles: HashMap::new() })),
+            rules: None,
             pool: PoolName::parse("orders").unwrap(),
         }
     }
@@ -154,7 +155,9 @@ fn identity_and_policy(c: &mut Criterion) {
     let (door, id) = (caller.door(), Id::random());
     let case = Case {
         id: &id,
-        method: &Method::GET,
+        facts: &facts,
+        client: None,
+        tls: Some("1.3"),
         listener: Profile::MtlsJwt,
         generation: Generation::new(1),
         now: caller.now,
@@ -274,6 +277,8 @@ fn record(c: &mut Criterion) {
         verdict: Ok(RuleId::new("routes.orders.allow.checkout")),
         denied_by: None,
         near: Vec::new(),
+        read: serde_json::Map::new(),
+        shadow: None,
         judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
         took: Duration::from_micros(60),
     }));

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
+    collections::BTreeSet,
     fs::{self, File},
     io::Read as _,
     os::unix::fs::MetadataExt,
@@ -26,6 +27,8 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 /// The largest file that is read, in bytes.
 const FILE_MAX: u64 = 1024 * 1024;
+/// So many files may fit one pattern.
+const MATCHING_MAX: usize = 1024;
 
 /// Reads files and remembers which, and what stood in them.
 #[derive(Debug)]
@@ -309,6 +312,43 @@ impl Files {
         read_servers(path, utf8(path, &content)?)
     }
 
+    /// Reads a file of the policy as text.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is no text.
+    pub fn policy(&mut self, path: &Path) -> Result<String, Finding> {
+        let content = self.text(path, Kind::Decides)?;
+        let text = std::str::from_utf8(content.expose());
+        text.map(str::to_owned).map_err(|_no_text| Finding::of_file(path, "is no text in UTF-8", None))
+    }
+
+    /// The files of a pattern, in the order of their names: one, or those whose name fits where a `*` is in it. Those
+    /// that were rolled back are among them, even if they are gone.
+    ///
+    /// # Errors
+    /// If the folder cannot be read, or none fits, or too many do.
+    pub fn matching(&mut self, pattern: &Path) -> Result<Vec<PathBuf>, Finding> {
+        if !pattern.file_name().is_some_and(|name| name.to_string_lossy().contains('*')) {
+            return Ok(vec![pattern.to_owned()]);
+        }
+        let folder = pattern.parent().unwrap_or_else(|| Path::new(""));
+        self.seen.push(Seen::look(folder));
+        let unreadable = |error| Finding::of_file(folder, format!("the folder cannot be read: {error}"), None);
+        let mut files: BTreeSet<PathBuf> =
+            self.pins.iter().map(|(path, _)| path.to_owned()).filter(|path| fits(pattern, path)).collect();
+        for entry in fs::read_dir(folder).map_err(unreadable)? {
+            let path = folder.join(entry.map_err(unreadable)?.file_name());
+            files.extend(Some(path).filter(|path| fits(pattern, path)));
+        }
+        match files.len() {
+            0 => Err(Finding::of_file(pattern, "no file is called so", None)),
+            count if count > MATCHING_MAX => {
+                Err(Finding::of_file(pattern, format!("{count} files are called so, and {MATCHING_MAX} may be"), None))
+            }
+            _ => Ok(files.into_iter().collect()),
+        }
+    }
+
     fn text(&mut self, path: &Path, kind: Kind) -> Result<Secret, Finding> {
         self.seen.push(Seen::look(path));
         let found = if kind == Kind::Decides && self.pins.has(path) {
@@ -323,6 +363,21 @@ impl Files {
         self.read.push(Read { path: path.to_owned(), kind, content: content.clone() });
         Ok(content)
     }
+}
+
+/// Whether a file is one of a pattern's.
+#[must_use]
+pub fn fits(pattern: &Path, path: &Path) -> bool {
+    let name = |path: &'_ Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (wanted, is) = (name(pattern), name(path));
+    let inner = match wanted.split_once('*') {
+        // What an editor hides is not meant.
+        Some((before, after)) => {
+            is.strip_prefix(before).is_some_and(|rest| rest.ends_with(after)) && !is.starts_with('.')
+        }
+        None => wanted == is,
+    };
+    inner && path.parent() == pattern.parent()
 }
 
 fn utf8<'a>(path: &Path, content: &'a Secret) -> Result<&'a str, Vec<Finding>> {

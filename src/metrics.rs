@@ -78,6 +78,7 @@ metrics! {
     token_key_uses: IntCounterVec, "belay_token_key_uses_total", ["workload", "kid"], "Tokens that were verified by a key.";
     token_key_created: IntGaugeVec, "belay_token_key_created_timestamp_seconds", ["workload", "kid"], "When a key was made, or first seen, if that was earlier.";
     limited: IntCounterVec, "belay_limit_exceeded_total", ["limit"], "Requests over a limit.";
+    shadow: IntCounterVec, "belay_shadow_decisions_total", ["rule", "decision"], "Requests that a rule marked as shadow would decide otherwise, and how: allow or deny.";
     provider_fetches: IntCounterVec, "belay_provider_fetches_total", ["issuer", "result"], "Fetches of an identity provider's keys: success or failure.";
     provider_fetched: IntGaugeVec, "belay_provider_keys_fetched_timestamp_seconds", ["issuer"], "When an identity provider's keys were fetched last.";
     provider_keys: IntGaugeVec, "belay_provider_keys", ["issuer"], "Keys of an identity provider that count; 0 while none is known.";
@@ -343,6 +344,12 @@ impl Metrics {
     #[must_use]
     pub fn limit(&self, name: &str) -> IntCounter {
         self.limited.with_label_values(&[name])
+    }
+
+    /// Resolves the handle of a rule that is only tried out.
+    #[must_use]
+    pub fn shadow(&self, rule: &str, would_allow: bool) -> IntCounter {
+        self.shadow.with_label_values(&[rule, if would_allow { "allow" } else { "deny" }])
     }
 
     /// Resolves an identity provider's handles.

@@ -82,6 +82,8 @@ names! {
     RoleName
     /// An identity provider's users.
     PeopleName
+    /// Routes of which rules speak together.
+    GroupName
 }
 
 impl ServerName {
@@ -90,6 +92,12 @@ impl ServerName {
     pub fn numbered(&self, number: usize) -> Option<Self> {
         Self::parse(&format!("{self}-{number}")).ok()
     }
+}
+
+/// The known word that a typing slip could have turned into the written one.
+pub fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |word: &&str| strsim::damerau_levenshtein(written, word);
+    known.into_iter().min_by_key(distance).filter(|word| distance(word) <= word.len().min(written.len()).div_ceil(3))
 }
 
 /// The id of a key.

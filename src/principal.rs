@@ -102,6 +102,8 @@ pub struct User {
     pub claims: Map<String, Value>,
     /// Until when his token counts.
     pub expires: UnixSeconds,
+    /// SHA-256 of his token.
+    pub token: [u8; 32],
 }
 
 impl fmt::Display for User {

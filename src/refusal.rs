@@ -209,7 +209,13 @@ refusals! {
     ProfileMismatch = 401 "policy" "profile_mismatch", Some("profile"),
         "More proof of identity is required.", "The identity was proved by another profile than the route demands.";
     NotAllowed = 403 "policy" "not_allowed", None,
-        "Not allowed.", "The route's allow list names neither the workload nor a role of it or of its user.";
+        "Not allowed.", "Neither the route's allow list nor a rule of `access.policies` lets him in.";
+    Forbidden = 403 "policy" "forbidden", None,
+        "Not allowed.", "A rule of `access.policies` forbids it.";
+    RuleFailed = 403 "policy" "rule_failed", None,
+        "Not allowed.", "A rule of `access.policies` could not be judged, for example because a sum is too large.";
+    FactMistyped = 403 "policy" "fact_mistyped", None,
+        "Not allowed.", "A claim or fact that a rule reads is not of the type that `claims` or `facts` declare.";
     RateExceeded = 429 "limit" "rate_exceeded", None,
         "Too many requests.", "There came more requests than the limit's `rate` and `burst` allow.";
     ConcurrencyExceeded = 429 "limit" "concurrency_exceeded", None,
@@ -251,6 +257,15 @@ impl Refusal {
     #[must_use]
     pub const fn is_challenge(self) -> bool {
         self.facts().status == 401
+    }
+
+    /// Whether lists or rules say so.
+    #[must_use]
+    pub const fn is_of_policy(self) -> bool {
+        matches!(
+            self,
+            Self::ProfileMismatch | Self::NotAllowed | Self::Forbidden | Self::RuleFailed | Self::FactMistyped
+        )
     }
 
     /// After how many seconds a new try may succeed, where that is known: `Retry-After`.

@@ -26,3 +26,12 @@ impl fmt::Display for RuleId {
         f.write_str(&self.0)
     }
 }
+
+/// What a rule would change that is only tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shadow {
+    /// The rule.
+    pub rule: RuleId,
+    /// Whether it would let in who is kept out; else it would keep out who is let in.
+    pub would_allow: bool,
+}

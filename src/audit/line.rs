@@ -8,8 +8,9 @@ use crate::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteN
 use crate::network::Address;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
-use crate::verdict::RuleId;
+use crate::verdict::{RuleId, Shadow};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 /// Makes lines of records: numbers them without gaps and names the node and its boot. One writer owns it.
@@ -240,6 +241,11 @@ struct Belay<'a> {
     /// Rules that do not allow it, and why.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     near: &'a [String],
+    /// What rules read, as it was judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<&'a Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<Tried<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<Profile>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -290,6 +296,19 @@ struct Belay<'a> {
     approved_by: &'a [String],
 }
 
+/// What a rule would change that is only tried out.
+#[derive(Serialize)]
+struct Tried<'a> {
+    rule: &'a RuleId,
+    decision: &'static str,
+}
+
+impl<'a> Tried<'a> {
+    fn of(shadow: &'a Shadow) -> Self {
+        Self { rule: &shadow.rule, decision: if shadow.would_allow { "allow" } else { "deny" } }
+    }
+}
+
 /// The process that was replaced.
 #[derive(Serialize)]
 struct Before<'a> {
@@ -334,6 +353,8 @@ impl<'a> Line<'a> {
                 decision: Some(decision),
                 rule,
                 near: &record.near,
+                read: Some(&record.read).filter(|read| !read.is_empty()),
+                shadow: record.shadow.as_ref().map(Tried::of),
                 profile: record.profile,
                 workload: record.workload.as_ref(),
                 certificate: record.source.certificate.as_ref().map(Thumbprint::to_string),

@@ -9,8 +9,9 @@ use crate::network::Address;
 use crate::principal::User;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
-use crate::verdict::RuleId;
+use crate::verdict::{RuleId, Shadow};
 use http::Method;
+use serde_json::{Map, Value};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Where a request came from.
@@ -83,6 +84,10 @@ pub struct Decision {
     pub denied_by: Option<RuleId>,
     /// Rules that do not allow it, and why.
     pub near: Vec<String>,
+    /// What rules read of it beside method, host and path, by the places by which they name it.
+    pub read: Map<String, Value>,
+    /// What a rule would change that is only tried out.
+    pub shadow: Option<Shadow>,
     /// The config that judged.
     pub judged: Judged,
     /// How long the judging took.

@@ -1,7 +1,7 @@
 //! `belay check`
 
 use super::terminal::Terminal;
-use super::{DEFAULT_CONFIG, Exit};
+use super::{DEFAULT_CONFIG, Exit, policy};
 use crate::clock::{self, Clock};
 use crate::config::{self, Checked, Config, Finding, Severity};
 use crate::filter;
@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// The config.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
+    /// Do the tests of `access.tests`, too; see `belay policy test`.
+    #[arg(long)]
+    tests: bool,
     /// Print findings as JSON.
     #[arg(long)]
     json: bool,
@@ -34,7 +37,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) const fn of(config: PathBuf) -> Self {
-        Self { config, json: false }
+        Self { config, tests: false, json: false }
     }
 }
 
@@ -43,16 +46,29 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     let config = config.map(Arc::new);
     let snapshot = config.as_ref().and_then(|config| build(config, &mut findings));
     let ok = findings.iter().all(|finding| finding.severity != Severity::Error);
+    findings.extend(snapshot.iter().flat_map(|snapshot| snapshot.warnings.iter().cloned()));
     let digest = snapshot.as_ref().map(|snapshot| snapshot.digest);
+    let built = config.as_ref().zip(snapshot.as_ref());
+    let tests = match built.filter(|_| args.tests).map(|(config, _)| policy::done(config, terminal)) {
+        Some(Ok(tests)) => Some(tests),
+        Some(Err(exit)) => return exit,
+        None => None,
+    };
     if args.json {
-        terminal.say_json(&json!({ "ok": ok, "digest": digest, "findings": findings }));
+        terminal.say_json(&json!({ "ok": ok, "digest": digest, "findings": findings, "tests": tests }));
     } else {
         terminal.show(&findings);
-        if let (Some(config), Some(snapshot)) = (&config, &snapshot) {
+        if let Some((config, snapshot)) = built {
             terminal.say(&summary(&args.config, config, snapshot));
         }
+        tests.iter().for_each(|tests| terminal.say(&policy::told(tests, terminal)));
     }
-    if ok { Exit::Ok } else { Exit::Config }
+    let failed = tests.is_some_and(|tests| tests.tests.iter().any(|tried| tried.fault.is_some()));
+    match (ok, failed) {
+        (false, _) => Exit::Config,
+        (true, true) => Exit::Failed,
+        (true, false) => Exit::Ok,
+    }
 }
 
 pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {

@@ -4,17 +4,20 @@ use super::known::Known;
 use super::socket::{self, NoAnswer};
 use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit};
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::identity::{ClaimPath, may_be_fact};
-use crate::insight::{self, Asked, AskedUser, SignedFacts, Step, Story, Verdict};
+use crate::insight::{self, Asked, AskedUser, Circumstances, SignedFacts, Step, Story, Verdict};
 use crate::name::{ListenerName, PeopleName, WorkloadName};
+use crate::policy::rules::Declared;
 use crate::refusal::Refusal;
-use crate::request::{self, Path as RequestPath};
-use http::{Method, Uri};
+use crate::request;
+use http::Method;
 use serde_json::{Map, Value, json};
 use std::{
     fs::File,
     io::{BufRead, BufReader},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -47,6 +50,9 @@ pub(super) struct Args {
     /// What the workload's token says beyond its own claims; it may be given more than once.
     #[arg(long = "fact", value_name = "NAME=VALUE", value_parser = fact)]
     facts: Vec<(String, String)>,
+    /// The client's address, for rules that look at it.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
     /// Where it comes in; at the first listener of the config, if none is named.
     #[arg(long, value_name = "LISTENER", value_parser = |text: &str| ListenerName::parse(text))]
     listener: Option<ListenerName>,
@@ -71,7 +77,7 @@ impl Args {
     /// Whether they say anything of a request that nobody has made.
     fn supposes(&self) -> bool {
         let named = [self.workload.is_some(), self.listener.is_some(), self.people.is_some()].contains(&true);
-        named || !self.claims.is_empty() || !self.facts.is_empty()
+        named || self.client.is_some() || !self.claims.is_empty() || !self.facts.is_empty()
     }
 }
 
@@ -79,7 +85,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     let told = match args.what.as_slice() {
         [method, url] => suppose(args, (method, url), terminal),
         [_] if args.supposes() => {
-            let hint = "`--as`, `--user`, `--claim`, `--fact` and `--listener` ask about a request that nobody has made: write METHOD URL";
+            let hint = "`--as`, `--user`, `--claim`, `--fact`, `--client` and `--listener` ask about a request that nobody has made: write METHOD URL";
             Err(wrong(terminal, Exit::Usage, hint))
         }
         [id] => remember(args, id, terminal),
@@ -103,7 +109,7 @@ fn wrong(terminal: &Terminal, exit: Exit, why: impl Into<String>) -> Exit {
 fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Result<String, Exit> {
     let usage = |why: String| wrong(terminal, Exit::Usage, why);
     let method = method.parse::<Method>().map_err(|_no_method| usage(format!("`{method}` is no method")))?;
-    let (host, path) = place(url).map_err(usage)?;
+    let (host, path) = request::place_of(url).map_err(usage)?;
     let facts: SignedFacts = args.facts.iter().cloned().collect();
     if facts.len() < args.facts.len() {
         return Err(usage("a fact is stated twice, and such a token is refused".into()));
@@ -116,7 +122,8 @@ fn suppose(args: &Args, (method, url): (&str, &str), terminal: &Terminal) -> Res
     let listener = listener.ok_or_else(|| wrong(terminal, Exit::Config, "the config has no listener"))?;
     let user = user(args, config).map_err(usage)?;
     let asked = Asked { listener, workload: args.workload.clone(), user, method, host, path };
-    let story = insight::explain(config, &asked, &facts);
+    let beside = Circumstances { client: args.client, ..Circumstances::with(known.rules(), clock::System.now()) };
+    let story = insight::explain(config, &asked, &facts, &beside);
     Ok(if args.json { serde_json::to_string(&story).unwrap_or_default() } else { show(&story, terminal) })
 }
 
@@ -137,14 +144,21 @@ fn user(args: &Args, config: &Config) -> Result<Option<AskedUser>, String> {
     if args.workload.is_none() {
         return Err("a user comes through a workload: say which with `--as`".into());
     }
-    Ok(Some(AskedUser { people, claims: all_of(&args.claims) }))
+    Ok(Some(AskedUser { people, claims: all_of(&args.claims, &config.words.claims) }))
 }
 
-fn all_of(claims: &[(ClaimPath, String)]) -> Map<String, Value> {
+/// The claims, each of the type that is declared for it.
+fn all_of(claims: &[(ClaimPath, String)], declared: &[Declared]) -> Map<String, Value> {
     let mut all = Map::new();
-    for (path, _) in claims {
+    for (path, word) in claims {
         let values = claims.iter().filter(|(other, _)| other == path).map(|(_, value)| value.clone());
-        merge(&mut all, path.claiming(values.collect()));
+        let mut claimed = path.claiming(values.collect());
+        if let Some(value) = declared.iter().find(|known| known.path == *path).map(|known| known.meant(word))
+            && !value.is_string()
+        {
+            claimed = path.saying(value);
+        }
+        merge(&mut all, claimed);
     }
     all
 }
@@ -177,17 +191,6 @@ fn fact(text: &str) -> Result<(String, String), String> {
     } else {
         Err(format!("`{name}` is a claim of the token itself, or no name"))
     }
-}
-
-/// Host and path of a URL, as they are judged.
-fn place(url: &str) -> Result<(String, String), String> {
-    let strange = || format!("`{url}` is no URL such as https://shop.example.com/orders/7");
-    let uri: Uri = url.parse().map_err(|_no_url| strange())?;
-    let authority = uri.authority().ok_or_else(strange)?;
-    let refused = |refusal: Refusal| refusal.facts().explain.to_owned();
-    let host = request::host_of(authority.as_str()).map_err(refused)?.to_ascii_lowercase();
-    let path = RequestPath::read(uri.path()).map_err(refused)?;
-    Ok((host, path.as_str().to_owned()))
 }
 
 fn show(story: &Story, terminal: &Terminal) -> String {
@@ -383,15 +386,6 @@ mod tests {
     use super::*;
     use test_case::test_case;
 
-    #[test_case("https://Shop.Example.com:8443/orders/7?x=1", Ok(("shop.example.com", "/orders/7")); "host and path, as they are judged")]
-    #[test_case("https://shop.example.com", Ok(("shop.example.com", "/")); "no path")]
-    #[test_case("https://shop.example.com/a/../b", Err("Servers could read the path in different ways, so it is not forwarded."); "an ambiguous path")]
-    #[test_case("/orders/7", Err("`/orders/7` is no URL such as https://shop.example.com/orders/7"); "no host")]
-    fn places(url: &str, expected: Result<(&str, &str), &str>) {
-        let expected = expected.map(|(host, path)| (host.to_owned(), path.to_owned())).map_err(str::to_owned);
-        assert_eq!(place(url), expected);
-    }
-
     #[test_case("country=DE", Some(("country", "DE")); "a fact")]
     #[test_case("country=a=b", Some(("country", "a=b")); "with another sign")]
     #[test_case("country=", Some(("country", "")); "an empty one")]
@@ -412,7 +406,7 @@ mod tests {
     #[test_case(&["a..b=c"], None; "an empty name")]
     fn claims(texts: &[&str], expected: Option<&Value>) {
         let read: Result<Vec<_>, _> = texts.iter().map(|text| claim(text)).collect();
-        assert_eq!(read.ok().map(|read| Value::Object(all_of(&read))).as_ref(), expected);
+        assert_eq!(read.ok().map(|read| Value::Object(all_of(&read, &[]))).as_ref(), expected);
     }
 
     #[test]

@@ -6,7 +6,9 @@ use crate::config::{self, Config};
 use crate::filter;
 use crate::generation::Digest;
 use crate::insight::Side;
-use crate::keys::Kind;
+use crate::keys::{Kind, fits};
+use crate::policy::rules::RuleSet;
+use crate::runtime::{self, Snapshot};
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
@@ -20,16 +22,17 @@ pub(super) struct Known {
     files: Vec<(PathBuf, Digest)>,
     /// The config and all files.
     all: Vec<(PathBuf, Kind, Digest)>,
+    rules: Option<RuleSet>,
 }
 
 impl Known {
     /// Files are known by their way from the config's folder, which may be another one on another machine.
-    fn new(config: Arc<Config>, all: Vec<(PathBuf, Kind, Digest)>) -> Self {
+    fn new(config: Arc<Config>, all: Vec<(PathBuf, Kind, Digest)>, rules: Option<RuleSet>) -> Self {
         let folder = config.file.parent().unwrap_or_else(|| Path::new("")).to_owned();
         let inner =
             |path: PathBuf| path.strip_prefix(&folder).map_or_else(|_elsewhere| path.clone(), Path::to_path_buf);
         let files = all.iter().skip(1).map(|(path, _, digest)| (inner(path.clone()), *digest)).collect();
-        Self { config, files, all }
+        Self { config, files, all, rules }
     }
 
     /// The folder in which relative paths begin.
@@ -44,7 +47,12 @@ impl Known {
 
     /// As a side of a plan.
     pub(super) fn side(&self) -> Side<'_> {
-        Side { config: &self.config, files: &self.files }
+        Side { config: &self.config, files: &self.files, rules: self.rules() }
+    }
+
+    /// The rules, if there are some.
+    pub(super) const fn rules(&self) -> Option<&RuleSet> {
+        self.rules.as_ref()
     }
 
     /// The one in a file, with all that it names.
@@ -53,8 +61,8 @@ impl Known {
         let mut findings = Vec::new();
         let snapshot = check::build(&config, &mut findings);
         terminal.show(&findings);
-        let read = snapshot.ok_or(Exit::Config)?.read;
-        Ok(Self::new(config, read.iter().map(|read| (read.path.clone(), read.kind, read.digest())).collect()))
+        let Snapshot { read, rules, .. } = snapshot.ok_or(Exit::Config)?;
+        Ok(Self::new(config, read.iter().map(|read| (read.path.clone(), read.kind, read.digest())).collect(), rules))
     }
 
     /// What a word means: `running`, the number of a generation that was live, or a file.
@@ -82,6 +90,22 @@ impl Known {
             terminal.show(&checked.findings);
             return Err(Exit::Config);
         };
-        Ok(Self::new(Arc::new(config), contents.iter().filter_map(file).collect()))
+        let texts = contents.iter().filter_map(|content| Some((text(content, "text")?, text(content, "path")?.into())));
+        let rules = rules(&config, texts.collect(), terminal)?;
+        Ok(Self::new(Arc::new(config), contents.iter().filter_map(file).collect(), rules))
+    }
+}
+
+/// The rules among texts that came with a config.
+fn rules(config: &Config, texts: Vec<(String, PathBuf)>, terminal: &Terminal) -> Result<Option<RuleSet>, Exit> {
+    let Some(files) = &config.policies else { return Ok(None) };
+    let are_rules = |(_, path): &(String, PathBuf)| files.policies.iter().any(|pattern| fits(pattern, path));
+    let texts: Vec<_> = texts.into_iter().filter(are_rules).collect();
+    match runtime::rules::read(&config.words, &texts) {
+        Ok((rules, _)) => Ok(Some(rules)),
+        Err(findings) => {
+            terminal.show(&findings);
+            Err(Exit::Config)
+        }
     }
 }

@@ -9,6 +9,7 @@ mod inherited;
 mod known;
 mod log;
 mod plan;
+mod policy;
 mod recent;
 mod reload;
 mod routes;
@@ -56,6 +57,7 @@ enum Command {
     Explain(explain::Args),
     Reload(reload::Args),
     Plan(plan::Args),
+    Policy(policy::Args),
     Approve(approve::Args),
     History(history::History),
     Show(history::Show),
@@ -77,6 +79,8 @@ const DEFAULT_CONFIG: &str = "belay.yaml";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     Ok = 0,
+    /// A test failed.
+    Failed = 1,
     /// A plan has changes.
     Changes = 2,
     /// The command line is wrong.
@@ -116,6 +120,7 @@ pub fn main() -> ExitCode {
         Some(Command::Explain(args)) => explain::main(&args, &terminal),
         Some(Command::Reload(args)) => reload::main(&args, &terminal),
         Some(Command::Plan(args)) => plan::main(&args, &terminal),
+        Some(Command::Policy(args)) => policy::main(&args, &terminal),
         Some(Command::Approve(args)) => approve::main(&args, &terminal),
         Some(Command::History(args)) => args.main(&terminal),
         Some(Command::Show(args)) => args.main(&terminal),

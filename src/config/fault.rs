@@ -1,6 +1,7 @@
 //! What is wrong with a config, said like a compiler says it.
 
 use super::node::{Node, Place, Span};
+use crate::name::closest;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf};
 
@@ -90,12 +91,6 @@ fn may_hold_a_secret(line: &str) -> bool {
     })
 }
 
-/// The known word that a typing slip could have turned into the written one.
-fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let distance = |word: &&str| strsim::damerau_levenshtein(written, word);
-    known.into_iter().min_by_key(distance).filter(|word| distance(word) <= word.len().min(written.len()).div_ceil(3))
-}
-
 /// A fault with its place in the text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -155,14 +150,21 @@ impl Finding {
         Self { line, column, snippet: shown, ..Self::of_file(file, message, None) }
     }
 
+    /// The same, of so many characters of its line.
+    #[must_use]
+    pub fn wide(mut self, characters: usize) -> Self {
+        if let Some((text, width)) = &mut self.snippet {
+            let rest = text.chars().count().saturating_sub(self.column.saturating_sub(1));
+            *width = characters.clamp(1, rest.max(1));
+        }
+        self
+    }
+
     pub(super) fn locate(fault: Fault, source: &Source<'_>) -> Self {
         let span = source.root.and_then(|root| root.span(&fault.place, fault.at_key)).unwrap_or_default();
         let mut finding = Self::at(source.file, (span.line, span.column), source.text, fault.message);
         finding.snippet = finding.snippet.filter(|_| !fault.is_secret);
-        if let Some((text, width)) = &mut finding.snippet {
-            let rest = text.chars().count().saturating_sub(span.column.saturating_sub(1));
-            *width = span.width.clamp(1, rest.max(1));
-        }
+        let finding = finding.wide(span.width);
         Self { severity: fault.severity, place: fault.place.to_string(), hint: fault.hint, ..finding }
     }
 

@@ -23,8 +23,9 @@ pub use filter::{FilterKind, FilterSpec};
 pub use model::{
     AdminHttps, AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Dns,
     Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeySource, KeyState, KeysPlace, Limit, LimitKey, Limits,
-    Listener, Location, LogFormat, LogLevel, Operators, People, Pool, PoolLimits, ProcessLog, ProviderKeys, Question,
-    Retry, RetryMethods, Route, SameSite, Scope, Server, Sticky, TcpCheck, Timeouts, Tls, TokenKeyFile, Workload,
+    Listener, Location, LogFormat, LogLevel, Operators, People, PolicyFiles, Pool, PoolLimits, ProcessLog,
+    ProviderKeys, Question, Retry, RetryMethods, Route, SameSite, Scope, Server, Sticky, TcpCheck, Timeouts, Tls,
+    TokenKeyFile, Trial, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;
@@ -129,6 +130,17 @@ pub fn read_mapping(file: &Path, text: &str, roles: &[&RoleName]) -> Result<docu
 pub fn read_revoked(file: &Path, text: &str) -> Result<Revoked, Vec<Finding>> {
     read_part(file, text, &schema::of::<document::RevokedFile>(), |read: document::RevokedFile, faults| {
         check::revoked(&read, &check::Context { text, file, filters: &[] }, faults)
+    })
+}
+
+/// Reads a file of tests of the policy.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_tests(file: &Path, text: &str) -> Result<Vec<Trial>, Vec<Finding>> {
+    let root = Node::read(text).map_err(|error| vec![not_yaml(file, text, &error)])?;
+    read_part(file, text, &schema::of::<Vec<document::PolicyTest>>(), |read: Vec<document::PolicyTest>, faults| {
+        check::trials(&read, &root, &check::Context { text, file, filters: &[] }, faults)
     })
 }
 

@@ -23,7 +23,14 @@ pub fn schema(filters: &[&dyn FilterKind]) -> Schema {
         definitions.insert("Filter".into(), filter);
     }
     schema.insert("title".into(), "Belay's config".into());
-    schema
+    sorted(schema)
+}
+
+/// The same in every build: parts that are left out of some decide how maps are kept.
+fn sorted(schema: Schema) -> Schema {
+    let mut value = schema.to_value();
+    value.sort_all_objects();
+    value.try_into().unwrap_or_default()
 }
 
 /// The same of a file of servers.
@@ -31,12 +38,12 @@ pub(super) fn servers() -> Schema {
     let settings = SchemaSettings::draft2020_12().with_transform(WithoutNull);
     let mut schema = settings.into_generator().into_root_schema_for::<Vec<Server>>();
     schema.insert("maxItems".into(), json!(1000));
-    schema
+    sorted(schema)
 }
 
 /// The same of a file of another kind.
 pub(super) fn of<T: JsonSchema>() -> Schema {
-    SchemaSettings::draft2020_12().with_transform(WithoutNull).into_generator().into_root_schema_for::<T>()
+    sorted(SchemaSettings::draft2020_12().with_transform(WithoutNull).into_generator().into_root_schema_for::<T>())
 }
 
 /// An optional key may be left out; `null` says nothing and is refused.

@@ -30,7 +30,7 @@ use crate::name::{PeopleName, WorkloadName};
 use crate::principal::{Principal, User, Workload};
 use crate::refusal::Refusal;
 use crate::request::Facts;
-use crate::verdict::RuleId;
+use crate::verdict::{RuleId, Shadow};
 use http::HeaderMap;
 use std::sync::Arc;
 
@@ -192,6 +192,8 @@ pub struct Denied {
     pub rule: Option<RuleId>,
     /// Rules that do not allow it, and why.
     pub near: Vec<String>,
+    /// What a rule would change that is only tried out.
+    pub shadow: Option<Shadow>,
     /// What the client is told instead, where it is not to know of the route.
     pub shown: Option<Shown>,
 }
@@ -215,6 +217,7 @@ impl From<Refusal> for Denied {
             users_key: None,
             rule: None,
             near: Vec::new(),
+            shadow: None,
             shown: None,
         }
     }

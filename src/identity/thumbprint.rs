@@ -15,6 +15,12 @@ impl Thumbprint {
         Self(sha256(bytes))
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// Reads hexadecimal, with colons between the bytes or without, as `openssl x509 -fingerprint -sha256` prints it.
     #[must_use]
     pub fn parse_hex(text: &str) -> Option<Self> {

@@ -1,7 +1,7 @@
 //! Requests that somebody could make, and by whom.
 
 use crate::config::{Config, Workload};
-use crate::identity::By;
+use crate::identity::{By, People};
 use crate::name::{ListenerName, PeopleName, RoleName, WorkloadName};
 use http::Method;
 use serde::{Serialize, Serializer};
@@ -72,11 +72,20 @@ impl<'a> Asker<'a> {
         self.user.is_some_and(|user| config.people.iter().any(|people| people.terms.name == user.people))
     }
 
-    /// The roles that the user has through a workload.
-    pub(super) fn roles_of_user(self, config: &'a Config, through: &'a Workload) -> impl Iterator<Item = &'a RoleName> {
+    /// The roles that the user has through a workload; whom a file gives roles is known only of people who were built.
+    pub(super) fn roles_of_user(
+        self,
+        config: &'a Config,
+        built: Option<&'a [People]>,
+        through: &'a Workload,
+    ) -> impl Iterator<Item = &'a RoleName> {
         let user = self.user.and_then(|user| {
-            let people = config.people.iter().map(|people| &people.terms).find(|people| people.name == user.people)?;
-            Some((people, user))
+            let is_meant = |people: &&People| people.name == user.people;
+            let people = match built {
+                Some(built) => built.iter().find(is_meant),
+                None => config.people.iter().map(|people| &people.terms).find(is_meant),
+            };
+            Some((people?, user))
         });
         user.into_iter().flat_map(move |(people, user)| {
             let has = move |it: &&crate::identity::Membership| it.includes(&user.claims, &through.workload.name);

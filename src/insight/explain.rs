@@ -2,13 +2,16 @@
 //! rule allows it or nearly does, and where it leads.
 
 use super::asked::{Asked, Asker};
+use super::circumstances::{Circumstances, principal};
 use super::judge::{Verdict, judge};
 use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Scope, Workload};
-use crate::identity::{By, Profile, are_few};
+use crate::identity::{Asserted, By, Profile, are_few};
 use crate::name::RoleName;
+use crate::policy::rules::Answer;
 use crate::policy::{Access, AllowList};
+use crate::principal::Principal;
+use crate::verdict::RuleId;
 use serde::Serialize;
-use serde_json::Value;
 use std::{collections::BTreeMap, fmt::Display};
 
 /// A decision with its reasons.
@@ -18,12 +21,15 @@ pub struct Story {
     pub asked: Asked,
     /// What the workload's token says beside it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub facts: SignedFacts,
+    pub facts: Asserted,
     /// What is decided.
     #[serde(flatten)]
     pub verdict: Verdict,
     /// Why, in the order in which it is decided.
     pub steps: Vec<Step>,
+    /// The rules that have spoken, of lists and of files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleId>,
 }
 
 /// One reason.
@@ -43,8 +49,15 @@ const TOLD_MAX: usize = 5;
 
 /// What a config decides, and why, of a request whose workload's token states those facts.
 #[must_use]
-pub fn explain(config: &Config, asked: &Asked, facts: &SignedFacts) -> Story {
-    let mut verdict = judge(config, asked);
+pub fn explain(config: &Config, asked: &Asked, facts: &SignedFacts, beside: &Circumstances<'_>) -> Story {
+    story(config, asked, &beside.clone().signed(config, facts))
+}
+
+/// The same, where the circumstances have the facts.
+pub(super) fn story(config: &Config, asked: &Asked, beside: &Circumstances<'_>) -> Story {
+    let facts = &beside.asserted;
+    let mut verdict = judge(config, asked, beside);
+    let mut spoken: Vec<RuleId> = verdict.rule().cloned().into_iter().collect();
     let mut steps = Vec::new();
     let mut step = |about, says: String| steps.push(Step { about, says });
     let listener = config.listeners.iter().find(|known| known.name == asked.listener);
@@ -58,7 +71,7 @@ pub fn explain(config: &Config, asked: &Asked, facts: &SignedFacts) -> Story {
         let heard = told_facts(config, (listener, route), asked, facts);
         let says = heard.as_ref().map(|heard| heard.says.clone());
         match route {
-            Some(route) => of_route(config, (listener, route), (asked, says), &mut step),
+            Some(route) => of_route(config, (listener, route), (asked, says), beside, (&mut step, &mut spoken)),
             None => says.into_iter().for_each(|says| step("facts", says)),
         }
         // Who can prove nothing signs no token.
@@ -68,19 +81,26 @@ pub fn explain(config: &Config, asked: &Asked, facts: &SignedFacts) -> Story {
         let said = heard.and_then(|heard| heard.verdict).filter(|said| !is_unknown && is_reached(said));
         verdict = said.unwrap_or(verdict);
     }
-    Story { asked: asked.clone(), facts: facts.clone(), verdict, steps }
+    spoken.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+    spoken.dedup();
+    Story { asked: asked.clone(), facts: facts.clone(), verdict, steps, rules: spoken }
 }
 
 fn of_route(
     config: &Config,
     (listener, route): (&Listener, &Route),
     (asked, facts): (&Asked, Option<String>),
-    step: &mut impl FnMut(&'static str, String),
+    beside: &Circumstances<'_>,
+    (step, spoken): (&mut impl FnMut(&'static str, String), &mut Vec<RuleId>),
 ) {
     let mut facts = facts.into_iter();
     let who = asked.asker().known(config);
     match &*route.access {
-        Access::Public(rule) => step("rule", format!("{rule} lets everybody in, and no identity is asked")),
+        Access::Public(rule) => {
+            step("rule", format!("{rule} lets everybody in, and no identity is asked"));
+            let says = rules(beside, (asked, &Principal::Anonymous), route, spoken);
+            says.into_iter().for_each(|says| step("policies", says));
+        }
         Access::Listed(list) => {
             step("proof", proof(config, (listener, route), asked, who));
             facts.by_ref().for_each(|says| step("facts", says));
@@ -90,7 +110,14 @@ fn of_route(
             }
             // Where no user is demanded, nobody looks for one.
             let user = asked.user.as_ref().filter(|_| profile.needs_user());
-            step("rule", rule(config, list, Asker { user, ..asked.asker() }, who));
+            let asker = Asker { user, ..asked.asker() };
+            step("rule", rule(config, list, asker, who));
+            if let Some(who) = who {
+                let roles = asker.roles_of_user(config, beside.people, who).cloned().collect();
+                let principal = principal(config, who, user.map(|user| (user, roles)));
+                let says = rules(beside, (asked, &principal), route, spoken);
+                says.into_iter().for_each(|says| step("policies", says));
+            }
         }
     }
     facts.for_each(|says| step("facts", says));
@@ -110,6 +137,38 @@ fn of_route(
     step("pool", pool(config, route));
 }
 
+/// What rules say beside the list.
+fn rules(
+    beside: &Circumstances<'_>,
+    who: (&Asked, &Principal),
+    route: &Route,
+    spoken: &mut Vec<RuleId>,
+) -> Option<String> {
+    beside.ask(who, &route.name, |rules, question| {
+        let ruling = rules.judge_anew(question);
+        spoken.extend(ruling.by.iter().chain(ruling.shadow.iter().map(|(_, rule)| rule)).cloned());
+        let by = list_of(&ruling.by);
+        let says = match ruling.answer {
+            Answer::Silent => {
+                let near = rules.near_misses(question);
+                let near = if near.is_empty() { String::new() } else { format!(": {}", near.join("; ")) };
+                format!("no rule says anything to it{near}")
+            }
+            Answer::Permitted => format!("{by} permits it"),
+            Answer::Forbidden => format!("{by} forbids it, whoever lets him in"),
+            Answer::Failed => format!("{by} could not be judged, so nobody is let in"),
+            Answer::Mistyped => format!("{by} is not of the type that is declared, so nobody is let in"),
+        };
+        match ruling.shadow {
+            Some((answer, rule)) => {
+                let would = if answer == Answer::Permitted { "permit" } else { "forbid" };
+                format!("{says}; {rule} would {would} it, and is only tried out")
+            }
+            None => says,
+        }
+    })
+}
+
 /// What becomes of facts.
 struct Heard {
     says: String,
@@ -122,7 +181,7 @@ fn told_facts(
     config: &Config,
     (listener, route): (&Listener, Option<&Route>),
     asked: &Asked,
-    facts: &SignedFacts,
+    facts: &Asserted,
 ) -> Option<Heard> {
     let unheard = |says: &str| Some(Heard { says: says.to_owned(), verdict: None });
     let is_public = route.is_some_and(|route| matches!(*route.access, Access::Public(_)));
@@ -136,7 +195,7 @@ fn told_facts(
         _ if !is_read => unheard("no token is read here, so they change nothing"),
         None => unheard("whose token it is is not known, so they change nothing"),
         Some(workload) => {
-            let heard = heard(workload, route, facts);
+            let heard = heard(config, workload, route, facts);
             // What the edge says of it counts where the token counts.
             let says_enough =
                 heard.verdict.is_none().then(|| said_by_the_edge(config, (listener, route), facts)).flatten();
@@ -149,35 +208,42 @@ fn told_facts(
 fn said_by_the_edge(
     config: &Config,
     (listener, route): (&Listener, Option<&Route>),
-    facts: &SignedFacts,
+    facts: &Asserted,
 ) -> Option<Heard> {
     let route = route?;
     let mut limits = config.limits.iter().filter(|limit| is_for(&limit.scope, (listener, route)));
     let limit = limits.find(|limit| {
         let said = limit.edge.as_ref().and_then(|edge| Some((edge, facts.get(&*edge.claim)?)));
-        said.is_some_and(|(edge, said)| edge.has.iter().any(|value| **value == **said))
+        said.is_some_and(|(edge, said)| edge.has.iter().any(|value| said.as_str() == Some(value)))
     })?;
-    let verdict =
-        Verdict::Deny { route: Some(route.name.clone()), status: 429, reason: "the edge says that it is too much" };
+    let verdict = Verdict::Deny {
+        route: Some(route.name.clone()),
+        status: 429,
+        reason: "the edge says that it is too much",
+        rule: None,
+    };
     Some(Heard { says: format!("{} refuses what the edge says", limit.name), verdict: Some(verdict) })
 }
 
 /// What becomes of the facts that a workload's token states, which must be among those that it may assert, and not too
 /// much.
-fn heard(workload: &Workload, route: Option<&Route>, stated: &SignedFacts) -> Heard {
-    let may = |claim: &&String| workload.may_assert.iter().any(|known| **known == ***claim);
-    let (facts, others): (Vec<_>, Vec<_>) = stated.keys().partition(may);
+fn heard(config: &Config, workload: &Workload, route: Option<&Route>, stated: &Asserted) -> Heard {
+    let may = |claim: &&str| workload.may_assert.iter().any(|known| **known == **claim);
+    let (facts, others): (Vec<_>, Vec<_>) = stated.keys().map(|name| &**name).partition(may);
     let name = &workload.workload.name;
-    let values: Vec<_> = stated.iter().map(|(name, value)| (name.as_str(), Value::from(value.as_str()))).collect();
     let fault = if !others.is_empty() {
         format!("{name} may not assert {}: a token that does is refused, see `may_assert`", list_of(others))
-    } else if !are_few(values.iter().map(|(name, value)| (*name, value))) {
+    } else if !are_few(stated.iter().map(|(name, value)| (&**name, value))) {
         "these are more than a token may assert".into()
     } else {
-        return Heard { says: format!("{name} may assert {}; no rule reads it", list_of(facts)), verdict: None };
+        let is_declared = |fact: &&&str| config.words.facts.iter().any(|known| *known.name == ***fact);
+        let read: Vec<_> = facts.iter().filter(is_declared).collect();
+        let read =
+            if read.is_empty() { "no rule reads it".into() } else { format!("rules may read {}", list_of(read)) };
+        return Heard { says: format!("{name} may assert {}; {read}", list_of(facts)), verdict: None };
     };
     let (route, reason) = (route.map(|route| route.name.clone()), "the token asserts too much");
-    Heard { says: fault, verdict: Some(Verdict::Deny { route, status: 401, reason }) }
+    Heard { says: fault, verdict: Some(Verdict::Deny { route, status: 401, reason, rule: None }) }
 }
 
 fn told_listener(listener: &Listener) -> String {
@@ -282,15 +348,17 @@ fn user(config: &Config, asker: Asker<'_>, who: Option<&Workload>) -> String {
     if !asker.is_known_user(config) {
         return format!("the config knows no people {}", user.people);
     }
-    let roles: Vec<_> = who.into_iter().flat_map(|who| asker.roles_of_user(config, who)).collect();
+    let roles: Vec<_> = who.into_iter().flat_map(|who| asker.roles_of_user(config, None, who)).collect();
     let through = who.map(|who| format!(" through {}", who.workload.name)).unwrap_or_default();
     if roles.is_empty() { format!("{user}: no role{through}") } else { format!("{user}: {}{through}", list_of(roles)) }
 }
 
 /// The rule that allows it, or those that there are.
 fn rule(config: &Config, list: &AllowList, asker: Asker<'_>, who: Option<&Workload>) -> String {
-    let roles: Vec<_> =
-        who.into_iter().flat_map(|who| who.workload.roles.iter().chain(asker.roles_of_user(config, who))).collect();
+    let roles: Vec<_> = who
+        .into_iter()
+        .flat_map(|who| who.workload.roles.iter().chain(asker.roles_of_user(config, None, who)))
+        .collect();
     if let Some(rule) = who.and_then(|who| list.rule_for(&who.workload.name, roles.iter().copied())) {
         return format!("{rule} allows it");
     }
@@ -421,7 +489,8 @@ audit: { file: audit.jsonl }
             host: host.into(),
             path: path.into(),
         };
-        explain(&config, &asked, &facts)
+        let beside = Circumstances::with(None, crate::clock::Timestamp::from_unix_seconds(0));
+        explain(&config, &asked, &facts, &beside)
     }
 
     #[test_case("edge", Some("checkout"), "/orders/7", true, "a token signed with c-1"; "it passes")]
@@ -478,7 +547,7 @@ audit: { file: audit.jsonl }
     ) {
         let config = config::read(Path::new("belay.yaml"), CONFIG, &crate::filter::KINDS).config.unwrap();
         let claims = if groups.is_empty() {
-            Value::Object(serde_json::Map::new())
+            serde_json::Value::Object(serde_json::Map::new())
         } else {
             serde_json::json!({ "groups": groups })
         };
@@ -494,7 +563,12 @@ audit: { file: audit.jsonl }
             host: "shop.example".into(),
             path: path.into(),
         };
-        let story = explain(&config, &asked, &SignedFacts::new());
+        let story = explain(
+            &config,
+            &asked,
+            &SignedFacts::new(),
+            &Circumstances::with(None, crate::clock::Timestamp::from_unix_seconds(0)),
+        );
         let said: Vec<_> = story.steps.iter().map(|step| format!("{}: {}", step.about, step.says)).collect();
         let decided = match story.verdict {
             Verdict::Allow { .. } => Some(200),

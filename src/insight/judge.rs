@@ -1,10 +1,14 @@
 //! What a config decides of a request, by whoever can prove all that he is.
 
 use super::asked::{Asked, Asker};
+use super::circumstances::{self, Circumstances};
 use crate::config::{Config, KeySource, KeyState, Listener, Route, Workload};
 use crate::identity::Profile;
 use crate::name::{PoolName, RouteName};
-use crate::policy::Access;
+use crate::policy::rules::Ruling;
+use crate::policy::{Access, joined};
+use crate::principal::Principal;
+use crate::refusal::Refusal;
 use crate::verdict::RuleId;
 use serde::Serialize;
 
@@ -31,6 +35,9 @@ pub enum Verdict {
         status: u16,
         /// Why.
         reason: &'static str,
+        /// By which rule, where it is not one that is missing.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<RuleId>,
     },
     /// There is no such listener.
     Nowhere,
@@ -44,20 +51,27 @@ impl Verdict {
     }
 }
 
-/// What a config decides.
+/// What a config decides, and the rules beside it.
 #[must_use]
-pub fn judge(config: &Config, asked: &Asked) -> Verdict {
+pub fn judge(config: &Config, asked: &Asked, circumstances: &Circumstances<'_>) -> Verdict {
     let takes = |route: &&Route| route.pattern.takes(&asked.method, &asked.host, &asked.path);
-    decide(config, config.routes.iter().find(takes), asked.asker())
+    by(config, config.routes.iter().find(takes), asked.asker(), Some((asked, circumstances)))
 }
 
-/// The same, where the route is known.
+/// What the lists of a route decide, whatever rules say beside them.
 pub(super) fn decide(config: &Config, route: Option<&Route>, asker: Asker<'_>) -> Verdict {
-    let verdict = openly(config, route, asker);
+    by(config, route, asker, None)
+}
+
+/// Of what rules are asked, if they are.
+type Beside<'a> = Option<(&'a Asked, &'a Circumstances<'a>)>;
+
+fn by(config: &Config, route: Option<&Route>, asker: Asker<'_>, beside: Beside<'_>) -> Verdict {
+    let verdict = openly(config, route, asker, beside);
     match (verdict, route.filter(|route| route.is_hidden)) {
         // Who may not pass sees what he would see without the route.
-        (Verdict::Deny { reason, .. }, Some(route)) => match openly(config, None, asker) {
-            Verdict::Deny { status, .. } => Verdict::Deny { route: Some(route.name.clone()), status, reason },
+        (Verdict::Deny { reason, rule, .. }, Some(route)) => match openly(config, None, asker, None) {
+            Verdict::Deny { status, .. } => Verdict::Deny { route: Some(route.name.clone()), status, reason, rule },
             other @ (Verdict::Allow { .. } | Verdict::Nowhere) => other,
         },
         (verdict, _) => verdict,
@@ -65,20 +79,40 @@ pub(super) fn decide(config: &Config, route: Option<&Route>, asker: Asker<'_>) -
 }
 
 /// The same, as if no route were hidden.
-fn openly(config: &Config, route: Option<&Route>, asker: Asker<'_>) -> Verdict {
+fn openly(config: &Config, route: Option<&Route>, asker: Asker<'_>, beside: Beside<'_>) -> Verdict {
     let Some(listener) = config.listeners.iter().find(|known| known.name == *asker.listener) else {
         return Verdict::Nowhere;
     };
     let demanded = route.and_then(|route| route.identity).unwrap_or(listener.identity);
-    let deny = |status, reason| Verdict::Deny { route: route.map(|route| route.name.clone()), status, reason };
+    let name = || route.map(|route| route.name.clone());
+    let deny = |status, reason| Verdict::Deny { route: name(), status, reason, rule: None };
     let allow = |route: &Route, rule: &RuleId, profile| Verdict::Allow {
         route: route.name.clone(),
         rule: rule.clone(),
         profile,
         pool: route.pool.clone(),
     };
+    let ruled = |route: &Route, principal: &Principal, listed: Option<&RuleId>, profile| {
+        let ruling = beside.and_then(|(asked, circumstances)| {
+            circumstances.ask((asked, principal), &route.name, |rules, question| rules.judge_anew(question))
+        });
+        match joined(listed, ruling.as_ref().unwrap_or(&Ruling::SILENT)) {
+            Ok((rule, _)) => allow(route, &rule, profile),
+            Err(denial) if denial.rule.is_some() => {
+                let reason = if denial.refusal == Refusal::Forbidden {
+                    "a rule forbids it"
+                } else if denial.refusal == Refusal::FactMistyped {
+                    "a claim or fact is not of the type that is declared"
+                } else {
+                    "a rule could not be judged"
+                };
+                Verdict::Deny { route: name(), status: 403, reason, rule: denial.rule }
+            }
+            Err(_) => deny(403, "no rule allows it"),
+        }
+    };
     if let Some((route, Access::Public(rule))) = route.map(|route| (route, &*route.access)) {
-        return allow(route, rule, None);
+        return ruled(route, &Principal::Anonymous, Some(rule), None);
     }
     let who = asker.known(config).filter(|who| can_prove(config, listener, who, demanded));
     if demanded != Profile::None && who.is_none() {
@@ -95,11 +129,11 @@ fn openly(config: &Config, route: Option<&Route>, asker: Asker<'_>) -> Verdict {
     };
     // Where no user is demanded, nobody looks for one.
     let asker = Asker { user: asker.user.filter(|_| demanded.needs_user()), ..asker };
-    let roles = who.workload.roles.iter().chain(asker.roles_of_user(config, who));
-    match list.rule_for(&who.workload.name, roles) {
-        Some(rule) => allow(route, rule, Some(demanded)),
-        None => deny(403, "no rule allows it"),
-    }
+    let people = beside.and_then(|(_, circumstances)| circumstances.people);
+    let roles: Vec<_> = asker.roles_of_user(config, people, who).cloned().collect();
+    let listed = list.rule_for(&who.workload.name, who.workload.roles.iter().chain(&roles));
+    let principal = circumstances::principal(config, who, asker.user.map(|user| (user, roles)));
+    ruled(route, &principal, listed, Some(demanded))
 }
 
 /// Whether a workload could show what a profile demands, at a listener.
@@ -115,6 +149,16 @@ fn can_prove(config: &Config, listener: &Listener, who: &Workload, profile: Prof
 }
 
 impl Verdict {
+    /// The rule that decides, where it is not one that is missing.
+    #[must_use]
+    pub const fn rule(&self) -> Option<&RuleId> {
+        match self {
+            Self::Allow { rule, .. } => Some(rule),
+            Self::Deny { rule, .. } => rule.as_ref(),
+            Self::Nowhere => None,
+        }
+    }
+
     /// The route that decides.
     #[must_use]
     pub fn route(&self) -> Option<&str> {

@@ -1,8 +1,9 @@
 //! A plan, as people read it: on a terminal, and in a pull request.
 
 use super::judge::Verdict;
-use super::plan::{Change, Kind, Plan, Witness};
+use super::plan::{Change, Kind, Plan, RuleChange, Witness};
 use super::settings::Setting;
+use crate::policy::rules::{Effect, Rule};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -45,6 +46,7 @@ impl Plan {
         let Style { bullet, code, .. } = style;
         let sections = [
             style.section("For whom", &self.changes, |change| style.change(change)),
+            style.section("Rules, beside the lists", &self.rules, |change| style.rule(change)),
             style.section("Never reached any more", &self.shadowed, |route| {
                 format!("{bullet}{code}{route}{code}: an earlier route takes all its requests\n")
             }),
@@ -83,6 +85,25 @@ impl Style {
         )
     }
 
+    fn rule(self, change: &RuleChange) -> String {
+        let Self { bullet, code, .. } = self;
+        let told = |rule: &Rule| {
+            let effect = if rule.effect == Effect::Permit { "permit" } else { "forbid" };
+            let marks = [(rule.is_locked, ", locked"), (rule.is_shadow, ", only tried out")];
+            let marks: String = marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark).collect();
+            format!("{effect}{marks}")
+        };
+        let (rule, what) = match (&change.before, &change.after) {
+            (None, Some(rule)) => (rule, format!("is new: {}", told(rule))),
+            (Some(rule), None) => (rule, format!("is gone: {}", told(rule))),
+            (Some(before), Some(rule)) if told(before) == told(rule) => (rule, format!("is another: {}", told(rule))),
+            (Some(before), Some(rule)) => (rule, format!("is another: {} -> {}", told(before), told(rule))),
+            (None, None) => return String::new(),
+        };
+        let because = rule.because.as_ref().map(|because| format!(" ({because})")).unwrap_or_default();
+        format!("{bullet}{code}{}{code} {what}{because}\n", rule.id)
+    }
+
     fn setting(self, setting: &Setting) -> String {
         let value = |value: &Option<Value>| match value {
             Some(Value::String(text)) => text.clone(),
@@ -104,8 +125,8 @@ fn verdict(verdict: &Verdict) -> String {
             format!("passes by {rule}, with {profile}, to {pool}")
         }
         Verdict::Allow { rule, profile: None, pool, .. } => format!("passes by {rule}, without an identity, to {pool}"),
-        Verdict::Deny { route: Some(route), status, reason } => format!("{status} at {route}, {reason}"),
-        Verdict::Deny { route: None, status, reason } => format!("{status}, {reason}"),
+        Verdict::Deny { route: Some(route), status, reason, .. } => format!("{status} at {route}, {reason}"),
+        Verdict::Deny { route: None, status, reason, .. } => format!("{status}, {reason}"),
         Verdict::Nowhere => "nobody listens".into(),
     }
 }

@@ -3,6 +3,7 @@
 //! A permit is the only key to a pool, and only this module makes one. What is not allowed is denied.
 
 mod near;
+pub mod rules;
 
 pub use near::near_misses;
 
@@ -12,10 +13,10 @@ use crate::identity::{Elsewhere, NotEntered, Profile, Replay, ReplayStore, Spend
 use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
 use crate::principal::Principal;
 use crate::refusal::Refusal;
-use crate::request::Id;
-use crate::verdict::RuleId;
-use http::Method;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use crate::request::{Facts, Id};
+use crate::verdict::{RuleId, Shadow};
+use rules::{Answer, AtRoute, Question, Ruling};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 /// Who may pass.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct Door {
     pub demands: Option<Profile>,
     /// Who may pass.
     pub access: Arc<Access>,
+    /// What rules say beside that; none if they say nothing here.
+    pub rules: Option<AtRoute>,
     /// Whether who may not pass sees it.
     pub is_hidden: bool,
     /// Whether the token must carry the body's digest.
@@ -93,14 +96,44 @@ impl Door {
 pub struct Case<'a> {
     /// Its id: the one that the edge signed, else ours.
     pub id: &'a Id,
-    /// Its method.
-    pub method: &'a Method,
+    /// What it asks.
+    pub facts: &'a Facts,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The TLS version, for example `1.3`.
+    pub tls: Option<&'static str>,
     /// The profile of the listener that it came to.
     pub listener: Profile,
     /// The config that judges it.
     pub generation: Generation,
     /// When.
     pub now: Timestamp,
+}
+
+impl<'a> Case<'a> {
+    /// What rules are asked of it.
+    #[must_use]
+    pub fn question(&self, principal: &'a Principal, verified: Option<&'a Verified>) -> Question<'a> {
+        let asserted = verified.and_then(|verified| verified.token()).map(|token| &token.asserted);
+        Question { principal, facts: self.facts, client: self.client, tls: self.tls, asserted, now: self.now }
+    }
+}
+
+/// Why somebody may not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Why.
+    pub refusal: Refusal,
+    /// By which rule, where it is not one that is missing.
+    pub rule: Option<RuleId>,
+    /// What a rule would change that is only tried out.
+    pub shadow: Option<Shadow>,
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, rule: None, shadow: None }
+    }
 }
 
 /// The right to one request to one pool. Only this module makes one, it is used up by being dropped, and it cannot be
@@ -187,6 +220,7 @@ pub struct Permit {
     route: RouteName,
     pool: PoolName,
     rule: RuleId,
+    shadow: Option<Shadow>,
 }
 
 impl Permit {
@@ -226,14 +260,21 @@ impl Permit {
         &self.rule
     }
 
-    fn new(door: &Door, case: &Case<'_>, principal: Principal, rule: &RuleId) -> Self {
+    /// What a rule would change that is only tried out.
+    #[must_use]
+    pub const fn shadow(&self) -> Option<&Shadow> {
+        self.shadow.as_ref()
+    }
+
+    fn new(door: &Door, case: &Case<'_>, principal: Principal, (rule, shadow): Allowed) -> Self {
         Self {
             generation: case.generation,
             request_id: case.id.clone(),
             principal,
             route: door.route.clone(),
             pool: door.pool.clone(),
-            rule: rule.clone(),
+            rule,
+            shadow,
         }
     }
 }
@@ -241,12 +282,13 @@ impl Permit {
 /// The permit for a public route, the one place that grants without an identity.
 ///
 /// # Errors
-/// [`Refusal::ProfileMismatch`] if the route is not public.
-pub fn admit_public(door: &Door, case: &Case<'_>) -> Result<Permit, Refusal> {
-    match &*door.access {
-        Access::Public(rule) => Ok(Permit::new(door, case, Principal::Anonymous, rule)),
-        Access::Listed(_) => Err(Refusal::ProfileMismatch),
+/// [`Refusal::ProfileMismatch`] if the route is not public, and what rules have against it.
+pub fn admit_public(door: &Door, case: &Case<'_>) -> Result<Permit, Denial> {
+    if !door.is_public() {
+        return Err(Refusal::ProfileMismatch.into());
     }
+    let allowed = allowed(door, &case.question(&Principal::Anonymous, None))?;
+    Ok(Permit::new(door, case, Principal::Anonymous, allowed))
 }
 
 /// A request that may pass as soon as the use of its token is entered: the last step, so that a token that was refused is
@@ -300,22 +342,22 @@ impl Cleared<'_> {
 ///
 /// # Errors
 /// [`Refusal::ProfileMismatch`] for an identity proved by another profile than the route demands,
-/// [`Refusal::NotAllowed`] where no rule allows it, and [`Refusal::TokenBodyMissing`] where the route demands the body's
-/// digest.
-pub fn decide<'a>(verified: &'a Verified, door: &Door, case: &Case<'_>, mode: Replay) -> Result<Cleared<'a>, Refusal> {
+/// [`Refusal::NotAllowed`] where no rule allows it, [`Refusal::Forbidden`] where one forbids it, and
+/// [`Refusal::TokenBodyMissing`] where the route demands the body's digest.
+pub fn decide<'a>(verified: &'a Verified, door: &Door, case: &Case<'_>, mode: Replay) -> Result<Cleared<'a>, Denial> {
     if verified.profile() != door.demanded(case.listener) {
-        return Err(Refusal::ProfileMismatch);
+        return Err(Refusal::ProfileMismatch.into());
     }
     let principal = verified.principal();
-    let rule = rule_for(&door.access, principal).ok_or(Refusal::NotAllowed)?;
+    let allowed = allowed(door, &case.question(principal, Some(verified)))?;
     if door.demands_digest && verified.token().is_none_or(|token| token.body.is_none()) {
-        return Err(Refusal::TokenBodyMissing);
+        return Err(Refusal::TokenBodyMissing.into());
     }
     // Where no certificate backs a token, whoever sees it could use it: once is enough.
     let mode = if verified.profile().needs_certificate() { mode } else { Replay::Strict };
     let used = verified.token().zip(principal.workload());
-    let spending = used.and_then(|(token, workload)| Spending::of(token, &workload.name, (mode, case.method)));
-    Ok(Cleared { permit: Permit::new(door, case, principal.clone(), rule), spending })
+    let spending = used.and_then(|(token, workload)| Spending::of(token, &workload.name, (mode, &case.facts.method)));
+    Ok(Cleared { permit: Permit::new(door, case, principal.clone(), allowed), spending })
 }
 
 /// Whether a request that was let in would be let in by that door, too, by who asks as he is known now; none means that
@@ -323,13 +365,54 @@ pub fn decide<'a>(verified: &'a Verified, door: &Door, case: &Case<'_>, mode: Re
 ///
 /// # Errors
 /// As [`decide`].
-pub fn still_allows(verified: Option<&Verified>, door: &Door, listener: Profile) -> Result<(), Refusal> {
-    if door.is_public() {
-        return Ok(());
+pub fn still_allows(verified: Option<&Verified>, door: &Door, case: &Case<'_>) -> Result<(), Refusal> {
+    let question = match verified {
+        _ if door.is_public() => case.question(&Principal::Anonymous, None),
+        Some(verified) if verified.profile().covers(door.demanded(case.listener)) => {
+            case.question(verified.principal(), Some(verified))
+        }
+        Some(_) | None => return Err(Refusal::ProfileMismatch),
+    };
+    allowed(door, &question).map(drop).map_err(|denial| denial.refusal)
+}
+
+/// The rule that lets in, and what one would change that is only tried out.
+pub type Allowed = (RuleId, Option<Shadow>);
+
+fn allowed(door: &Door, question: &Question<'_>) -> Result<Allowed, Denial> {
+    let listed = rule_for(&door.access, question.principal);
+    match &door.rules {
+        Some(rules) => joined(listed, &rules.judge(question)),
+        None => joined(listed, &Ruling::SILENT),
     }
-    let verified = verified.filter(|verified| verified.profile().covers(door.demanded(listener)));
-    let verified = verified.ok_or(Refusal::ProfileMismatch)?;
-    rule_for(&door.access, verified.principal()).map(drop).ok_or(Refusal::NotAllowed)
+}
+
+/// What a list and rules say together: who is forbidden is so whoever lets him in, and what cannot be said is no yes.
+///
+/// # Errors
+/// As [`decide`].
+pub fn joined(listed: Option<&RuleId>, ruling: &Ruling) -> Result<Allowed, Denial> {
+    let by = ruling.by.first().cloned();
+    let refused = |refusal| Err((refusal, by.clone()));
+    let verdict = match ruling.answer {
+        Answer::Forbidden => refused(Refusal::Forbidden),
+        Answer::Failed => refused(Refusal::RuleFailed),
+        Answer::Mistyped => refused(Refusal::FactMistyped),
+        Answer::Permitted => listed.cloned().or_else(|| by.clone()).ok_or((Refusal::NotAllowed, None)),
+        Answer::Silent => listed.cloned().ok_or((Refusal::NotAllowed, None)),
+    };
+    let would = ruling.shadow.as_ref().and_then(|(answer, rule)| {
+        let would_allow = *answer == Answer::Permitted;
+        let changes = match &verdict {
+            Ok(_) => !would_allow,
+            Err((refusal, _)) => would_allow && *refusal == Refusal::NotAllowed,
+        };
+        changes.then(|| Shadow { rule: rule.clone(), would_allow })
+    });
+    match verdict {
+        Ok(rule) => Ok((rule, would)),
+        Err((refusal, rule)) => Err(Denial { refusal, rule, shadow: would }),
+    }
 }
 
 fn rule_for<'a>(access: &'a Access, principal: &Principal) -> Option<&'a RuleId> {

@@ -22,7 +22,8 @@ use crate::config::ClientAddress;
 use crate::event_loop;
 use crate::identity::{self, Denied, Evidence, Shown, Verified};
 use crate::name::ListenerName;
-use crate::policy::{self, Access, Case, Cleared, Door, Permit};
+use crate::policy::{self, Access, Case, Cleared, Denial, Door, Permit};
+use crate::principal::Principal;
 use crate::provider::Wanted;
 use crate::refusal::Refusal;
 use crate::request::{Facts, host_of};
@@ -83,6 +84,7 @@ impl Gate {
             tls: session.digest().and_then(|digest| digest.ssl_digest.clone()),
             facts,
             authorities: entrance.authorities.clone(),
+            client: exchange.client(),
             verified,
             route: Arc::clone(&route),
             started: exchange.started(),
@@ -134,20 +136,29 @@ impl Gate {
         };
         let case = Case {
             id: &exchange.request_id().clone(),
-            method: &facts.method,
+            facts,
+            client: exchange.client(),
+            tls: exchange.tls_version(),
             listener: entrance.identity,
             generation: snapshot.generation,
             now: exchange.started(),
         };
+        if let Some(rules) = &route.door.rules {
+            let principal = verified.as_ref().map_or(&Principal::Anonymous, Verified::principal);
+            exchange.reads(rules.read(&case.question(principal, verified.as_ref())));
+        }
         let permit = match &verified {
             None => {
-                let permit = policy::admit_public(&route.door, &case)?;
+                let permit = policy::admit_public(&route.door, &case).map_err(|denial| denied(denial, Vec::new()))?;
                 limits::keep(session, exchange, (entrance, route), (permit.principal(), permit.rule()))?;
                 permit
             }
             Some(verified) => {
                 let decided = policy::decide(verified, &route.door, &case, snapshot.replay);
-                let cleared = decided.map_err(|refusal| denied(refusal, verified, &route.door, &snapshot))?;
+                let cleared = decided.map_err(|denial| {
+                    let near = near_misses(&denial, verified, &route.door, (&case, &snapshot));
+                    denied(denial, near)
+                })?;
                 limits::keep(session, exchange, (entrance, route), cleared.passing())?;
                 // A token that is refused counts with no limit, and one that is over a limit is not used up.
                 self.enter(cleared, exchange.started()).await.inspect_err(|_refused| exchange.unuse())?
@@ -174,7 +185,7 @@ impl Gate {
         let admitted = self.admit_to(session, exchange, (facts, early), (entrance, route)).await;
         admitted.map_err(|denied| {
             // Who is over a limit may pass, and knows.
-            if denied.rule.is_some() {
+            if denied.rule.is_some() && !denied.refusal.is_of_policy() {
                 return denied;
             }
             // What only the route's proof brought to light does not show.
@@ -274,15 +285,27 @@ impl Gate {
     }
 }
 
-/// A denial, with the rules that were nearly met where none was.
-fn denied(refusal: Refusal, verified: &Verified, door: &Door, snapshot: &Snapshot) -> Denied {
-    let near = match &*door.access {
-        Access::Listed(list) if refusal == Refusal::NotAllowed => {
-            policy::near_misses(list, verified.principal(), &snapshot.trust.people)
-        }
-        Access::Listed(_) | Access::Public(_) => Vec::new(),
+fn denied(Denial { refusal, rule, shadow }: Denial, near: Vec<String>) -> Denied {
+    Denied { rule, shadow, near, ..refusal.into() }
+}
+
+/// The rules that were nearly met where none was.
+fn near_misses(
+    denial: &Denial,
+    verified: &Verified,
+    door: &Door,
+    (case, snapshot): (&Case<'_>, &Snapshot),
+) -> Vec<String> {
+    if denial.refusal != Refusal::NotAllowed {
+        return Vec::new();
+    }
+    let listed = match &*door.access {
+        Access::Listed(list) => policy::near_misses(list, verified.principal(), &snapshot.trust.people),
+        Access::Public(_) => Vec::new(),
     };
-    Denied { near, ..refusal.into() }
+    let question = case.question(verified.principal(), Some(verified));
+    let rules = door.rules.as_ref().map(|rules| rules.near_misses(&question));
+    listed.into_iter().chain(rules.into_iter().flatten()).collect()
 }
 
 /// Whether the identity provider may have published other keys than those by which somebody was denied: it is asked, if

@@ -3,13 +3,13 @@
 use crate::clock::{Timestamp, UnixSeconds};
 use crate::identity::{Authorities, Peer, Verified};
 use crate::name::ListenerName;
-use crate::policy;
+use crate::policy::{self, Case};
 use crate::refusal::Refusal;
-use crate::request::Facts;
+use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route};
 use crate::tls::Client;
 use pingora::protocols::tls::SslDigest;
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// How long what is no stream may still take when it began in time: nobody loses a request because his certificate or
 /// his user's token ended while it was answered.
@@ -24,6 +24,8 @@ pub(in crate::proxy) struct Standing {
     pub(super) facts: Arc<Facts>,
     /// Who vouched for clients then.
     pub(super) authorities: Option<Arc<Authorities>>,
+    /// The client's address.
+    pub(super) client: Option<IpAddr>,
     /// None where nobody was asked.
     pub(super) verified: Option<Verified>,
     pub(super) route: Arc<Route>,
@@ -50,7 +52,16 @@ impl Standing {
         let Some(route) = snapshot.routes.find(&self.facts) else {
             return is_stream.then_some(Refusal::NoRoute);
         };
-        policy::still_allows(verified.as_ref(), &route.door, entrance.identity).err()
+        let case = Case {
+            id: &Id::random(),
+            facts: &self.facts,
+            client: self.client,
+            tls: self.shown().map(|client| client.version),
+            listener: entrance.identity,
+            generation: snapshot.generation,
+            now,
+        };
+        policy::still_allows(verified.as_ref(), &route.door, &case).err()
     }
 
     /// Whether nothing that it rests on was revoked by now. Without a new generation there is nothing else to ask.
@@ -85,7 +96,11 @@ impl Standing {
         }
     }
 
+    fn shown(&self) -> Option<&Client> {
+        self.tls.as_ref()?.extension.get::<Client>()
+    }
+
     fn peer(&self) -> Option<&Peer> {
-        self.tls.as_ref()?.extension.get::<Client>()?.peer.as_ref()
+        self.shown()?.peer.as_ref()
     }
 }

@@ -6,10 +6,12 @@
 pub mod headers;
 mod id;
 mod path;
+mod url;
 pub mod wire;
 
 pub use id::Id;
 pub use path::Path;
+pub use url::place_of;
 
 use crate::refusal::Refusal;
 use http::Method;

@@ -3,6 +3,7 @@
 use super::aging::Aging;
 use super::operators::{Operators, UnknownUser};
 use super::revocations::Revocations;
+use super::rules;
 use super::sights::Sights;
 use super::snapshot::{Entrance, Limit, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
@@ -11,22 +12,21 @@ use crate::config::{
 };
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
-use crate::identity::{
-    Authorities, BadAuthority, By, Counts, Keys, Mapped, Membership, People, Revoked, Rules, TokenKey, Trust,
-};
+use crate::identity::{Authorities, BadAuthority, Counts, Keys, People, Revoked, Rules, TokenKey, Trust};
 use crate::keys::{Files, Kind, Read};
 use crate::limit::Limiters;
 use crate::metrics::Metrics;
-use crate::name::{RoleName, WorkloadName};
+use crate::name::WorkloadName;
 use crate::network::Own;
 use crate::pins::Pins;
 use crate::policy::Door;
+use crate::policy::rules::RuleSet;
 use crate::provider::{BadRoots, Provider, Providers, Roots, Source};
 use crate::route::Table;
 use crate::tls::{BadCertificate, Certificates, Terminator};
 use crate::upstream::{BadOriginTls, OriginTls, Plan, Pools, Servers, Sticky};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -66,7 +66,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     let (metrics, servers) = (beside.metrics, beside.servers);
     let files = Files::with_pins(config.file.parent().unwrap_or_else(|| Path::new("")), Arc::clone(beside.pins));
     let limits = limits(config, beside);
-    let mut build = Build { files, beside, limits, findings: Vec::new(), aging: Vec::new() };
+    let mut build = Build { files, beside, limits, findings: Vec::new(), warnings: Vec::new(), aging: Vec::new() };
     let doors = || config.listeners.iter().chain(config.admin_https.as_ref().map(|https| &https.listener));
     let entrances: Vec<_> = doors().map(|listener| build.entrance(listener)).collect();
     let mut trust = build.trust(config);
@@ -74,7 +74,8 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     let providers =
         people.iter().filter_map(|(people, provider)| Some((people.name.clone(), provider.clone()?))).collect();
     trust.people = people.into_iter().map(|(people, _)| people).collect();
-    let routes: Vec<_> = config.routes.iter().map(|route| build.route(route)).collect();
+    let rules = build.rules(config);
+    let routes: Vec<_> = config.routes.iter().map(|route| build.route(route, rules.as_ref())).collect();
     let own = Arc::new(config.own());
     let pools: Vec<_> = config.pools.iter().map(|pool| build.pool(pool, config, &own)).collect();
     let operators = build.operators(config);
@@ -92,6 +93,8 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
         digest: build.files.digest(config.text_digest),
         entrances: names.zip(entrances.into_iter().flatten()).collect(),
         trust,
+        rules,
+        warnings: build.warnings.into(),
         providers,
         replay: config.replay,
         digest_body_max: config.digest_body_max,
@@ -129,6 +132,7 @@ struct Build<'a> {
     beside: &'a Beside<'a>,
     limits: HashMap<Scope, Vec<Limit>>,
     findings: Vec<Finding>,
+    warnings: Vec<Finding>,
     aging: Vec<Aging>,
 }
 
@@ -331,32 +335,10 @@ impl Build<'_> {
                 (Arc::clone(provider.keys()), Some(provider))
             }
         };
-        let memberships = match &people.mapping {
-            Some(path) => self.mapped(path, &people.terms.memberships)?,
-            None => people.terms.memberships.clone(),
-        };
+        let memberships = rules::memberships(people, &mut self.files);
+        let memberships = memberships.map_err(|findings| self.findings.extend(findings)).ok()?;
         let people = People { memberships, keys, ..people.terms.clone() };
         Some((people, provider))
-    }
-
-    /// Those roles, with the people who have them as the file says.
-    fn mapped(&mut self, path: &Path, memberships: &[Membership]) -> Option<Box<[Membership]>> {
-        let mapped = |it: &&Membership| matches!(it.by, By::Mapping(_));
-        let roles: Vec<_> = memberships.iter().filter(mapped).map(|it| &it.role).collect();
-        let file = self.files.mapping(path, &roles).map_err(|findings| self.findings.extend(findings)).ok()?;
-        let who = |entries: &BTreeMap<String, Vec<String>>, role: &RoleName| {
-            let have = entries.iter().filter(|(_, roles)| roles.iter().any(|name| name == role.as_str()));
-            have.map(|(name, _)| name.as_str().into()).collect()
-        };
-        let read = |membership: &Membership| match &membership.by {
-            By::Mapping(mapped) => {
-                let (people, groups) = (who(&file.people, &membership.role), who(&file.groups, &membership.role));
-                let mapped = Mapped { people, groups, ..Mapped::clone(mapped) };
-                Membership { by: By::Mapping(Arc::new(mapped)), ..membership.clone() }
-            }
-            By::Everybody | By::Claim(_, _) => membership.clone(),
-        };
-        Some(memberships.iter().map(read).collect())
     }
 
     /// Who vouches for a provider's server.
@@ -429,13 +411,28 @@ impl Build<'_> {
         Some(TokenKey { workload: Arc::clone(&workload.workload), key: verifying, may_assert, counts })
     }
 
-    fn route(&mut self, route: &config::Route) -> Option<Arc<Route>> {
+    /// The rules, if there are some.
+    fn rules(&mut self, config: &Config) -> Option<RuleSet> {
+        match rules::of(config, &mut self.files)? {
+            Ok((rules, warnings)) => {
+                self.warnings.extend(warnings);
+                Some(rules)
+            }
+            Err(findings) => {
+                self.findings.extend(findings);
+                None
+            }
+        }
+    }
+
+    fn route(&mut self, route: &config::Route, rules: Option<&RuleSet>) -> Option<Arc<Route>> {
         let unknown = |kind: &str| Finding::of_file("", format!("there is no filter `{kind}`"), None);
         let filters = self.take(Chain::build(&route.filters).map_err(unknown))?;
         let door = Door {
             route: route.name.clone(),
             demands: route.identity,
             access: Arc::clone(&route.access),
+            rules: rules.and_then(|rules| rules.at(&route.name)),
             is_hidden: route.is_hidden,
             demands_digest: route.demands_digest,
             term: route.term,

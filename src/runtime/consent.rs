@@ -31,6 +31,11 @@ pub(super) fn revived(revocations: &Revocations, next: &Snapshot) -> Vec<Finding
     revocations.counting_again(&next.trust).into_iter().map(finding).collect()
 }
 
+/// Guardrails that would be gone, or changed, unless that was accepted.
+pub(super) fn unguarded(live: &Snapshot, next: &Snapshot, cause: &Cause) -> Vec<Finding> {
+    asked(insight::unlocked(live.rules.as_ref(), next.rules.as_ref()), &next.config, cause)
+}
+
 /// Keys and CAs that a rollback would trust and that are not trusted now, unless that was accepted: perhaps somebody has
 /// lost them.
 pub(super) fn trusted_again(live: &Snapshot, next: &Snapshot, cause: &Cause) -> Vec<Finding> {

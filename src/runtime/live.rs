@@ -2,7 +2,7 @@
 
 use super::approval::{Approval, Approved, signatures_of};
 use super::build::build;
-use super::consent::{revived, trusted_again, unaccepted, unchangeable, unrevoked};
+use super::consent::{revived, trusted_again, unaccepted, unchangeable, unguarded, unrevoked};
 use super::history::{Entry, History, News, Stored, digest_on_disk, pins_of};
 use super::snapshot::Snapshot;
 use super::state::State;
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use std::{
     fmt::Write,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -173,6 +173,7 @@ impl Live {
         refuse(unaccepted(&live.config, &config, cause))?;
         let pins = Arc::new(pins);
         let next = build(&Arc::new(config), history.next(), &self.state.beside(Some(&live), &pins))?;
+        refuse(unguarded(&live, &next, cause))?;
         refuse(unrevoked(&self.state.revocations, &next, cause))?;
         approved(&self.state, &next).map(drop)
     }
@@ -184,6 +185,7 @@ impl Live {
     pub fn roll_back(&self, stored: &Stored, consented: Consented, cause: &Cause) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
         let pins = Arc::new(pins_of(stored));
+        refuse(files_since(stored, &consented.config, &pins))?;
         let change = self.change(&mut history, consented, pins, ("rollback", cause));
         self.report(&change, "rollback", cause);
         change
@@ -379,6 +381,7 @@ impl Live {
         let live = self.snapshot.load_full();
         let mut snapshot = build(&config, history.next(), &self.state.beside(Some(&live), &pins))?;
         follow_signatures(&self.state, &mut snapshot);
+        refuse(unguarded(&live, &snapshot, cause))?;
         let revocations = &self.state.revocations;
         refuse(match action {
             "rollback" => {
@@ -428,6 +431,21 @@ impl Live {
     }
 }
 
+/// Files of rules that were not there then, and would count.
+fn files_since(stored: &Stored, config: &Config, pins: &Arc<Pins>) -> Vec<Finding> {
+    let folder = config.file.parent().unwrap_or_else(|| Path::new(""));
+    let mut files = Files::with_pins(folder, Arc::clone(pins));
+    let patterns = config.policies.iter().flat_map(|policies| &policies.policies);
+    // What cannot be found is said when it is read.
+    let found: Vec<_> = patterns.filter_map(|pattern| files.matching(pattern).ok()).flatten().collect();
+    let was_there = |path: &PathBuf| stored.files.iter().any(|(file, _)| file.path == *path);
+    let finding = |path: PathBuf| {
+        let hint = Some("move it away, and try again".to_owned());
+        Finding::of_file(path, "was not there in that generation, and its rules would count", hint)
+    };
+    found.into_iter().filter(|path| !was_there(path)).map(finding).collect()
+}
+
 fn warn_of(snapshot: &Snapshot, now: Timestamp) {
     snapshot.aging.iter().filter_map(|aging| aging.warning(now)).for_each(|warning| log::warn!("{warning}"));
 }
@@ -442,6 +460,7 @@ fn told(state: &State, snapshot: &Snapshot) {
         LogLevel::Debug => log::LevelFilter::Debug,
     });
     warn_of(snapshot, state.clock.now());
+    snapshot.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
     for (name, entrance) in &snapshot.entrances {
         if let Some(tls) = &entrance.tls {

@@ -12,6 +12,7 @@ mod history;
 mod live;
 mod operators;
 mod revocations;
+pub mod rules;
 mod sights;
 mod snapshot;
 mod state;

@@ -3,7 +3,7 @@
 use super::aging::Aging;
 use super::operators::Operators;
 use crate::audit::Judged;
-use crate::config::{self, ClientAddress, Config, Limits};
+use crate::config::{self, ClientAddress, Config, Finding, Limits};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
@@ -13,6 +13,7 @@ use crate::metrics;
 use crate::name::{ListenerName, PeopleName};
 use crate::network::Networks;
 use crate::policy::Door;
+use crate::policy::rules::RuleSet;
 use crate::provider::Provider;
 use crate::route::Table;
 use crate::tls::Terminator;
@@ -34,6 +35,10 @@ pub struct Snapshot {
     pub entrances: HashMap<ListenerName, Entrance>,
     /// Whom we know.
     pub trust: Trust,
+    /// The rules, if there are some.
+    pub rules: Option<RuleSet>,
+    /// What is probably not meant in the files that it was built from.
+    pub warnings: Box<[Finding]>,
     /// The identity providers that are asked for the keys of people.
     pub providers: HashMap<PeopleName, Arc<Provider>>,
     /// How often a token may be used.

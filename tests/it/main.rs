@@ -41,6 +41,7 @@ mod readme;
 mod reload;
 mod revoking;
 mod rollback;
+mod rules;
 mod scraping;
 mod stickiness;
 mod support;

@@ -150,6 +150,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
         edge: Some(Edge {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
+            facts: BTreeMap::new(),
             token: Token { max_lifetime: time("300s"), ..Token::default() },
             max_key_age: time("90d"),
         }),
@@ -159,6 +160,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             ("reader", Role { workloads: vec!["reports".into()], ..Role::default() }),
             ("support", people::support()),
         ]),
+        access: None,
         routes: vec![
             route(("orders", "/orders/**"), Some(&["GET", "POST"]), Allow::Names(vec!["checkout".into()])),
             route(("reports", "/reports/**"), Some(&["GET"]), Allow::Names(vec!["reader".into()])),
@@ -237,6 +239,7 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
         matches: Match { host: HOST.into(), path: path.into(), methods },
         identity: None,
         allow,
+        groups: Vec::new(),
         hide: false,
         body_digest: None,
         filters: vec![BTreeMap::from([("set_headers".into(), json!({ "request": { "x-tenant": "shop" } }))])],

@@ -9,6 +9,7 @@ use crate::name::Kid;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rcgen::KeyPair;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 const ISSUER: &str = "https://login.example.com";
 const AUDIENCE: &str = "api://shop";
@@ -27,6 +28,7 @@ pub(super) fn staff() -> People {
         ca: Vec::new(),
         allow_networks: Vec::new(),
         subject: vec!["sub".into()],
+        claims: BTreeMap::new(),
         mapping: None,
         forward: false,
     }

@@ -8,13 +8,16 @@ mod health;
 mod limits;
 mod listeners;
 mod people;
+mod policies;
 mod pools;
 mod revoked;
 mod roles;
 mod routes;
 mod servers;
+mod trials;
 
 pub(super) use revoked::revoked;
+pub(super) use trials::trials;
 
 use super::document::{self, Document};
 use super::fault::Fault;
@@ -71,6 +74,8 @@ pub(super) fn check(
     let pools = pools::check(&mut check, document);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads, roles: &roles };
     let routes = routes::check(&mut check, &world);
+    let words = policies::words(&mut check, document, &workloads, &routes);
+    let policies = policies::files(&mut check, document);
     let limits = limits::check(&mut check, document);
     servers::not_our_own(&mut check, document, &admin.addresses);
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
@@ -94,6 +99,8 @@ pub(super) fn check(
         limits,
         priorities: Arc::new(roles.priorities),
         revoked_file: document.revoked.as_ref().map(|file| check.path(file)),
+        policies,
+        words,
         routes,
         pools,
         dns: dns?,

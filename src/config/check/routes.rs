@@ -9,7 +9,7 @@ use crate::config::model::{self, KeySource};
 use crate::config::node::{Node, Place};
 use crate::config::value;
 use crate::identity::Profile;
-use crate::name::{PoolName, RoleName, RouteName, WorkloadName};
+use crate::name::{GroupName, PoolName, RoleName, RouteName, WorkloadName};
 use crate::policy::{Access, AllowList, Term};
 use crate::route::{HostPattern, PathPattern, Pattern, hiding};
 use crate::verdict::RuleId;
@@ -53,6 +53,7 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
         let access = access(check, world, route, &place);
         demands_fit(check, world, route, &place);
         let filters = filters(check, world, route, &place.key("filters"));
+        let groups = groups(check, route, &place.key("groups"));
         let pool = pool(check, world, route, &place.key("pool"));
         let max_age = route.max_age.as_ref().map(|text| check.duration(&text.0, &place.key("max_age"), AGES));
         let term = Term { max_age: max_age.flatten(), outlives_token: route.outlives_token };
@@ -60,8 +61,18 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
             let identity = route.identity;
             let demands_digest = route.body_digest == Some(BodyDigestMode::Required);
             let (access, is_hidden) = (Arc::new(access), route.hide);
-            let route =
-                model::Route { name, pattern, identity, access, filters, is_hidden, demands_digest, term, pool };
+            let route = model::Route {
+                name,
+                pattern,
+                identity,
+                access,
+                filters,
+                groups,
+                is_hidden,
+                demands_digest,
+                term,
+                pool,
+            };
             checked.push((route, place));
         }
     }
@@ -94,8 +105,22 @@ fn pattern(check: &mut Check<'_>, matches: &Match, place: &Place) -> Option<Patt
     Some(Pattern { host: host?, path: path?, methods })
 }
 
+fn groups(check: &mut Check<'_>, route: &Route, place: &Place) -> Vec<GroupName> {
+    let all = || route.groups.iter().enumerate();
+    let groups = all().filter_map(|(index, name)| check.name(GroupName::parse, name, &place.index(index))).collect();
+    let named = all().map(|(index, name)| (name, place.index(index)));
+    twice(named, "group").into_iter().for_each(|fault| check.fault(fault));
+    groups
+}
+
 fn access(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) -> Access {
     let above = format!("routes.{}", route.name);
+    if world.document.access.is_none() && matches!(&route.allow, Allow::Names(names) if names.is_empty()) {
+        let fault = Fault::new(&place.key("allow"), "nobody may pass");
+        check.fault(
+            fault.hint("name workloads or roles, or let rules permit it: `access: { policies: [policies/*.cedar] }`"),
+        );
+    }
     match &route.allow {
         Allow::Word(_) => Access::Public(RuleId::new(&format!("{above}.allow.public"))),
         Allow::Names(names) => Access::Listed(allow_list(check, world.document, names, (&above, &place.key("allow")))),

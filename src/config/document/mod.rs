@@ -7,6 +7,7 @@ mod people;
 mod pool;
 mod revoked;
 mod server;
+mod trial;
 
 pub use amount::{DurationText, RateText, ShareText, SizeText};
 pub use limit::{EdgeVerdict, Limit};
@@ -21,8 +22,10 @@ pub use pool::{
 };
 pub use revoked::RevokedFile;
 pub use server::{Dns, Introduction, SameSite, Server, Sticky, StickyKey};
+pub use trial::{PolicyTest, TestUser};
 
 use crate::identity::Profile;
+use crate::policy::rules::Type as ClaimType;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeMap};
@@ -55,6 +58,9 @@ pub struct Document {
     /// Roles. Their names can stand in `allow`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<String, Role>,
+    /// Rules for what a line of `allow` cannot say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// Routes. The first that matches a request decides it.
     #[schemars(length(min = 1))]
     pub routes: Vec<Route>,
@@ -85,6 +91,21 @@ pub struct Document {
     /// What outlives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+}
+
+/// Rules for what a line of `allow` cannot say.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// Files of rules in Cedar; `*` in the last name stands for any letters: `policies/*.cedar`. They are one set,
+    /// and are read again when they change. `belay policy schema` prints what they can speak of. Needs a build with
+    /// the feature `cedar`.
+    #[schemars(length(min = 1))]
+    pub policies: Vec<String>,
+    /// Files of tests for them, and for all else that decides who may: `policies/*.test.yaml`. `belay policy test`
+    /// runs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<String>,
 }
 
 /// How the process ends.
@@ -131,6 +152,10 @@ pub struct Edge {
     /// Rules for tokens.
     #[serde(default)]
     pub token: Token,
+    /// The facts among `may_assert` that rules of `access.policies` may read, by name, and what each is. Where a rule
+    /// reads it and it is something else, the request is refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, ClaimType>,
     /// The age at which a shared secret is refused: 1d to 3650d. The log warns 15 days before, of every kind of key.
     #[schemars(default = "ninety_days")]
     #[serde(default = "ninety_days")]
@@ -256,8 +281,12 @@ pub struct Route {
     /// The proofs that it demands; the listener's unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Profile>,
-    /// Who may pass: names of workloads and roles, or the word `public`. Nobody else may.
+    /// Who may pass: names of workloads and roles, or the word `public`. Nobody else may, unless a rule of
+    /// `access.policies` permits it: then the list may be empty. What such a rule forbids is forbidden to all of them.
     pub allow: Allow,
+    /// Groups of routes of which rules of `access.policies` speak together: `resource in RouteGroup::"…"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
     /// Whether who may not pass sees what he would see if the route did not exist, in the same time: a 404, or the 401
     /// of the listener. The audit log has the reason.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -335,7 +364,7 @@ impl JsonSchema for Allow {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "anyOf": [{ "const": "public" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]
+            "anyOf": [{ "const": "public" }, { "type": "array", "items": { "type": "string" } }]
         })
     }
 }

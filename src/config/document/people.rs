@@ -1,5 +1,6 @@
 //! Users and the roles that they have.
 
+use crate::policy::rules::Type as ClaimType;
 use crate::principal::Priority;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,10 @@ pub struct People {
     #[serde(default = "subject")]
     #[schemars(length(min = 1, max = 4))]
     pub subject: Vec<String>,
+    /// Claims that rules of `access.policies` may read, by their places (`department`, `realm_access.roles`), and what
+    /// each is. Where a rule reads it and it is something else, the request is refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, ClaimType>,
     /// A file that says who has which role, for roles that are `mapped`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Mapping>,

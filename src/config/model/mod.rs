@@ -1,6 +1,7 @@
 //! The config in domain types: no invalid state, names resolved, paths joined.
 
 mod pool;
+mod trial;
 
 pub use super::document::{
     ClientAddress, Introduction, KeyState, LogFormat, LogLevel, ProcessLog, RetryMethods, SameSite,
@@ -10,6 +11,7 @@ pub use pool::{
     Question, Retry, Server, Sticky, TcpCheck, Timeouts,
 };
 pub(super) use pool::{Expression, OriginTls};
+pub use trial::Trial;
 
 use super::document::Document;
 use super::filter::FilterSpec;
@@ -17,8 +19,9 @@ use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::identity::{self, Edge, Kid, Profile, Replay};
 use crate::limit::Allowance;
-use crate::name::{ListenerName, NodeName, PoolName, RoleName, RouteName};
+use crate::name::{GroupName, ListenerName, NodeName, PoolName, RoleName, RouteName};
 use crate::network::{Networks, Own};
+use crate::policy::rules::Words;
 use crate::policy::{Access, AllowList, Term};
 use crate::principal::{self, Priority};
 use crate::route::Pattern;
@@ -58,6 +61,10 @@ pub struct Config {
     pub priorities: Arc<HashMap<RoleName, Priority>>,
     /// The file of what counts no more.
     pub revoked_file: Option<PathBuf>,
+    /// Where rules are, and their tests; none if there are no rules.
+    pub policies: Option<PolicyFiles>,
+    /// What rules can speak of.
+    pub words: Words,
     /// Routes in order.
     pub routes: Vec<Route>,
     /// Pools.
@@ -109,6 +116,15 @@ impl Config {
             sockets: bound().filter_map(path).chain(self.admin_socket.clone()).collect(),
         }
     }
+}
+
+/// Where rules are. In the last name of a path may be a `*`, which stands for any letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFiles {
+    /// Rules.
+    pub policies: Vec<PathBuf>,
+    /// Their tests.
+    pub tests: Vec<PathBuf>,
 }
 
 /// Where metrics and health are read from elsewhere.
@@ -423,6 +439,8 @@ pub struct Route {
     pub access: Arc<Access>,
     /// Filters in order, each with its kind's name.
     pub filters: Vec<(&'static str, Box<dyn FilterSpec>)>,
+    /// The groups that it is in.
+    pub groups: Vec<GroupName>,
     /// Whether who may not pass sees it.
     pub is_hidden: bool,
     /// Whether the token must carry the body's digest.

@@ -59,13 +59,18 @@ impl ClaimPath {
     /// The claims of somebody of whom nothing else is said than those texts at this place.
     #[must_use]
     pub fn claiming(&self, texts: Vec<String>) -> Map<String, Value> {
-        let texts = match <[String; 1]>::try_from(texts) {
+        self.saying(match <[String; 1]>::try_from(texts) {
             Ok([only]) => Value::from(only),
             Err(texts) => Value::from(texts),
-        };
+        })
+    }
+
+    /// The claims of somebody of whom nothing else is said than that at this place.
+    #[must_use]
+    pub fn saying(&self, said: Value) -> Map<String, Value> {
         let nest = |value: Value, name: &str| Value::Object(Map::from_iter([(name.to_owned(), value)]));
         let Some((first, inner)) = self.0.split_first() else { return Map::new() };
-        let value = inner.iter().rev().fold(texts, |value, name| nest(value, name));
+        let value = inner.iter().rev().fold(said, |value, name| nest(value, name));
         Map::from_iter([(first.to_string(), value)])
     }
 }

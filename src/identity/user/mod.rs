@@ -158,7 +158,8 @@ pub(super) fn verify(
     now: UnixSeconds,
 ) -> Result<User, Fault> {
     let (header, token) = only(headers, people)?;
-    if bringer.says.is_some_and(|says| says != Some(Thumbprint::of(token.as_bytes()))) {
+    let thumbprint = Thumbprint::of(token.as_bytes());
+    if bringer.says.is_some_and(|says| says != Some(thumbprint)) {
         return Err(Refusal::TokenUser.into());
     }
     let unverified = jws::parse_users(token).ok_or(Refusal::UserTokenMalformed)?;
@@ -166,7 +167,7 @@ pub(super) fn verify(
     let issuer = claims.get("iss").and_then(Value::as_str).ok_or(Refusal::UserTokenMalformed)?;
     let from = |people: &&People| people.header == *header && *people.issuer == *issuer;
     let people = people.iter().find(from).ok_or(Refusal::UserTokenIssuer)?;
-    let user = people.verify((&unverified, claims), bringer, now);
+    let user = people.verify((&unverified, thumbprint, claims), bringer, now);
     user.map_err(|refusal| Fault { refusal, people: Some(people.name.clone()), key: unverified.kid })
 }
 
@@ -236,7 +237,7 @@ fn check_times(claims: &Map<String, Value>, now: UnixSeconds) -> Result<UnixSeco
 impl People {
     fn verify(
         &self,
-        (token, claims): (&jws::Users<'_>, Map<String, Value>),
+        (token, thumbprint, claims): (&jws::Users<'_>, Thumbprint, Map<String, Value>),
         bringer: &Bringer<'_>,
         now: UnixSeconds,
     ) -> Result<User, Refusal> {
@@ -260,6 +261,7 @@ impl People {
             roles: self.roles(&claims, bringer.workload),
             expires,
             claims,
+            token: thumbprint.bytes(),
         })
     }
 

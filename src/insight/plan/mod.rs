@@ -15,6 +15,7 @@ use crate::generation::Digest;
 use crate::identity::Profile;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Access;
+use crate::policy::rules::{Rule, RuleSet};
 use crate::route::{Others, Table, examples, hiding};
 use http::Method;
 use serde::Serialize;
@@ -31,6 +32,8 @@ pub struct Side<'a> {
     pub config: &'a Config,
     /// The files with their digests.
     pub files: &'a [(PathBuf, Digest)],
+    /// The rules, if there are some.
+    pub rules: Option<&'a RuleSet>,
 }
 
 /// What changes.
@@ -42,6 +45,8 @@ pub struct Plan {
     pub shadowed: Vec<String>,
     /// What is said differently, beside what `changes` tells.
     pub settings: Vec<Setting>,
+    /// Rules that are new, changed or gone.
+    pub rules: Vec<RuleChange>,
     /// Files with another content, new ones, and ones that are not read any more.
     pub files: Vec<PathBuf>,
     /// What must be accepted by name.
@@ -96,6 +101,15 @@ pub struct Witness {
     pub after: Verdict,
 }
 
+/// A rule that is new, changed or gone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RuleChange {
+    /// As it was.
+    pub before: Option<Rule>,
+    /// As it will be.
+    pub after: Option<Rule>,
+}
+
 /// Something that is probably not meant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Danger {
@@ -109,7 +123,11 @@ impl Plan {
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.shadowed.is_empty() && self.settings.is_empty() && self.files.is_empty()
+        self.changes.is_empty()
+            && self.shadowed.is_empty()
+            && self.settings.is_empty()
+            && self.files.is_empty()
+            && self.rules.is_empty()
     }
 
     /// The dangers that were not accepted.
@@ -127,8 +145,34 @@ pub fn plan(old: &Side<'_>, new: &Side<'_>) -> Plan {
     let shadowed = shadowed(new.config).into_iter().filter(|name| !before.contains(name)).collect();
     let settings = told(old.config, new.config, &changes);
     let files = files(old.files, new.files);
-    let dangers = dangerous(old.config, new.config, &changes);
-    Plan { changes, shadowed, settings, files, dangers }
+    let mut dangers = dangerous(old.config, new.config, &changes);
+    dangers.extend(unlocked(old.rules, new.rules));
+    let rules = rules(old.rules, new.rules);
+    Plan { changes, shadowed, settings, rules, files, dangers }
+}
+
+fn rules(old: Option<&RuleSet>, new: Option<&RuleSet>) -> Vec<RuleChange> {
+    let [old, new] = [old, new].map(|rules| rules.map(RuleSet::all).unwrap_or_default());
+    fn same<'a>(all: &'a [Rule], rule: &Rule) -> Option<&'a Rule> {
+        all.iter().find(|other| other.id == rule.id)
+    }
+    let gone = old.iter().filter(|rule| same(new, rule).is_none());
+    let gone = gone.map(|rule| RuleChange { before: Some(rule.clone()), after: None });
+    let other = new.iter().filter(|rule| same(old, rule).is_none_or(|before| !before.decides_like(rule)));
+    let other = other.map(|rule| RuleChange { before: same(old, rule).cloned(), after: Some(rule.clone()) });
+    gone.chain(other).collect()
+}
+
+/// Guardrails that would be gone, or changed.
+#[must_use]
+pub fn unlocked(old: Option<&RuleSet>, new: Option<&RuleSet>) -> Vec<Danger> {
+    let [old, new] = [old, new].map(|rules| rules.map(RuleSet::all).unwrap_or_default());
+    let lost = old.iter().filter(|rule| rule.is_locked && !new.iter().any(|other| other.decides_like(rule)));
+    let danger = |rule: &Rule| {
+        let meaning = format!("the guardrail `{}` would be gone, or another", rule.id);
+        guards::danger(&rule.id, "locked", meaning)
+    };
+    lost.map(danger).collect()
 }
 
 /// What must be accepted before a change is made: the dangers of [`plan`], and nothing else of it, since every reload

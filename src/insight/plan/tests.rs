@@ -1,7 +1,7 @@
 use super::*;
 use crate::config;
 use crate::filter;
-use crate::insight::judge;
+use crate::insight::{Circumstances, judge};
 use crate::name::PeopleName;
 use proptest::prelude::*;
 use serde_json::json;
@@ -61,7 +61,7 @@ fn takes_a_guard(from: &str, to: &str, name: &str) {
 
 fn planned(old: &str, new: &str) -> Plan {
     let (old, new) = (read(old), read(new));
-    plan(&Side { config: &old, files: &[] }, &Side { config: &new, files: &[] })
+    plan(&Side { config: &old, files: &[], rules: None }, &Side { config: &new, files: &[], rules: None })
 }
 
 /// What a replacement in the text changes.
@@ -141,7 +141,10 @@ fn a_plan_to_read() {
     let (old, new) = (read(&old), read(&new));
     let digest = |text: &str| Digest::of_content(text.as_bytes());
     let files = |content| vec![(PathBuf::from("ca.pem"), digest(content)), (PathBuf::from("lb.pem"), digest("lb"))];
-    let plan = plan(&Side { config: &old, files: &files("one") }, &Side { config: &new, files: &files("other") });
+    let plan = plan(
+        &Side { config: &old, files: &files("one"), rules: None },
+        &Side { config: &new, files: &files("other"), rules: None },
+    );
     insta::assert_snapshot!("plan_text", plan.show(false));
     insta::assert_snapshot!("plan_markdown", plan.show(true));
     assert_eq!(plan.unaccepted(&["orders.public".into()]).count(), 0);
@@ -226,11 +229,11 @@ proptest! {
         let plan = planned(&old, &new);
         let (old, new) = (read(&old), read(&new));
         for Change { witness, .. } in &plan.changes {
-            prop_assert_eq!(&judge(&old, &witness.asked), &witness.before);
-            prop_assert_eq!(&judge(&new, &witness.asked), &witness.after);
+            prop_assert_eq!(&judge(&old, &witness.asked, &nothing_else()), &witness.before);
+            prop_assert_eq!(&judge(&new, &witness.asked, &nothing_else()), &witness.after);
             prop_assert_ne!(&witness.before, &witness.after);
         }
-        let (before, after) = (judge(&old, &asked), judge(&new, &asked));
+        let (before, after) = (judge(&old, &asked, &nothing_else()), judge(&new, &asked, &nothing_else()));
         let everybodys = |verdict: &Verdict| matches!(verdict, Verdict::Allow { profile: None, .. });
         prop_assume!(!(before == Verdict::Nowhere && everybodys(&after)));
         if let Some(kind) = kind(&before, &after) {
@@ -243,4 +246,8 @@ proptest! {
             prop_assert!(is_told, "{asked:?}: {before:?} -> {after:?} is not told in\n{}", plan.show(false));
         }
     }
+}
+
+fn nothing_else() -> Circumstances<'static> {
+    Circumstances::with(None, crate::clock::Timestamp::from_unix_seconds(0))
 }

@@ -1,6 +1,7 @@
 //! One request and its response, from the head to the record of its outcome.
 
 mod server;
+mod trace;
 
 use super::body::Body;
 use super::connection::Link;
@@ -21,6 +22,7 @@ use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
 use crate::upstream::{Picked, Ticket};
+use crate::verdict::Shadow;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use once_cell::sync::OnceCell;
@@ -28,7 +30,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora_proxy::Session;
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use serde_json::{Map, Value};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 /// The longest path that is taken into a record, in bytes.
@@ -57,6 +60,8 @@ pub struct Exchange {
     cf_ray: Option<Box<str>>,
     traceparent: Option<Box<str>>,
     profile: Option<Profile>,
+    /// What rules read.
+    read: Map<String, Value>,
     route: Option<Arc<Route>>,
     workload: Option<WorkloadName>,
     token: Option<Arc<Sighting>>,
@@ -126,6 +131,7 @@ impl Exchange {
             cf_ray: None,
             traceparent: None,
             profile: None,
+            read: Map::new(),
             route: None,
             nowhere_since: None,
             workload: None,
@@ -170,7 +176,7 @@ impl Exchange {
         });
         let noted = |name: &str| head.headers.get(name)?.to_str().ok().filter(|text| text.len() <= NOTED_MAX);
         self.cf_ray = noted("cf-ray").map(Into::into);
-        self.traceparent = noted(TRACEPARENT).filter(|text| is_traceparent(text)).map(Into::into);
+        self.traceparent = noted(TRACEPARENT).filter(|text| trace::is_one(text)).map(Into::into);
     }
 
     pub(in crate::proxy) fn belongs_to(&mut self, route: &Arc<Route>) {
@@ -189,6 +195,11 @@ impl Exchange {
 
     pub(in crate::proxy) const fn judged_by(&mut self, profile: Profile) {
         self.profile = Some(profile);
+    }
+
+    /// Rules read that of it.
+    pub(in crate::proxy) fn reads(&mut self, read: Map<String, Value>) {
+        self.read = read;
     }
 
     /// From here on the edge's own request id counts.
@@ -265,6 +276,7 @@ impl Exchange {
         decision.kid.clone_from(&denied.kid);
         decision.denied_by.clone_from(&denied.rule);
         decision.near.clone_from(&denied.near);
+        self.would_change(&mut decision, denied.shadow.clone());
         let (journal, listener) = (&self.live.state().journal, &self.source.listener);
         if !self.verified {
             self.link.is_unproven();
@@ -301,12 +313,21 @@ impl Exchange {
     pub(in crate::proxy) fn allow(&mut self, permit: Permit) -> Result<(), Refusal> {
         // A trace that a stranger names is not ours to go on with.
         let known = permit.principal().workload().is_some();
-        self.traceparent = self.traceparent.take().filter(|_| known).or_else(|| Some(new_traceparent()));
-        let decision = self.decision(Ok(permit.rule().clone()));
+        self.traceparent = self.traceparent.take().filter(|_| known).or_else(|| Some(trace::new()));
+        let mut decision = self.decision(Ok(permit.rule().clone()));
+        self.would_change(&mut decision, permit.shadow().cloned());
         let recorded = self.live.state().journal.decision(decision);
         if recorded.is_ok() { &self.metrics().allowed } else { &self.metrics().denied }.inc();
         self.permit = Some(permit);
         recorded
+    }
+
+    /// A rule that is only tried out would decide otherwise.
+    fn would_change(&self, decision: &mut Decision, shadow: Option<Shadow>) {
+        if let Some(shadow) = &shadow {
+            self.live.state().metrics.shadow(shadow.rule.as_str(), shadow.would_allow).inc();
+        }
+        decision.shadow = shadow;
     }
 
     fn decision(&mut self, verdict: Result<crate::verdict::RuleId, Refusal>) -> Box<Decision> {
@@ -333,6 +354,8 @@ impl Exchange {
             verdict,
             denied_by: None,
             near: Vec::new(),
+            read: std::mem::take(&mut self.read),
+            shadow: None,
             judged: self.snapshot.judged(),
             took: now.since(self.started),
         })
@@ -395,6 +418,10 @@ impl Exchange {
     }
 
     /// The client's address, as far as it is known.
+    pub(in crate::proxy) const fn tls_version(&self) -> Option<&'static str> {
+        self.source.tls_version
+    }
+
     pub(in crate::proxy) fn client(&self) -> Option<IpAddr> {
         self.source.client.or_else(|| self.source.address.map(|(address, _)| address))
     }
@@ -568,47 +595,4 @@ fn recorded(path: &str, max: usize) -> Box<str> {
     }
     let start: String = path.chars().take(max / 4).collect();
     format!("{start}?[{} bytes]", path.len()).into()
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zero (W3C Trace Context § 3.2).
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let some = |part: &str| part.bytes().any(|b| b != b'0');
-    match text.split('-').collect::<Vec<_>>().as_slice() {
-        ["00", trace, parent, flags] => {
-            hex(trace, 32) && some(trace) && hex(parent, 16) && some(parent) && hex(flags, 2)
-        }
-        _ => false,
-    }
-}
-
-/// A trace of our own, not sampled.
-fn new_traceparent() -> Box<str> {
-    let (trace, parent) = (Id::random(), Id::random());
-    let parent: Cow<'_, str> = parent.as_str().get(..16).map_or_else(|| "0000000000000001".into(), Into::into);
-    format!("00-{trace}-{parent}-00").into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use test_case::test_case;
-
-    #[test_case("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", true; "the specification's own")]
-    #[test_case("00-00000000000000000000000000000000-00f067aa0ba902b7-01", false; "no trace")]
-    #[test_case("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", false; "no parent")]
-    #[test_case("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", false; "upper case")]
-    #[test_case("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", false; "other version")]
-    #[test_case("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7", false; "no flags")]
-    #[test_case("", false; "empty")]
-    fn traceparent(text: &str, ok: bool) {
-        assert_eq!(is_traceparent(text), ok);
-    }
-
-    #[test]
-    fn our_own_trace_is_one() {
-        assert!(is_traceparent(&new_traceparent()));
-    }
 }

@@ -34,13 +34,22 @@ async fn echo_after(answer: &'static str, mut stream: TcpStream) {
 
 /// A request for an upgrade.
 pub fn asking() -> String {
-    format!("GET /mtls HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    asking_at("/mtls")
+}
+
+fn asking_at(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
 }
 
 /// A tunnel that was granted.
 pub async fn open(world: &World) -> TlsStream<DuplexStream> {
+    open_at(world, "/mtls").await
+}
+
+/// The same at another path.
+pub async fn open_at(world: &World, path: &str) -> TlsStream<DuplexStream> {
     let mut stream = world.connect(Some("checkout"), &[]).await;
-    stream.write_all(asking().as_bytes()).await.unwrap();
+    stream.write_all(asking_at(path).as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(stream.read_u8().await.unwrap());

@@ -1,0 +1,58 @@
+//! What rules can speak of: whatever the config gives a name.
+
+use crate::identity::ClaimPath;
+use crate::name::{GroupName, RoleName, RouteName, WorkloadName};
+use http::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What rules can speak of.
+#[derive(Debug, Clone, Default)]
+pub struct Words {
+    /// Workloads.
+    pub workloads: Vec<WorkloadName>,
+    /// Roles.
+    pub roles: Vec<RoleName>,
+    /// Routes.
+    pub routes: Vec<RouteWords>,
+    /// Claims of users.
+    pub claims: Vec<Declared>,
+    /// Facts that the edge asserts.
+    pub facts: Vec<Declared>,
+}
+
+/// A route, as rules know it.
+#[derive(Debug, Clone)]
+pub struct RouteWords {
+    /// Its name.
+    pub name: RouteName,
+    /// Its groups.
+    pub groups: Vec<GroupName>,
+    /// The methods that it takes; none means all.
+    pub methods: Option<Vec<Method>>,
+}
+
+/// A claim or fact that rules may read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name.
+    pub name: Box<str>,
+    /// Where it stands. A fact stands under its name.
+    pub path: ClaimPath,
+    /// What it is.
+    pub is: Type,
+}
+
+/// What a claim or fact is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Type {
+    /// A text.
+    Text,
+    /// A list of texts; a single one counts as a list of it.
+    Texts,
+    /// A whole number.
+    Number,
+    /// `true` or `false`.
+    Truth,
+}
