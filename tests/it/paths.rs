@@ -173,14 +173,21 @@ fn is_seven(path: &str) -> bool {
 #[test_case("path: /admin/users/7 }, identity: mtls, allow: [reports]", is_seven; "for one path")]
 #[test_case("path: /admin/users/* }, identity: mtls, allow: [reports]", is_seven; "for a segment")]
 #[test_case("path: /admin/** }, identity: mtls, allow: [checkout], limits: [{ rate: 1/d }]", below_admin; "a limit")]
+#[test_case("forbid(principal, action, resource) when { context.path == \"/admin\" || context.path like \"/admin/*\" };", below_admin; "a rule of paths")]
+#[test_case("forbid(principal, action, resource) when { context.path == \"/admin/users/7\" };", is_seven; "a rule of one path")]
 #[tokio::test]
 async fn nobody_gets_around_it(rule: &str, is_kept: fn(&str) -> bool) {
     let login = Login::new("l-1");
     let site = Site::new(NOW).await;
     site.write("jwks.json", &login.jwks());
     let people = "people:\n  staff: { issuer: 'https://login.example.com', audience: a, jwks: 'file:jwks.json' }\nroles:\n  support: { people: staff, through: [checkout] }\n";
+    // A rule in Cedar needs no route of its own.
+    let is_cedar = rule.starts_with("forbid");
+    site.write("admin.cedar", &format!("@id(\"kept\") {rule}"));
+    let kept = if is_cedar { String::new() } else { format!("  - {{ name: kept, match: {{ {rule}, pool: shop }}\n") };
+    let access = if is_cedar { "access: { policies: [admin.cedar] }\n" } else { "" };
     let routes = format!(
-        "routes:\n  - {{ name: kept, match: {{ {rule}, pool: shop }}\n  - {{ name: rest, match: {{ path: /** }}, identity: mtls, allow: [checkout], pool: shop }}\n"
+        "{access}routes:\n{kept}  - {{ name: rest, match: {{ path: /** }}, identity: mtls, allow: [checkout], pool: shop }}\n"
     );
     let world = World::before_checks(site, |text| {
         let (before, rest) = text.split_once("routes:\n").unwrap();
