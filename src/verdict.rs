@@ -14,6 +14,14 @@ impl RuleId {
         Self(place.into())
     }
 
+    /// Whom it lets in: a list's rule ends with the name of a workload or role, and its beginning is the route's. A rule of
+    /// a file stands for itself.
+    #[must_use]
+    pub fn lets_in(&self) -> &str {
+        let text = self.as_str();
+        if text.starts_with("policies.") { text } else { text.rsplit('.').next().unwrap_or(text) }
+    }
+
     /// Its place.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -34,4 +42,17 @@ pub struct Shadow {
     pub rule: RuleId,
     /// Whether it would let in who is kept out; else it would keep out who is let in.
     pub would_allow: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("routes.orders.allow.checkout", "checkout")]
+    #[test_case("routes.status.allow.public", "public")]
+    #[test_case("policies.orders.read", "policies.orders.read"; "a rule of a file")]
+    fn a_rule_lets_somebody_in(rule: &str, whom: &str) {
+        assert_eq!(RuleId::new(rule).lets_in(), whom);
+    }
 }

@@ -127,8 +127,7 @@ fn counted(
             Some(user) => limiter.counted([user.issuer.as_bytes(), user.subject.as_bytes()]),
             None => limiter.counted([]),
         },
-        // The rule ends with the name of the workload or role that it lets in; its beginning is the route's.
-        LimitKey::Role => limiter.counted([rule.as_str().rsplit('.').next().unwrap_or_default().as_bytes()]),
+        LimitKey::Role => limiter.counted([rule.lets_in().as_bytes()]),
         // Who has an IPv6 address has many.
         LimitKey::Request(HashKey::Address) => match exchange.client() {
             Some(client) => limiter.counted([Client::at(client).to_string().as_bytes()]),

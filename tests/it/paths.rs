@@ -164,19 +164,8 @@ fn is_seven(path: &str) -> bool {
     path == "/admin/users/7"
 }
 
-#[test_case("path: /admin/** }, identity: mtls, allow: [reports]", below_admin; "for another workload")]
-#[test_case("path: /admin/** }, identity: mtls, allow: [reader]", below_admin; "for a role")]
-#[test_case("path: /admin/** }, identity: mtls+jwt+user, allow: [support]", below_admin; "for users")]
-#[test_case("path: /admin/** }, identity: mtls, allow: [reports], hide: true", below_admin; "hidden")]
-#[test_case("path: /admin/**, methods: [GET, POST] }, identity: mtls, allow: [reports]", below_admin; "for methods")]
-#[test_case("host: '*.example.com', path: /admin/** }, identity: mtls, allow: [reports]", below_admin; "of all hosts")]
-#[test_case("path: /admin/users/7 }, identity: mtls, allow: [reports]", is_seven; "for one path")]
-#[test_case("path: /admin/users/* }, identity: mtls, allow: [reports]", is_seven; "for a segment")]
-#[test_case("path: /admin/** }, identity: mtls, allow: [checkout], limits: [{ rate: 1/d }]", below_admin; "a limit")]
-#[test_case("forbid(principal, action, resource) when { context.path == \"/admin\" || context.path like \"/admin/*\" };", below_admin; "a rule of paths")]
-#[test_case("forbid(principal, action, resource) when { context.path == \"/admin/users/7\" };", is_seven; "a rule of one path")]
-#[tokio::test]
-async fn nobody_gets_around_it(rule: &str, is_kept: fn(&str) -> bool) {
+/// A world in which a rule keeps something from checkout, and all else is its.
+async fn with(rule: &str) -> World {
     let login = Login::new("l-1");
     let site = Site::new(NOW).await;
     site.write("jwks.json", &login.jwks());
@@ -195,6 +184,23 @@ async fn nobody_gets_around_it(rule: &str, is_kept: fn(&str) -> bool) {
         format!("{before}{routes}pools:\n{pools}").replace("roles:\n", people)
     });
     world.is_healthy().await;
+    world
+}
+
+#[test_case("path: /admin/** }, identity: mtls, allow: [reports]", below_admin; "for another workload")]
+#[test_case("path: /admin/** }, identity: mtls, allow: [reader]", below_admin; "for a role")]
+#[test_case("path: /admin/** }, identity: mtls+jwt+user, allow: [support]", below_admin; "for users")]
+#[test_case("path: /admin/** }, identity: mtls, allow: [reports], hide: true", below_admin; "hidden")]
+#[test_case("path: /admin/**, methods: [GET, POST] }, identity: mtls, allow: [reports]", below_admin; "for methods")]
+#[test_case("host: '*.example.com', path: /admin/** }, identity: mtls, allow: [reports]", below_admin; "of all hosts")]
+#[test_case("path: /admin/users/7 }, identity: mtls, allow: [reports]", is_seven; "for one path")]
+#[test_case("path: /admin/users/* }, identity: mtls, allow: [reports]", is_seven; "for a segment")]
+#[test_case("path: /admin/** }, identity: mtls, allow: [checkout], limits: [{ rate: 1/d }]", below_admin; "a limit")]
+#[test_case("forbid(principal, action, resource) when { context.path == \"/admin\" || context.path like \"/admin/*\" };", below_admin; "a rule of paths")]
+#[test_case("forbid(principal, action, resource) when { context.path == \"/admin/users/7\" };", is_seven; "a rule of one path")]
+#[tokio::test]
+async fn nobody_gets_around_it(rule: &str, is_kept: fn(&str) -> bool) {
+    let world = with(rule).await;
     let mut asking = Asking { stream: world.connect(Some("checkout"), &[]).await };
     // What a limit lets through is used up, and what is not kept is served.
     asking.ask(&world, "/admin/users/7").await;

@@ -2,7 +2,7 @@
 
 use crate::support::login::{Login, claims};
 use crate::support::operator::{command, with_socket};
-use crate::support::{Ask, NOW, Running, Site, World, settled, show, tunnel};
+use crate::support::{Ask, NOW, Running, Site, World, eventually, settled, show, tunnel};
 use belay::audit::{Actor, Cause};
 use belay::runtime::Change;
 use serde_json::{Value, json};
@@ -331,6 +331,50 @@ async fn rules_are_told_on_the_command_line() {
         schema.contains("entity Caller in [Workload, Role]") && schema.contains("\"country\"?: String"),
         "{schema}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_brings_back_the_rules_of_then() {
+    let login = Login::new("l-1");
+    let running = Running::started_at(|site| {
+        prepare(site, &login, LOCKED);
+        std::fs::create_dir(site.folder.path().join("history")).unwrap();
+        let text = format!("{}admin: {{ http: '127.0.0.1:0' }}\nhistory: {{ dir: history }}\n", site.config_text());
+        let text: Vec<_> =
+            config(&with_socket(text), "").lines().filter(|line| !line.contains("live")).map(str::to_owned).collect();
+        site.write("belay.yaml", &text.join("\n"));
+    });
+    let Running { site, belay } = running.await;
+    let running = Running::healthy(site, belay).await;
+    let site = &running.site;
+    let generations = || {
+        let told: Value = serde_json::from_str(&command(site, &["history", "--json"]).out).unwrap();
+        told["generations"].as_array().unwrap().len()
+    };
+    let is_live = |count: usize| eventually("the generation", || (generations() == count).then_some(()));
+    let ask = async |target| site.ask_at(running.address(), &Ask::get(target)).await.status;
+    site.write("policies/more.cedar", "@id(\"more\") forbid(principal, action, resource == Route::\"orders\");");
+    is_live(2);
+    assert_eq!(ask("/orders/7").await, 403);
+    let said = command(site, &["rollback", "1"]);
+    assert!(
+        said.code == Some(78) && said.err.contains("was not there in that generation"),
+        "{:?} {}",
+        said.code,
+        said.err
+    );
+    assert!(said.err.contains("policies/more.cedar"), "{}", said.err);
+    std::fs::remove_file(site.folder.path().join("policies/more.cedar")).unwrap();
+    is_live(3);
+    site.write(
+        "policies/shop.cedar",
+        &format!("{LOCKED}@id(\"more\") forbid(principal, action, resource == Route::\"orders\");"),
+    );
+    is_live(4);
+    assert_eq!(ask("/orders/8").await, 403);
+    let said = command(site, &["rollback", "1"]);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert_eq!((ask("/orders/8").await, ask("/orders/9").await), (200, 403), "the file does not count as it is");
 }
 
 /// Tests of the policy, and what is told of them.

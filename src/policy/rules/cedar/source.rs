@@ -5,11 +5,13 @@ use super::super::{Effect, Fault, Rule, Source};
 use super::schema;
 use crate::name::{GroupName, RoleName, WorkloadName, closest};
 use crate::verdict::RuleId;
-use cedar_policy::{Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
+use cedar_policy::{
+    Policy, PolicyId, PolicySet, Schema, ValidationError, ValidationMode, ValidationWarning, Validator,
+};
 use miette::Diagnostic;
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     str::FromStr,
 };
 
@@ -194,8 +196,17 @@ impl Reader<'_> {
         for error in result.validation_errors() {
             self.told(place(error.policy_id()), error, false);
         }
-        for warning in result.validation_warnings() {
-            self.told(place(warning.policy_id()), warning, true);
+        let faulty: HashSet<_> = result.validation_errors().map(ValidationError::policy_id).collect();
+        for warning in result.validation_warnings().filter(|warning| !faulty.contains(warning.policy_id())) {
+            let at = place(warning.policy_id());
+            use ValidationWarning::{ImpossiblePolicy, InvalidActionApplication};
+            if matches!(warning, ImpossiblePolicy(_) | InvalidActionApplication(_)) {
+                let message = "the rule can never match: what it demands is false for every request";
+                self.fault(at, message.to_owned(), None);
+                self.faults.iter_mut().last().into_iter().for_each(|fault| fault.is_warning = true);
+            } else {
+                self.told(at, warning, true);
+            }
         }
     }
 }
