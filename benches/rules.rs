@@ -2,7 +2,7 @@
 //! What rules in Cedar cost a request: 50 of them for 20 routes and 10 roles. `cargo bench --bench rules`.
 //!
 //! The mix: 200 users of 5 workloads ask all routes for different paths, from different countries and networks, with
-//! scores that the edge signs. A tenth of the rules read the time, which Belay does not remember by.
+//! scores that the edge signs. In the second mix a tenth of the rules compute with what the edge signs, which is judged anew each time.
 
 use belay::clock::Timestamp;
 use belay::identity::{Asserted, ClaimPath};
@@ -21,11 +21,18 @@ const USERS: usize = 200;
 const QUESTIONS: usize = 20_000;
 
 fn words() -> Words {
-    let declared = |name: &str, is| Declared { name: name.into(), path: ClaimPath::parse(name).unwrap(), is };
+    let declared = |name: &str, is| Declared {
+        name: name.into(),
+        path: ClaimPath::parse(name).unwrap(),
+        is,
+        of: vec![PeopleName::parse("staff").unwrap()],
+    };
     let route = |number: usize| RouteWords {
         name: RouteName::parse(&format!("r{number}")).unwrap(),
         groups: vec![GroupName::parse(&format!("g{}", number % 4)).unwrap()],
         methods: None,
+        has_facts: true,
+        has_users: true,
     };
     Words {
         workloads: (0..5).map(|number| WorkloadName::parse(&format!("w{number}")).unwrap()).collect(),
@@ -37,7 +44,7 @@ fn words() -> Words {
 }
 
 /// 50 rules: who may by role, what nobody may by what the edge says, and where from.
-fn text(with_time: bool) -> String {
+fn text(computes: bool) -> String {
     let mut text = String::new();
     for number in 0..20 {
         let (role, group) = (number % ROLES, number % 4);
@@ -53,7 +60,11 @@ fn text(with_time: bool) -> String {
         writeln!(text, "@id(\"bots-{number}\") forbid(principal, action in Action::\"write\", resource == Route::\"r{number}\") when {{ context.facts has score && context.facts.score > 8{number} }};").unwrap();
     }
     for number in 0..5 {
-        let condition = if with_time { "context.time < datetime(\"2020-01-01\")" } else { "context.hour == 25" };
+        let condition = if computes {
+            "context.facts has score && context.facts.score * 2 > 190"
+        } else {
+            "context.time < datetime(\"2020-01-01\")"
+        };
         writeln!(text, "@id(\"inside-{number}\") forbid(principal, action, resource == Route::\"r1{number}\") when {{ {condition} || !(context has client && context.client.isInRange(ip(\"10.0.0.0/8\"))) }};").unwrap();
     }
     text
@@ -134,8 +145,8 @@ fn questions(rules: &RuleSet) -> Vec<Asked> {
 }
 
 fn rules(c: &mut Criterion) {
-    for (name, with_time) in [("50 rules", false), ("50 rules of which 5 read the time", true)] {
-        let text = text(with_time);
+    for (name, computes) in [("50 rules", false), ("50 rules of which 5 compute", true)] {
+        let text = text(computes);
         let source = Source { file: std::path::Path::new("bench.cedar"), text: &text };
         let (rules, _) = RuleSet::read(&words(), &[source]).unwrap();
         assert_eq!(rules.all().len(), 50);

@@ -15,7 +15,7 @@ use belay::policy::{Access, AllowList, Case, Door, Term, decide};
 use belay::principal::{SpiffeId, Workload};
 use belay::request::{Facts, Head, Id, Protocol};
 use belay::route::{HostPattern, PathPattern, Pattern, Table};
-use belay::verdict::RuleId;
+use belay::verdict::{HasRead, RuleId};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
@@ -277,7 +277,7 @@ fn record(c: &mut Criterion) {
         verdict: Ok(RuleId::new("routes.orders.allow.checkout")),
         denied_by: None,
         near: Vec::new(),
-        read: serde_json::Map::new(),
+        read: HasRead::default(),
         shadow: None,
         judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
         took: Duration::from_micros(60),

@@ -1,10 +1,11 @@
 //! What was decided, and by which rule.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use std::{fmt, sync::Arc};
 
 /// The place in the config of the rule that decided, for example `routes.orders.allow.checkout`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct RuleId(Arc<str>);
 
 impl RuleId {
@@ -35,13 +36,23 @@ impl fmt::Display for RuleId {
     }
 }
 
-/// What a rule would change that is only tried out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// What rules would change that are only tried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shadow {
-    /// The rule.
-    pub rule: RuleId,
-    /// Whether it would let in who is kept out; else it would keep out who is let in.
+    /// The rules, in the order of their names.
+    pub rules: Vec<RuleId>,
+    /// Whether they would let in who is kept out; else they would keep out who is let in.
     pub would_allow: bool,
+}
+
+/// What rules have read, each by the place by which they name it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HasRead(pub Vec<(Arc<str>, Value)>);
+
+impl Serialize for HasRead {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(place, value)| (&**place, value)))
+    }
 }
 
 #[cfg(test)]

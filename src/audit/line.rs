@@ -8,9 +8,8 @@ use crate::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteN
 use crate::network::Address;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
-use crate::verdict::{RuleId, Shadow};
+use crate::verdict::{HasRead, RuleId, Shadow};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 /// Makes lines of records: numbers them without gaps and names the node and its boot. One writer owns it.
@@ -243,7 +242,7 @@ struct Belay<'a> {
     near: &'a [String],
     /// What rules read, as it was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
-    read: Option<&'a Map<String, Value>>,
+    read: Option<&'a HasRead>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<Tried<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -299,13 +298,13 @@ struct Belay<'a> {
 /// What a rule would change that is only tried out.
 #[derive(Serialize)]
 struct Tried<'a> {
-    rule: &'a RuleId,
+    rules: &'a [RuleId],
     decision: &'static str,
 }
 
 impl<'a> Tried<'a> {
     fn of(shadow: &'a Shadow) -> Self {
-        Self { rule: &shadow.rule, decision: if shadow.would_allow { "allow" } else { "deny" } }
+        Self { rules: &shadow.rules, decision: if shadow.would_allow { "allow" } else { "deny" } }
     }
 }
 
@@ -353,7 +352,7 @@ impl<'a> Line<'a> {
                 decision: Some(decision),
                 rule,
                 near: &record.near,
-                read: Some(&record.read).filter(|read| !read.is_empty()),
+                read: Some(&record.read).filter(|read| !read.0.is_empty()),
                 shadow: record.shadow.as_ref().map(Tried::of),
                 profile: record.profile,
                 workload: record.workload.as_ref(),

@@ -9,9 +9,8 @@ use crate::network::Address;
 use crate::principal::User;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
-use crate::verdict::{RuleId, Shadow};
+use crate::verdict::{HasRead, RuleId, Shadow};
 use http::Method;
-use serde_json::{Map, Value};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Where a request came from.
@@ -85,8 +84,8 @@ pub struct Decision {
     /// Rules that do not allow it, and why.
     pub near: Vec<String>,
     /// What rules read of it beside method, host and path, by the places by which they name it.
-    pub read: Map<String, Value>,
-    /// What a rule would change that is only tried out.
+    pub read: HasRead,
+    /// What rules would change that are only tried out.
     pub shadow: Option<Shadow>,
     /// The config that judged.
     pub judged: Judged,

@@ -45,20 +45,23 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     let Checked { config, mut findings } = config::read_file(&args.config, &filter::KINDS);
     let config = config.map(Arc::new);
     let snapshot = config.as_ref().and_then(|config| build(config, &mut findings));
-    let ok = findings.iter().all(|finding| finding.severity != Severity::Error);
     findings.extend(snapshot.iter().flat_map(|snapshot| snapshot.warnings.iter().cloned()));
     let digest = snapshot.as_ref().map(|snapshot| snapshot.digest);
     let built = config.as_ref().zip(snapshot.as_ref());
-    let tests = match built.filter(|_| args.tests).map(|(config, _)| policy::done(config, terminal)) {
+    let tests = match built.filter(|_| args.tests).map(|(config, _)| policy::done(config)) {
         Some(Ok(tests)) => Some(tests),
-        Some(Err(exit)) => return exit,
+        Some(Err((_, faults))) => {
+            findings.extend(faults);
+            None
+        }
         None => None,
     };
+    let ok = findings.iter().all(|finding| finding.severity != Severity::Error);
     if args.json {
         terminal.say_json(&json!({ "ok": ok, "digest": digest, "findings": findings, "tests": tests }));
     } else {
         terminal.show(&findings);
-        if let Some((config, snapshot)) = built {
+        if let Some((config, snapshot)) = built.filter(|_| ok) {
             terminal.say(&summary(&args.config, config, snapshot));
         }
         tests.iter().for_each(|tests| terminal.say(&policy::told(tests, terminal)));

@@ -103,27 +103,27 @@ fn schema(args: &Schema, terminal: &Terminal) -> Result<Exit, Exit> {
 
 fn test(args: &Test, terminal: &Terminal) -> Result<Exit, Exit> {
     let config = run::load(&args.config, terminal).ok_or(Exit::Config)?;
-    let done = done(&config, terminal)?;
+    let done = done(&config).map_err(|(exit, findings)| {
+        terminal.show(&findings);
+        exit
+    })?;
     if args.json {
         terminal.say_json(&done);
     } else {
         terminal.say(&told(&done, terminal));
     }
-    let failed = done.tests.iter().any(|tried| tried.fault.is_some());
+    let failed = done.tests.is_empty() || done.tests.iter().any(|tried| tried.fault.is_some());
     let uncovered = args.all_rules && !done.uncovered.is_empty();
     Ok(if failed || uncovered { Exit::Failed } else { Exit::Ok })
 }
 
 /// Does the tests of a config.
-pub(super) fn done(config: &Config, terminal: &Terminal) -> Result<Trials, Exit> {
-    let failed = |exit: Exit| {
-        move |findings: Vec<Finding>| {
-            terminal.show(&findings);
-            exit
-        }
-    };
-    let (people, rules) = runtime::rules::deciding(config).map_err(failed(Exit::Config))?;
-    let tests = tests(config).map_err(failed(Exit::BadData))?;
+///
+/// # Errors
+/// What is wrong with which file, of those that decide or of the tests.
+pub(super) fn done(config: &Config) -> Result<Trials, (Exit, Vec<Finding>)> {
+    let (people, rules) = runtime::rules::deciding(config).map_err(|findings| (Exit::Config, findings))?;
+    let tests = tests(config).map_err(|findings| (Exit::BadData, findings))?;
     Ok(insight::try_out(config, (&people, rules.as_ref()), &tests, clock::System.now()))
 }
 
@@ -136,6 +136,8 @@ fn tests(config: &Config) -> Result<Vec<Trial>, Vec<Finding>> {
         for file in found {
             let read = files.policy(&file).map_err(|finding| vec![finding]).and_then(|text| read_tests(&file, &text));
             match read {
+                // Two patterns may fit one file.
+                Ok(_) if tests.iter().any(|test: &Trial| test.file == file) => {}
                 Ok(read) => tests.extend(read),
                 Err(faults) => findings.extend(faults),
             }
@@ -157,6 +159,9 @@ pub(super) fn told(done: &Trials, terminal: &Terminal) -> String {
         text.push_str(&format!("{} {}\n", terminal.dim("no test is decided by:"), names.join(", ")));
     }
     let (count, rules) = (done.tests.len(), done.rules);
+    if count == 0 {
+        return "there are no tests: name their files in `access.tests`".into();
+    }
     let passed = count.saturating_sub(failed.len());
     text.push_str(&format!("{passed} of {count} tests passed; {covered} of {rules} rules are covered"));
     text
@@ -232,12 +237,15 @@ fn note(line: &str, woulds: &mut Woulds) {
     }
     let Ok(record) = serde_json::from_str::<Value>(line) else { return };
     let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let Some(key) = text("/belay/shadow/rule").zip(text("/belay/shadow/decision")) else { return };
-    let would = woulds.entry(key).or_default();
-    would.count = would.count.saturating_add(1);
-    would.routes.extend(text("/belay/route"));
-    would.workloads.extend(text("/belay/workload"));
-    would.request = text("/http/request/id").unwrap_or_default();
+    let Some(decision) = text("/belay/shadow/decision") else { return };
+    let rules = record.pointer("/belay/shadow/rules").and_then(Value::as_array).into_iter().flatten();
+    for rule in rules.filter_map(Value::as_str) {
+        let would = woulds.entry((rule.to_owned(), decision.clone())).or_default();
+        would.count = would.count.saturating_add(1);
+        would.routes.extend(text("/belay/route"));
+        would.workloads.extend(text("/belay/workload"));
+        would.request = text("/http/request/id").unwrap_or_default();
+    }
 }
 
 fn rows(woulds: &Woulds, terminal: &Terminal) -> String {

@@ -1,14 +1,16 @@
 //! What rules would say to a request that nobody has made.
 
 use super::asked::{Asked, AskedUser};
-use super::explain::SignedFacts;
+use super::explain::{SignedFacts, list_of};
 use crate::clock::Timestamp;
-use crate::config::{Config, Workload};
+use crate::config::{Config, Listener, Route, Workload};
 use crate::identity::{Asserted, People};
-use crate::name::{RoleName, RouteName};
-use crate::policy::rules::{AtRoute, Declared, Question, RuleSet, Type};
+use crate::name::RoleName;
+use crate::policy::Access;
+use crate::policy::rules::{Answer, AtRoute, Declared, Question, RuleSet, Type};
 use crate::principal::{Principal, User};
 use crate::request::{Facts, Path, Protocol};
+use crate::verdict::RuleId;
 use serde_json::Value;
 use std::{net::IpAddr, sync::Arc};
 
@@ -48,10 +50,10 @@ impl<'a> Circumstances<'a> {
     pub(super) fn ask<T>(
         &self,
         (asked, principal): (&Asked, &Principal),
-        route: &RouteName,
+        (listener, route): Way<'_>,
         ask: impl FnOnce(&AtRoute, &Question<'_>) -> T,
     ) -> Option<T> {
-        let rules = self.rules?.at(route)?;
+        let rules = self.rules?.at(&route.name)?;
         let facts = Facts {
             method: asked.method.clone(),
             authority: asked.host.as_str().into(),
@@ -60,11 +62,47 @@ impl<'a> Circumstances<'a> {
             path: Path::read(&asked.path).ok()?,
             protocol: Protocol::Http2,
         };
-        let (client, now, asserted) = (self.client, self.now, Some(&self.asserted));
-        let question = Question { principal, facts: &facts, client, tls: Some("1.3"), asserted, now };
+        // Facts are known where a token is read.
+        let profile = route.identity.unwrap_or(listener.identity);
+        let is_read = profile.needs_token() && !matches!(*route.access, Access::Public(_));
+        let asserted = is_read.then_some(&self.asserted);
+        let tls = listener.tls.as_ref().map(|_| "1.3");
+        let question = Question { principal, facts: &facts, client: self.client, tls, asserted, now: self.now };
         Some(ask(&rules, &question))
     }
+
+    /// What rules say beside the list, in words. Those that say something are noted.
+    pub(super) fn told(&self, who: (&Asked, &Principal), way: Way<'_>, spoken: &mut Vec<RuleId>) -> Option<String> {
+        let told = |rules: &AtRoute, question: &Question<'_>| {
+            let ruling = rules.judge_anew(question)?;
+            let shadow = ruling.shadow.filter(|said| said.answer != Answer::Silent);
+            spoken.extend(ruling.said.by.iter().chain(shadow.iter().flat_map(|said| &said.by)).cloned());
+            let by = list_of(&ruling.said.by);
+            let says = match ruling.said.answer {
+                Answer::Silent => {
+                    let near = rules.near_misses(question);
+                    let near = if near.is_empty() { String::new() } else { format!(": {}", near.join("; ")) };
+                    format!("no rule says anything to it{near}")
+                }
+                Answer::Permitted => format!("{by} permits it"),
+                Answer::Forbidden => format!("{by} forbids it, whoever lets him in"),
+                Answer::Failed => format!("{by} could not be judged, so nobody is let in"),
+                Answer::Mistyped => format!("{by} is not of the type that is declared, so nobody is let in"),
+            };
+            Some(match shadow {
+                Some(said) => {
+                    let would = if said.answer == Answer::Permitted { "permit" } else { "refuse" };
+                    format!("{says}; tried out only, {} would {would} it", list_of(&said.by))
+                }
+                None => says,
+            })
+        };
+        self.ask(who, way, told).flatten()
+    }
 }
+
+/// Where it comes in, and where it leads.
+pub(super) type Way<'a> = (&'a Listener, &'a Route);
 
 impl Declared {
     /// A word of a command line as a value of that type, as far as it is one.

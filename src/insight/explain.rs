@@ -7,7 +7,6 @@ use super::judge::{Verdict, judge};
 use crate::config::{Config, KeySource, KeyState, Listener, Location, Route, Scope, Workload};
 use crate::identity::{Asserted, By, Profile, are_few};
 use crate::name::RoleName;
-use crate::policy::rules::Answer;
 use crate::policy::{Access, AllowList};
 use crate::principal::Principal;
 use crate::verdict::RuleId;
@@ -98,7 +97,7 @@ fn of_route(
     match &*route.access {
         Access::Public(rule) => {
             step("rule", format!("{rule} lets everybody in, and no identity is asked"));
-            let says = rules(beside, (asked, &Principal::Anonymous), route, spoken);
+            let says = beside.told((asked, &Principal::Anonymous), (listener, route), spoken);
             says.into_iter().for_each(|says| step("policies", says));
         }
         Access::Listed(list) => {
@@ -115,7 +114,7 @@ fn of_route(
             if let Some(who) = who {
                 let roles = asker.roles_of_user(config, beside.people, who).cloned().collect();
                 let principal = principal(config, who, user.map(|user| (user, roles)));
-                let says = rules(beside, (asked, &principal), route, spoken);
+                let says = beside.told((asked, &principal), (listener, route), spoken);
                 says.into_iter().for_each(|says| step("policies", says));
             }
         }
@@ -135,38 +134,6 @@ fn of_route(
         step("filters", list_of(route.filters.iter().map(|(kind, _)| *kind)));
     }
     step("pool", pool(config, route));
-}
-
-/// What rules say beside the list.
-fn rules(
-    beside: &Circumstances<'_>,
-    who: (&Asked, &Principal),
-    route: &Route,
-    spoken: &mut Vec<RuleId>,
-) -> Option<String> {
-    beside.ask(who, &route.name, |rules, question| {
-        let ruling = rules.judge_anew(question);
-        spoken.extend(ruling.by.iter().chain(ruling.shadow.iter().map(|(_, rule)| rule)).cloned());
-        let by = list_of(&ruling.by);
-        let says = match ruling.answer {
-            Answer::Silent => {
-                let near = rules.near_misses(question);
-                let near = if near.is_empty() { String::new() } else { format!(": {}", near.join("; ")) };
-                format!("no rule says anything to it{near}")
-            }
-            Answer::Permitted => format!("{by} permits it"),
-            Answer::Forbidden => format!("{by} forbids it, whoever lets him in"),
-            Answer::Failed => format!("{by} could not be judged, so nobody is let in"),
-            Answer::Mistyped => format!("{by} is not of the type that is declared, so nobody is let in"),
-        };
-        match ruling.shadow {
-            Some((answer, rule)) => {
-                let would = if answer == Answer::Permitted { "permit" } else { "forbid" };
-                format!("{says}; {rule} would {would} it, and is only tried out")
-            }
-            None => says,
-        }
-    })
 }
 
 /// What becomes of facts.
@@ -427,7 +394,7 @@ fn pool(config: &Config, route: &Route) -> String {
 }
 
 /// Names with commas; the first of many.
-fn list_of<T: Display>(names: impl IntoIterator<Item = T>) -> String {
+pub(super) fn list_of<T: Display>(names: impl IntoIterator<Item = T>) -> String {
     let all: Vec<_> = names.into_iter().map(|name| name.to_string()).collect();
     let told = all.iter().take(TOLD_MAX).cloned().collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(TOLD_MAX) {

@@ -5,7 +5,6 @@ use super::circumstances::{self, Circumstances};
 use crate::config::{Config, KeySource, KeyState, Listener, Route, Workload};
 use crate::identity::Profile;
 use crate::name::{PoolName, RouteName};
-use crate::policy::rules::Ruling;
 use crate::policy::{Access, joined};
 use crate::principal::Principal;
 use crate::refusal::Refusal;
@@ -63,6 +62,9 @@ pub(super) fn decide(config: &Config, route: Option<&Route>, asker: Asker<'_>) -
     by(config, route, asker, None)
 }
 
+/// The reason where nothing lets somebody in.
+pub(super) const NO_RULE: &str = "no rule allows it";
+
 /// Of what rules are asked, if they are.
 type Beside<'a> = Option<(&'a Asked, &'a Circumstances<'a>)>;
 
@@ -94,11 +96,11 @@ fn openly(config: &Config, route: Option<&Route>, asker: Asker<'_>, beside: Besi
     };
     let ruled = |route: &Route, principal: &Principal, listed: Option<&RuleId>, profile| {
         let ruling = beside.and_then(|(asked, circumstances)| {
-            circumstances.ask((asked, principal), &route.name, |rules, question| rules.judge_anew(question))
+            circumstances.ask((asked, principal), (listener, route), |rules, question| rules.judge_anew(question))?
         });
-        match joined(listed, ruling.as_ref().unwrap_or(&Ruling::SILENT)) {
+        match joined(listed, ruling.as_ref()) {
             Ok((rule, _)) => allow(route, &rule, profile),
-            Err(denial) if denial.rule.is_some() => {
+            Err(denial) if denial.refusal != Refusal::NotAllowed => {
                 let reason = if denial.refusal == Refusal::Forbidden {
                     "a rule forbids it"
                 } else if denial.refusal == Refusal::FactMistyped {
@@ -108,7 +110,7 @@ fn openly(config: &Config, route: Option<&Route>, asker: Asker<'_>, beside: Besi
                 };
                 Verdict::Deny { route: name(), status: 403, reason, rule: denial.rule }
             }
-            Err(_) => deny(403, "no rule allows it"),
+            Err(_) => deny(403, NO_RULE),
         }
     };
     if let Some((route, Access::Public(rule))) = route.map(|route| (route, &*route.access)) {

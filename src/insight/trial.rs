@@ -3,11 +3,11 @@
 use super::asked::{Asked, AskedUser};
 use super::circumstances::Circumstances;
 use super::explain::{Story, story};
-use super::judge::Verdict;
+use super::judge::{NO_RULE, Verdict};
 use crate::clock::Timestamp;
 use crate::config::{Config, Trial};
 use crate::identity::People;
-use crate::name::ListenerName;
+use crate::name::{ListenerName, closest};
 use crate::policy::Access;
 use crate::policy::rules::{Answered, RuleSet};
 use crate::verdict::RuleId;
@@ -91,8 +91,26 @@ fn one(config: &Config, beside: &Circumstances<'_>, trial: &Trial) -> Option<Tri
         ..beside.clone()
     };
     let story = story(config, &asked, &beside);
-    let fault = fault(trial, &story);
+    let fault = unknown(config, trial).or_else(|| fault(trial, &story));
     Some(Tried { file: trial.file.clone(), line: trial.line, because: trial.because.clone(), fault, story })
+}
+
+/// A name that the config does not have: what nobody knows is denied, and that proves nothing.
+fn unknown(config: &Config, trial: &Trial) -> Option<String> {
+    let none = |kind: &str, name: &str, known: Vec<&str>| {
+        let meant = closest(name, known.iter().copied()).map(|meant| format!(": did you mean `{meant}`?"));
+        (!known.contains(&name)).then(|| format!("there is no {kind} `{name}`{}", meant.unwrap_or_default()))
+    };
+    let workloads = || config.workloads.iter().map(|known| known.workload.name.as_str()).collect();
+    let people = || config.people.iter().map(|known| known.terms.name.as_str()).collect();
+    let listeners = || config.listeners.iter().map(|known| known.name.as_str()).collect();
+    let who = config.workloads.iter().find(|known| Some(&known.workload.name) == trial.who.as_ref());
+    let asserted = || who.map(|who| who.may_assert.iter().map(|fact| &**fact).collect()).unwrap_or_default();
+    let unknown = trial.who.as_ref().and_then(|name| none("workload", name.as_str(), workloads()));
+    unknown
+        .or_else(|| trial.user.as_ref().and_then(|(name, _)| none("people", name.as_str(), people())))
+        .or_else(|| trial.listener.as_ref().and_then(|name| none("listener", name.as_str(), listeners())))
+        .or_else(|| trial.facts.keys().find_map(|name| none("fact that he may assert,", name, asserted())))
 }
 
 fn fault(trial: &Trial, story: &Story) -> Option<String> {
@@ -104,6 +122,12 @@ fn fault(trial: &Trial, story: &Story) -> Option<String> {
     let said = by.map_or_else(|| "no rule".to_owned(), ToString::to_string);
     if is != trial.expects {
         return Some(format!("it is {}, and is to be {}: decided by {said}", is.done(), trial.expects.done()));
+    }
+    if let Verdict::Deny { status: 404, reason, .. } = &story.verdict
+        && *reason != NO_RULE
+        && by.is_none()
+    {
+        return Some(format!("{reason}, so that nothing is decided of it"));
     }
     let wanted = trial.rule.as_ref().filter(|wanted| by.is_none_or(|by| by.as_str() != wanted.as_str()))?;
     Some(format!("it is {} by {said}, and is to be so by {wanted}", is.done()))

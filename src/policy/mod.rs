@@ -126,7 +126,7 @@ pub struct Denial {
     pub refusal: Refusal,
     /// By which rule, where it is not one that is missing.
     pub rule: Option<RuleId>,
-    /// What a rule would change that is only tried out.
+    /// What rules would change that are only tried out.
     pub shadow: Option<Shadow>,
 }
 
@@ -380,10 +380,14 @@ pub fn still_allows(verified: Option<&Verified>, door: &Door, case: &Case<'_>) -
 pub type Allowed = (RuleId, Option<Shadow>);
 
 fn allowed(door: &Door, question: &Question<'_>) -> Result<Allowed, Denial> {
+    // Who proves nothing is let in where everybody is, and nowhere else, whatever rules say.
+    if !door.is_public() && question.principal.workload().is_none() {
+        return Err(Refusal::NotAllowed.into());
+    }
     let listed = rule_for(&door.access, question.principal);
     match &door.rules {
-        Some(rules) => joined(listed, &rules.judge(question)),
-        None => joined(listed, &Ruling::SILENT),
+        Some(rules) => joined(listed, rules.judge(question).as_ref()),
+        None => joined(listed, None),
     }
 }
 
@@ -391,23 +395,26 @@ fn allowed(door: &Door, question: &Question<'_>) -> Result<Allowed, Denial> {
 ///
 /// # Errors
 /// As [`decide`].
-pub fn joined(listed: Option<&RuleId>, ruling: &Ruling) -> Result<Allowed, Denial> {
-    let by = ruling.by.first().cloned();
+pub fn joined(listed: Option<&RuleId>, ruling: Option<&Ruling>) -> Result<Allowed, Denial> {
+    let Some(ruling) = ruling else {
+        return listed.map_or_else(|| Err(Refusal::NotAllowed.into()), |rule| Ok((rule.clone(), None)));
+    };
+    let by = ruling.said.by.first().cloned();
     let refused = |refusal| Err((refusal, by.clone()));
-    let verdict = match ruling.answer {
+    let verdict = match ruling.said.answer {
         Answer::Forbidden => refused(Refusal::Forbidden),
         Answer::Failed => refused(Refusal::RuleFailed),
         Answer::Mistyped => refused(Refusal::FactMistyped),
         Answer::Permitted => listed.cloned().or_else(|| by.clone()).ok_or((Refusal::NotAllowed, None)),
         Answer::Silent => listed.cloned().ok_or((Refusal::NotAllowed, None)),
     };
-    let would = ruling.shadow.as_ref().and_then(|(answer, rule)| {
-        let would_allow = *answer == Answer::Permitted;
+    let would = ruling.shadow.as_ref().filter(|said| said.answer != Answer::Silent).and_then(|said| {
+        let would_allow = said.answer == Answer::Permitted;
         let changes = match &verdict {
             Ok(_) => !would_allow,
             Err((refusal, _)) => would_allow && *refusal == Refusal::NotAllowed,
         };
-        changes.then(|| Shadow { rule: rule.clone(), would_allow })
+        changes.then(|| Shadow { rules: said.by.clone(), would_allow })
     });
     match verdict {
         Ok(rule) => Ok((rule, would)),

@@ -84,7 +84,7 @@ impl Gate {
             tls: session.digest().and_then(|digest| digest.ssl_digest.clone()),
             facts,
             authorities: entrance.authorities.clone(),
-            client: exchange.client(),
+            client: exchange.client_told(entrance.client_address),
             verified,
             route: Arc::clone(&route),
             started: exchange.started(),
@@ -137,7 +137,7 @@ impl Gate {
         let case = Case {
             id: &exchange.request_id().clone(),
             facts,
-            client: exchange.client(),
+            client: exchange.client_told(entrance.client_address),
             tls: exchange.tls_version(),
             listener: entrance.identity,
             generation: snapshot.generation,

@@ -2,11 +2,12 @@
 
 use super::revocations::Revocations;
 use super::snapshot::Snapshot;
-use crate::audit::Cause;
+use crate::audit::{Actor, Cause};
 use crate::config::{Config, Finding};
 use crate::identity::KeySet;
 use crate::insight::{self, Danger};
-use std::{borrow::Cow, collections::HashSet};
+use crate::keys::fits;
+use std::{borrow::Cow, collections::HashSet, path::PathBuf};
 
 /// What is dangerous in a change of the config, and was not accepted.
 pub(super) fn unaccepted(live: &Config, next: &Config, cause: &Cause) -> Vec<Finding> {
@@ -29,6 +30,19 @@ pub(super) fn revived(revocations: &Revocations, next: &Snapshot) -> Vec<Finding
         Finding::of_file("", format!("the {what} was revoked, and would count again"), Some(hint))
     };
     revocations.counting_again(&next.trust).into_iter().map(finding).collect()
+}
+
+/// Files of rules that are gone, although nobody has said so: perhaps somebody is just writing them anew.
+pub(super) fn gone_by_itself(live: &Snapshot, next: &Snapshot, cause: &Cause) -> Vec<Finding> {
+    let patterns = || next.config.policies.iter().flat_map(|policies| &policies.policies);
+    let is_rules = |path: &&PathBuf| patterns().any(|pattern| fits(pattern, path));
+    let is_read = |path: &PathBuf| next.read.iter().any(|read| read.path == *path);
+    let gone = live.read.iter().map(|read| &read.path).filter(is_rules).filter(|path| !is_read(path));
+    let finding = |path: &PathBuf| {
+        let hint = Some("if that is meant: belay reload".to_owned());
+        Finding::of_file(path, "is gone, and the rules in it would be", hint)
+    };
+    if cause.actor == Actor::Files { gone.map(finding).collect() } else { Vec::new() }
 }
 
 /// Guardrails that would be gone, or changed, unless that was accepted.

@@ -2,7 +2,7 @@
 
 use super::approval::{Approval, Approved, signatures_of};
 use super::build::build;
-use super::consent::{revived, trusted_again, unaccepted, unchangeable, unguarded, unrevoked};
+use super::consent::{gone_by_itself, revived, trusted_again, unaccepted, unchangeable, unguarded, unrevoked};
 use super::history::{Entry, History, News, Stored, digest_on_disk, pins_of};
 use super::snapshot::Snapshot;
 use super::state::State;
@@ -185,8 +185,8 @@ impl Live {
     pub fn roll_back(&self, stored: &Stored, consented: Consented, cause: &Cause) -> Result<Change, Vec<Finding>> {
         let mut history = self.making.lock();
         let pins = Arc::new(pins_of(stored));
-        refuse(files_since(stored, &consented.config, &pins))?;
-        let change = self.change(&mut history, consented, pins, ("rollback", cause));
+        let change = refuse(files_since(stored, &consented.config, &pins))
+            .and_then(|()| self.change(&mut history, consented, pins, ("rollback", cause)));
         self.report(&change, "rollback", cause);
         change
     }
@@ -381,6 +381,7 @@ impl Live {
         let live = self.snapshot.load_full();
         let mut snapshot = build(&config, history.next(), &self.state.beside(Some(&live), &pins))?;
         follow_signatures(&self.state, &mut snapshot);
+        refuse(gone_by_itself(&live, &snapshot, cause))?;
         refuse(unguarded(&live, &snapshot, cause))?;
         let revocations = &self.state.revocations;
         refuse(match action {

@@ -71,6 +71,10 @@ pub(super) fn of(config: &Config, files: &mut Files) -> Option<Read> {
             Err(finding) => return Some(Err(vec![finding])),
         };
         for file in found {
+            // Two patterns may fit one file.
+            if texts.iter().any(|(_, known)| *known == file) {
+                continue;
+            }
             match files.policy(&file) {
                 Ok(text) => texts.push((text, file)),
                 Err(finding) => return Some(Err(vec![finding])),

@@ -151,7 +151,7 @@ async fn the_record_says_what_rules_have_read() {
     let belay = &last(&world)["belay"];
     let read = json!({ "context.facts.country": "DE", "context.mfa": false, "principal.claims.department": "it" });
     assert_eq!(belay["read"], read, "what no rule reads is nobody's business");
-    assert_eq!(belay["shadow"], json!({ "rule": "policies.tried", "decision": "deny" }));
+    assert_eq!(belay["shadow"], json!({ "rules": ["policies.tried"], "decision": "deny" }));
     let counted = "belay_shadow_decisions_total{decision=\"deny\",rule=\"policies.tried\"} 1";
     assert!(world.metrics().contains(counted), "{}", world.metrics());
     let bob = Ask::get("/desk/7").for_user(&login.token("bob", &[]));
@@ -182,7 +182,10 @@ async fn rules_come_and_go_with_their_files() {
     assert!(said.contains("there is no route `order`") && said.contains("did you mean `orders`?"), "{said}");
     assert!(said.contains("policies/more.cedar:1:") && status("/orders/7").await == 403, "the old one stays: {said}");
     std::fs::remove_file(world.folder.path().join("policies/more.cedar")).unwrap();
-    assert!(matches!(refreshed(&world), Ok(Change::Applied(_))), "a file that is gone counts no more");
+    let said = refreshed(&world).unwrap_err();
+    assert!(said.contains("is gone, and the rules in it would be") && said.contains("belay reload"), "{said}");
+    assert_eq!(status("/orders/7").await, 403, "perhaps it is only being written");
+    assert!(matches!(world.apply(&world.config_text()), Ok(Change::Applied(_))), "somebody has said so");
     assert_eq!(status("/orders/7").await, 200);
 }
 
@@ -208,6 +211,78 @@ async fn a_guardrail_in_other_words_is_the_same() {
     let world = with(&Login::new("l-1"), LOCKED).await;
     world.write("policies/shop.cedar", &LOCKED.replace("forbid(", "@because(\"it is so\")\n// and this\nforbid( "));
     assert!(refreshed(&world).is_ok(), "it decides alike");
+}
+
+/// What a guardrail speaks of may go with the config, too.
+#[test_case("groups: [inner], pool: shop }\n  - { name: secret", "pool: shop }\n  - { name: secret", "policies.guard.locked"; "a route leaves its group")]
+#[test_case("path: /desk/** }, identity: mtls+jwt+user", "path: /desk/** }, identity: mtls+user", "policies.guard.locked"; "nobody signs facts any more")]
+#[test_case("access: { policies: [policies/*.cedar] }", "access: { policies: [other.cedar] }", "policies.guard.locked"; "other files")]
+#[test_case("path: /desk/** }", "path: /desk/**, methods: [GET] }", ""; "fewer methods")]
+#[test_case("path: /desk/** }", "path: /desk/* }", ""; "fewer paths")]
+#[tokio::test]
+async fn a_guardrail_holds_where_it_did(old: &str, new: &str, danger: &str) {
+    let rules = "@id(\"guard\") @locked forbid(principal, action, resource in RouteGroup::\"inner\") when { context has facts.country && context.facts.country == \"KP\" };";
+    let world = with(&Login::new("l-1"), rules).await;
+    world.write("other.cedar", "@id(\"other\") forbid(principal, action, resource == Route::\"feed\");");
+    let text = world.config_text().replace(old, new);
+    assert_ne!(text, world.config_text());
+    world.write("belay.yaml", &text);
+    let cause = Cause { accepted: vec!["desk.weaker".into()], ..Cause::of(Actor::User(0)) };
+    let applied = world.live.consent(config_of(&world, &text), "reload", &cause);
+    let applied = applied.and_then(|consented| world.live.apply(consented, false, &cause));
+    let said = applied.map_or_else(|findings| show(&findings), |_| String::new());
+    assert_eq!(said.contains("--accept policies.guard.locked"), !danger.is_empty(), "{said}");
+}
+
+#[tokio::test]
+async fn a_rule_lets_nobody_in_who_proves_nothing() {
+    let text = "@id(\"all\") permit(principal, action in Action::\"read\", resource);";
+    let world = with(&Login::new("l-1"), text).await;
+    let config = world.config_text();
+    // The same routes by a listener that asks nobody who he is, beside one that does.
+    let open = config.replacen("listeners:\n", "listeners:\n  open: { bind: ['127.0.0.1:0'], identity: none }\n", 1);
+    world.apply(&open.replace("    identity: mtls\n", "")).unwrap_or_else(|findings| panic!("{}", show(&findings)));
+    let snapshot = world.live.snapshot();
+    let route = snapshot.config.routes.iter().find(|route| route.name.as_str() == "reports").unwrap();
+    let door = belay::policy::Door {
+        route: route.name.clone(),
+        demands: None,
+        access: std::sync::Arc::clone(&route.access),
+        rules: snapshot.rules.as_ref().unwrap().at(&route.name),
+        is_hidden: false,
+        demands_digest: false,
+        term: route.term,
+        pool: route.pool.clone(),
+    };
+    let facts = facts("/reports/7");
+    let (id, profile) = (belay::request::Id::random(), belay::identity::Profile::None);
+    let trust = &snapshot.trust;
+    let headers = http::HeaderMap::new();
+    let evidence = belay::identity::Evidence { facts: &facts, peer: None, tokens: [None, None], headers: &headers };
+    let now = belay::clock::Timestamp::from_unix_seconds(NOW);
+    let nobody = belay::identity::authenticate(profile, &evidence, None, trust, now).unwrap();
+    let case = belay::policy::Case {
+        id: &id,
+        facts: &facts,
+        client: None,
+        tls: None,
+        listener: profile,
+        generation: snapshot.generation,
+        now,
+    };
+    let decided = belay::policy::decide(&nobody, &door, &case, belay::identity::Replay::Strict);
+    assert_eq!(decided.unwrap_err().refusal, belay::refusal::Refusal::NotAllowed);
+}
+
+fn facts(target: &str) -> belay::request::Facts {
+    let head = belay::request::Head {
+        method: &http::Method::GET,
+        target: target.as_bytes(),
+        authority: Some("shop.example.com"),
+        hosts: [None, None],
+        protocol: belay::request::Protocol::Http2,
+    };
+    belay::request::Facts::read(&head).unwrap()
 }
 
 fn config_of(world: &World, text: &str) -> belay::config::Config {
@@ -294,7 +369,7 @@ async fn rules_are_told_on_the_command_line() {
     assert!(told.contains("policies.embargo forbids it, whoever lets him in"), "{told}");
     let desk = "https://shop.example.com/desk/7";
     let (_, told) = said(&["explain", "--as", "checkout", "--claim", "level=3", "POST", desk]);
-    assert!(told.contains("policies.leads-write permits it; policies.tried would forbid it"), "{told}");
+    assert!(told.contains("policies.leads-write permits it; tried out only, policies.tried would refuse it"), "{told}");
     let (_, told) = said(&["explain", "--as", "checkout", "--claim", "level=2", "POST", desk]);
     assert!(told.contains("no rule says anything to it: policies.leads-write wants"), "{told}");
     // What was tried out.
@@ -365,6 +440,7 @@ async fn a_rollback_brings_back_the_rules_of_then() {
     );
     assert!(said.err.contains("policies/more.cedar"), "{}", said.err);
     std::fs::remove_file(site.folder.path().join("policies/more.cedar")).unwrap();
+    assert_eq!(command(site, &["reload"]).code, Some(0));
     is_live(3);
     site.write(
         "policies/shop.cedar",
@@ -381,6 +457,9 @@ async fn a_rollback_brings_back_the_rules_of_then() {
 #[test_case("expect: allow", "", 0, "8 of 8 tests passed; "; "all pass")]
 #[test_case("bot_score: 81", "bot_score: 80", 1, "it is allowed, and is to be denied: decided by routes.orders.allow.checkout"; "one fails")]
 #[test_case("rule: policies.no-bots", "rule: policies.other", 1, "it is denied by policies.no-bots, and is to be so by policies.other"; "by another rule")]
+#[test_case("- who: reports", "- who: report", 1, "there is no workload `report`: did you mean `reports`?"; "nobody")]
+#[test_case("facts: { bot_score: 81 }", "facts: { bot_scor: 81 }", 1, "there is no fact that he may assert, `bot_scor`: did you mean `bot_score`?"; "no fact")]
+#[test_case("GET https://origin.example.net/orders/7\n  expect: deny", "GET https://origin.example.org/orders/7\n  expect: deny", 1, "no route takes it, so that nothing is decided of it"; "no route")]
 #[test_case("- who: reports", "- whoo: reports", 65, "did you mean `who`?"; "a key that is none")]
 #[test_case("at: 2026-11-24T22:00:00Z", "at: tonight", 65, "`tonight` is no time"; "no time")]
 fn tests_of_the_policy(old: &str, new: &str, code: i32, expected: &str) {

@@ -74,7 +74,7 @@ pub(super) fn check(
     let pools = pools::check(&mut check, document);
     let world = routes::World { document, root, listeners: &listeners, workloads: &workloads, roles: &roles };
     let routes = routes::check(&mut check, &world);
-    let words = policies::words(&mut check, document, &workloads, &routes);
+    let words = policies::words(&mut check, document, (&listeners, &workloads, &routes));
     let policies = policies::files(&mut check, document);
     let limits = limits::check(&mut check, document);
     servers::not_our_own(&mut check, document, &admin.addresses);

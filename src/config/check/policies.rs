@@ -3,10 +3,11 @@
 use super::Check;
 use crate::config::document::Document;
 use crate::config::fault::Fault;
-use crate::config::model::{PolicyFiles, Route, Workload};
+use crate::config::model::{Listener, PolicyFiles, Route, Workload};
 use crate::config::node::Place;
-use crate::identity::{ClaimPath, may_be_fact};
-use crate::name::RoleName;
+use crate::identity::{ClaimPath, Profile, may_be_fact};
+use crate::name::{PeopleName, RoleName};
+use crate::policy::Access;
 use crate::policy::rules::{Declared, RouteWords, Type, Words};
 use std::path::{Path, PathBuf};
 
@@ -32,19 +33,29 @@ fn patterns(check: &mut Check<'_>, texts: &[String], place: &Place) -> Vec<PathB
 }
 
 /// What rules can speak of.
-pub(super) fn words(check: &mut Check<'_>, document: &Document, workloads: &[Workload], routes: &[Route]) -> Words {
+pub(super) fn words(
+    check: &mut Check<'_>,
+    document: &Document,
+    (listeners, workloads, routes): (&[Listener], &[Workload], &[Route]),
+) -> Words {
     Words {
         workloads: workloads.iter().map(|workload| workload.workload.name.clone()).collect(),
         roles: document.roles.keys().filter_map(|name| RoleName::parse(name).ok()).collect(),
-        routes: routes.iter().map(route).collect(),
+        routes: routes.iter().map(|route| route_words(route, listeners)).collect(),
         claims: claims(check, document),
         facts: facts(check, document),
     }
 }
 
-fn route(route: &Route) -> RouteWords {
+fn route_words(route: &Route, listeners: &[Listener]) -> RouteWords {
+    // What is not so at one listener is not so.
+    let all = |has: fn(Profile) -> bool| {
+        let at = |listener: &Listener| has(route.identity.unwrap_or(listener.identity));
+        !matches!(*route.access, Access::Public(_)) && listeners.iter().all(at)
+    };
+    let (has_facts, has_users) = (all(Profile::needs_token), all(Profile::needs_user));
     let methods = route.pattern.methods.as_ref().map(|methods| methods.to_vec());
-    RouteWords { name: route.name.clone(), groups: route.groups.clone(), methods }
+    RouteWords { name: route.name.clone(), groups: route.groups.clone(), methods, has_facts, has_users }
 }
 
 fn claims(check: &mut Check<'_>, document: &Document) -> Vec<Declared> {
@@ -53,13 +64,16 @@ fn claims(check: &mut Check<'_>, document: &Document) -> Vec<Declared> {
         let top = Place::root().key("people").key(people).key("claims");
         for (name, is) in &terms.claims {
             let place = top.key(name);
-            let known = declared.iter().find(|known| *known.name == **name);
-            if known.is_some_and(|known| known.is != *is) {
-                let fault = Fault::new(&place, format!("other people's `{name}` is of another type"));
-                check.fault(fault.hint("a rule could not tell which it reads: give it the same type"));
-            }
+            let known = declared.iter().position(|known| *known.name == **name);
+            let at = known.unwrap_or(declared.len());
             if known.is_none() {
                 declared.extend(declare(check, (name, *is), &place));
+            }
+            let Some(known) = declared.get_mut(at) else { continue };
+            known.of.extend(PeopleName::parse(people).ok());
+            if known.is != *is {
+                let fault = Fault::new(&place, format!("other people's `{name}` is of another type"));
+                check.fault(fault.hint("a rule could not tell which it reads: give it the same type"));
             }
         }
     }
@@ -79,7 +93,7 @@ fn facts(check: &mut Check<'_>, document: &Document) -> Vec<Declared> {
         }
         // A fact is one name, whatever dots are in it.
         let path = ClaimPath::of([name.as_str()]).ok();
-        declared.extend(path.map(|path| Declared { name: name.as_str().into(), path, is: *is }));
+        declared.extend(path.map(|path| Declared { name: name.as_str().into(), path, is: *is, of: Vec::new() }));
     }
     declared
 }
@@ -90,5 +104,5 @@ fn declare(check: &mut Check<'_>, (name, is): (&str, Type), place: &Place) -> Op
     let plain = is_plain.then_some(()).ok_or_else(|| fault("plain ASCII without spaces and quotes".into()));
     check.take(plain)?;
     let path = check.take(ClaimPath::parse(name).map_err(|why| fault(why.to_string())))?;
-    Some(Declared { name: name.into(), path, is })
+    Some(Declared { name: name.into(), path, is, of: Vec::new() })
 }

@@ -15,7 +15,7 @@ use crate::generation::Digest;
 use crate::identity::Profile;
 use crate::name::{ListenerName, WorkloadName};
 use crate::policy::Access;
-use crate::policy::rules::{Rule, RuleSet};
+use crate::policy::rules::{RouteWords, Rule, RuleSet};
 use crate::route::{Others, Table, examples, hiding};
 use http::Method;
 use serde::Serialize;
@@ -163,16 +163,32 @@ fn rules(old: Option<&RuleSet>, new: Option<&RuleSet>) -> Vec<RuleChange> {
     gone.chain(other).collect()
 }
 
-/// Guardrails that would be gone, or changed.
+/// Guardrails that would be gone, or changed, or would hold for less of a route than they do.
 #[must_use]
 pub fn unlocked(old: Option<&RuleSet>, new: Option<&RuleSet>) -> Vec<Danger> {
-    let [old, new] = [old, new].map(|rules| rules.map(RuleSet::all).unwrap_or_default());
-    let lost = old.iter().filter(|rule| rule.is_locked && !new.iter().any(|other| other.decides_like(rule)));
+    let Some(old) = old else { return Vec::new() };
+    let locked = old.all().iter().filter(|rule| rule.is_locked);
     let danger = |rule: &Rule| {
-        let meaning = format!("the guardrail `{}` would be gone, or another", rule.id);
-        guards::danger(&rule.id, "locked", meaning)
+        let id = &rule.id;
+        let Some(new) = new.filter(|new| new.all().iter().any(|other| other.decides_like(rule))) else {
+            return Some(guards::danger(id, "locked", format!("the guardrail `{id}` would be gone, or another")));
+        };
+        let routes = old.routes().filter(|route| loses(rule, (old, new), route));
+        let names: Vec<_> = routes.map(|route| route.name.as_str()).collect();
+        let meaning = format!("the guardrail `{id}` would not hold as it does at {}", names.join(", "));
+        (!names.is_empty()).then(|| guards::danger(id, "locked", meaning))
     };
-    lost.map(danger).collect()
+    locked.filter_map(danger).collect()
+}
+
+/// Whether a route would keep less out by a rule than it does. A route that is gone keeps all out.
+fn loses(rule: &Rule, (old, new): (&RuleSet, &RuleSet), route: &RouteWords) -> bool {
+    let Some(later) = new.routes().find(|later| later.name == route.name) else { return false };
+    let facts_are_gone = !rule.facts.is_empty() && route.has_facts && !later.has_facts;
+    let taken = new.taken_by(&route.name);
+    let (before, after) = (old.held_by(rule, &route.name), new.held_by(rule, &route.name));
+    let is_lost = |action: &&str| taken.contains(action) && !after.contains(action);
+    (facts_are_gone && !before.is_empty()) || before.iter().any(is_lost)
 }
 
 /// What must be accepted before a change is made: the dangers of [`plan`], and nothing else of it, since every reload

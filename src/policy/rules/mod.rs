@@ -14,11 +14,16 @@ use crate::identity::Asserted;
 use crate::name::RouteName;
 use crate::principal::Principal;
 use crate::request::Facts;
-use crate::verdict::RuleId;
+use crate::verdict::{HasRead, RuleId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use std::{collections::HashMap, fmt, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+};
 
 /// Who asks for what, and what is known about it.
 #[derive(Debug, Clone, Copy)]
@@ -76,32 +81,36 @@ impl Answered {
 
 /// What rules say to a question, and which of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ruling {
+pub struct Said {
     /// What.
     pub answer: Answer,
     /// The rules that say so, in the order of their names. Where it cannot be said, what stands against it.
     pub by: Vec<RuleId>,
-    /// What a rule says that does not count yet.
-    pub shadow: Option<(Answer, RuleId)>,
 }
 
-impl Ruling {
-    /// Nobody says anything.
-    pub const SILENT: Self = Self { answer: Answer::Silent, by: Vec::new(), shadow: None };
+/// What all rules of a route say to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ruling {
+    /// Those that count.
+    pub said: Arc<Said>,
+    /// Those that are only tried out, if there are some.
+    pub shadow: Option<Arc<Said>>,
 }
 
 /// Who judges by rules.
 trait Judge: fmt::Debug + Send + Sync {
-    /// What the rules of a route say, perhaps as remembered.
-    fn judge(&self, route: usize, question: &Question<'_>) -> Arc<Ruling>;
+    /// What the rules of a route say, perhaps as remembered; nothing, where none can match.
+    fn judge(&self, route: usize, question: &Question<'_>) -> Option<Ruling>;
     /// The same, without memory.
-    fn judge_anew(&self, route: usize, question: &Question<'_>) -> Ruling;
+    fn judge_anew(&self, route: usize, question: &Question<'_>) -> Option<Ruling>;
     /// The rules of a route that would permit it, each with what it wants and does not get.
     fn near_misses(&self, route: usize, question: &Question<'_>) -> Vec<String>;
     /// What the rules of a route read beside method, host and path.
-    fn read(&self, route: usize, question: &Question<'_>) -> Map<String, Value>;
-    /// The rules that can say something at a route.
-    fn at(&self, route: usize) -> Vec<RuleId>;
+    fn read(&self, route: usize, question: &Question<'_>) -> HasRead;
+    /// What can be done at a route: methods, and `OTHER` for those without a name of their own.
+    fn taken_by(&self, route: usize) -> BTreeSet<&'static str>;
+    /// The actions for which a rule can say something at a route, by its name.
+    fn at(&self, route: usize) -> BTreeMap<RuleId, BTreeSet<&'static str>>;
 }
 
 /// What a rule does when it matches.
@@ -125,6 +134,9 @@ pub struct Rule {
     pub is_locked: bool,
     /// Whether it is only tried out.
     pub is_shadow: bool,
+    /// What it reads of facts that the edge asserts.
+    #[serde(skip)]
+    pub facts: Vec<Box<str>>,
     /// Why it is there.
     pub because: Option<Box<str>>,
     /// Itself, without comments and however it was laid out.
@@ -147,7 +159,10 @@ impl Rule {
 #[derive(Debug, Clone)]
 pub struct RuleSet {
     all: Arc<[Rule]>,
-    routes: Arc<HashMap<RouteName, usize>>,
+    routes: Arc<[RouteWords]>,
+    places: Arc<HashMap<RouteName, usize>>,
+    /// Those of which some rule says something.
+    spoken_of: Arc<HashSet<usize>>,
     judge: Arc<dyn Judge>,
 }
 
@@ -228,8 +243,10 @@ impl RuleSet {
 
     #[cfg(feature = "cedar")]
     fn new(all: Vec<Rule>, words: &Words, judge: Arc<dyn Judge>) -> Self {
-        let routes = words.routes.iter().enumerate().map(|(index, route)| (route.name.clone(), index)).collect();
-        Self { all: all.into(), routes: Arc::new(routes), judge }
+        let places = words.routes.iter().enumerate().map(|(index, route)| (route.name.clone(), index)).collect();
+        let routes = words.routes.clone().into();
+        let spoken_of = (0..words.routes.len()).filter(|route| !judge.at(*route).is_empty()).collect();
+        Self { all: all.into(), routes, places: Arc::new(places), spoken_of: Arc::new(spoken_of), judge }
     }
 
     /// Each of them, in the order of their names.
@@ -238,12 +255,33 @@ impl RuleSet {
         &self.all
     }
 
+    /// The routes.
+    pub fn routes(&self) -> impl Iterator<Item = &RouteWords> {
+        self.routes.iter()
+    }
+
+    /// What can be done at a route: methods, and `OTHER` for those without a name of their own.
+    #[must_use]
+    pub fn taken_by(&self, route: &RouteName) -> BTreeSet<&'static str> {
+        self.place(route).map(|route| self.judge.taken_by(route)).unwrap_or_default()
+    }
+
+    /// Of that what a rule speaks of.
+    #[must_use]
+    pub fn held_by(&self, rule: &Rule, route: &RouteName) -> BTreeSet<&'static str> {
+        let spoken = self.place(route).and_then(|route| self.judge.at(route).remove(&rule.id));
+        spoken.unwrap_or_default()
+    }
+
+    fn place(&self, route: &RouteName) -> Option<usize> {
+        self.places.get(route).copied()
+    }
+
     /// Those of a route; none if no rule says anything there.
     #[must_use]
     pub fn at(&self, route: &RouteName) -> Option<AtRoute> {
-        let route = *self.routes.get(route)?;
-        let rules = AtRoute { judge: Arc::clone(&self.judge), route };
-        (!rules.all().is_empty()).then_some(rules)
+        let route = self.place(route)?;
+        self.spoken_of.contains(&route).then(|| AtRoute { judge: Arc::clone(&self.judge), route })
     }
 }
 
@@ -255,15 +293,15 @@ pub struct AtRoute {
 }
 
 impl AtRoute {
-    /// What they say, perhaps as remembered.
+    /// What they say, perhaps as remembered; nothing, where none can match what is done.
     #[must_use]
-    pub fn judge(&self, question: &Question<'_>) -> Arc<Ruling> {
+    pub fn judge(&self, question: &Question<'_>) -> Option<Ruling> {
         self.judge.judge(self.route, question)
     }
 
     /// The same, without memory: for who asks what would be, and has no token by which he is remembered.
     #[must_use]
-    pub fn judge_anew(&self, question: &Question<'_>) -> Ruling {
+    pub fn judge_anew(&self, question: &Question<'_>) -> Option<Ruling> {
         self.judge.judge_anew(self.route, question)
     }
 
@@ -275,13 +313,13 @@ impl AtRoute {
 
     /// What they read beside method, host and path: claims, facts, and what else is known.
     #[must_use]
-    pub fn read(&self, question: &Question<'_>) -> Map<String, Value> {
+    pub fn read(&self, question: &Question<'_>) -> HasRead {
         self.judge.read(self.route, question)
     }
 
-    /// Each of them.
+    /// Each of them, with the actions that it is about: methods, and `OTHER` for those without a name of their own.
     #[must_use]
-    pub fn all(&self) -> Vec<RuleId> {
+    pub fn all(&self) -> BTreeMap<RuleId, BTreeSet<&'static str>> {
         self.judge.at(self.route)
     }
 }

@@ -1,7 +1,7 @@
 //! What rules can speak of: whatever the config gives a name.
 
 use crate::identity::ClaimPath;
-use crate::name::{GroupName, RoleName, RouteName, WorkloadName};
+use crate::name::{GroupName, PeopleName, RoleName, RouteName, WorkloadName};
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,10 @@ pub struct RouteWords {
     pub groups: Vec<GroupName>,
     /// The methods that it takes; none means all.
     pub methods: Option<Vec<Method>>,
+    /// Whether a token is read there, which may assert facts.
+    pub has_facts: bool,
+    /// Whether a user is proved there.
+    pub has_users: bool,
 }
 
 /// A claim or fact that rules may read.
@@ -41,6 +45,8 @@ pub struct Declared {
     pub path: ClaimPath,
     /// What it is.
     pub is: Type,
+    /// The people whose claim it is; a fact is nobody's.
+    pub of: Vec<PeopleName>,
 }
 
 /// What a claim or fact is.

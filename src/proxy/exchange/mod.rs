@@ -10,6 +10,7 @@ use super::respond::Answer;
 use super::standing::Standing;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
+use crate::config::ClientAddress;
 use crate::filter::Headers;
 use crate::identity::{Denied, Profile, Shown, Sighting, Verified};
 use crate::metrics;
@@ -22,7 +23,7 @@ use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
 use crate::upstream::{Picked, Ticket};
-use crate::verdict::Shadow;
+use crate::verdict::{HasRead, Shadow};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use once_cell::sync::OnceCell;
@@ -30,7 +31,6 @@ use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora_proxy::Session;
-use serde_json::{Map, Value};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -61,7 +61,7 @@ pub struct Exchange {
     traceparent: Option<Box<str>>,
     profile: Option<Profile>,
     /// What rules read.
-    read: Map<String, Value>,
+    read: HasRead,
     route: Option<Arc<Route>>,
     workload: Option<WorkloadName>,
     token: Option<Arc<Sighting>>,
@@ -131,7 +131,7 @@ impl Exchange {
             cf_ray: None,
             traceparent: None,
             profile: None,
-            read: Map::new(),
+            read: HasRead::default(),
             route: None,
             nowhere_since: None,
             workload: None,
@@ -198,7 +198,7 @@ impl Exchange {
     }
 
     /// Rules read that of it.
-    pub(in crate::proxy) fn reads(&mut self, read: Map<String, Value>) {
+    pub(in crate::proxy) fn reads(&mut self, read: HasRead) {
         self.read = read;
     }
 
@@ -324,8 +324,9 @@ impl Exchange {
 
     /// A rule that is only tried out would decide otherwise.
     fn would_change(&self, decision: &mut Decision, shadow: Option<Shadow>) {
-        if let Some(shadow) = &shadow {
-            self.live.state().metrics.shadow(shadow.rule.as_str(), shadow.would_allow).inc();
+        for rule in shadow.iter().flat_map(|shadow| &shadow.rules) {
+            let would_allow = shadow.as_ref().is_some_and(|shadow| shadow.would_allow);
+            self.live.state().metrics.shadow(rule.as_str(), would_allow).inc();
         }
         decision.shadow = shadow;
     }
@@ -420,6 +421,11 @@ impl Exchange {
     /// The client's address, as far as it is known.
     pub(in crate::proxy) const fn tls_version(&self) -> Option<&'static str> {
         self.source.tls_version
+    }
+
+    /// The client's address, if he tells it who is to tell it: rules are not to take the edge for a client.
+    pub(in crate::proxy) fn client_told(&self, by: ClientAddress) -> Option<IpAddr> {
+        if by == ClientAddress::Peer { self.client() } else { self.source.client }
     }
 
     pub(in crate::proxy) fn client(&self) -> Option<IpAddr> {

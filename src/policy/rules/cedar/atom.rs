@@ -7,9 +7,11 @@ use super::super::Question;
 use super::super::words::Words;
 use super::reading::{Reading, Seen};
 use super::typed::{Mistyped, Typed};
+use crate::clock::UnixSeconds;
 use ipnet::IpNet;
 use serde_json::Value;
 use std::{cmp::Ordering, net::IpAddr};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// What is asked about something that is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,8 @@ enum Literal {
     Number(i64),
     Truth(bool),
     Address(IpAddr),
+    /// In seconds.
+    Time(UnixSeconds),
 }
 
 impl Atom {
@@ -73,16 +77,14 @@ impl Atom {
         let (reading, test) = if let Value::Array(operands) = operands {
             Test::called(operator, operands, &read)?
         } else if operator == "has" {
-            let attribute = operands.get("attr")?.as_str()?;
-            let place: Vec<_> = chain(operands.get("left")?)?.into_iter().chain([attribute]).collect();
-            (Reading::of(&place, words).filter(Reading::is_of_request)?, Test::IsThere)
+            // Where it is several names deep, all but the last are always there.
+            (Reading::of(&had(operands)?, words).filter(Reading::is_of_request)?, Test::IsThere)
         } else if operator == "like" {
             (read(operands.get("left")?)?, Test::Like(Glob::read(operands.get("pattern")?)?))
         } else {
             Test::between(operator, (operands.get("left")?, operands.get("right")?), &read)?
         };
-        // Times are compared by Cedar alone.
-        (reading != Reading::Time || test == Test::IsThere).then_some(Self { reading, test })
+        Some(Self { reading, test })
     }
 }
 
@@ -95,7 +97,7 @@ impl Test {
     ) -> Option<(Reading, Self)> {
         match (function, operands) {
             ("isInRange", [address, network]) => {
-                let network = ip_literal(network)?;
+                let network = called(network, "ip")?;
                 let network = network.parse().or_else(|_single| network.parse::<IpAddr>().map(IpNet::from)).ok()?;
                 Some((read(address)?, Self::IsIn(network)))
             }
@@ -149,6 +151,7 @@ impl Literal {
             (Seen::Of(Typed::Number(seen)), Self::Number(number)) => Some(seen.cmp(number)),
             (Seen::Of(Typed::Truth(seen)), Self::Truth(truth)) => Some(seen.cmp(truth)),
             (Seen::Address(seen), Self::Address(address)) => Some(seen.cmp(address)),
+            (Seen::Time(seen), Self::Time(time)) => Some(seen.unix_timestamp().cmp(time)),
             (_, _) => None,
         }
     }
@@ -174,9 +177,27 @@ pub(super) fn chain(expression: &Value) -> Option<Vec<&str>> {
     Some(chain)
 }
 
+/// What `has` asks for, which may be several names deep.
+fn had(operands: &Value) -> Option<Vec<&str>> {
+    let mut place = chain(operands.get("left")?)?;
+    match operands.get("attr")? {
+        Value::String(name) => place.push(name),
+        Value::Array(names) => place.extend(names.iter().map(Value::as_str).collect::<Option<Vec<_>>>()?),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => return None,
+    }
+    Some(place)
+}
+
+fn is_principal(expression: &Value) -> bool {
+    expression.get("Var").is_some_and(|variable| variable == "principal")
+}
+
 fn literal(expression: &Value) -> Option<Literal> {
-    if let Some(address) = ip_literal(expression) {
+    if let Some(address) = called(expression, "ip") {
         return address.parse().ok().map(Literal::Address);
+    }
+    if let Some(text) = called(expression, "datetime") {
+        return moment(text).map(Literal::Time);
     }
     match expression.get("Value")? {
         Value::String(text) => Some(Literal::Text(text.as_str().into())),
@@ -186,9 +207,17 @@ fn literal(expression: &Value) -> Option<Literal> {
     }
 }
 
-fn ip_literal(expression: &Value) -> Option<&str> {
-    let [address] = expression.get("ip")?.as_array()?.as_slice() else { return None };
-    address.get("Value")?.as_str()
+/// The text that a function is called with.
+fn called<'a>(expression: &'a Value, function: &str) -> Option<&'a str> {
+    let [only] = expression.get(function)?.as_array()?.as_slice() else { return None };
+    only.get("Value")?.as_str()
+}
+
+/// A day or a whole second of UTC; others are compared by Cedar.
+fn moment(text: &str) -> Option<UnixSeconds> {
+    let whole = if text.len() == "2026-11-24".len() { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    let time = OffsetDateTime::parse(&whole, &Rfc3339).ok().filter(|time| time.nanosecond() == 0)?;
+    Some(time.unix_timestamp())
 }
 
 fn text(expression: &Value) -> Option<Box<str>> {
@@ -256,6 +285,18 @@ impl Asked {
         asked
     }
 
+    /// The bits of all atoms; none, if that is not all that is asked, or one cannot be said.
+    pub(super) fn bits(&self, question: &Question<'_>) -> Option<u128> {
+        if self.goes_beyond {
+            return None;
+        }
+        let mut bits = 0_u128;
+        for (index, atom) in self.atoms.iter().enumerate() {
+            bits |= u128::from(atom.holds(question).ok()?) << index;
+        }
+        Some(bits)
+    }
+
     /// Joins what others ask.
     pub(super) fn join(&mut self, other: &Self) {
         let new = |atom: &&Atom| !self.atoms.contains(atom);
@@ -269,6 +310,16 @@ impl Asked {
         if !self.reads.contains(reading) {
             self.reads.push(reading.clone());
         }
+    }
+
+    /// More than one thing at once: whatever is in it may be read.
+    fn visit_whole(&mut self, place: &[&str], words: &Words) {
+        self.goes_beyond |= place.first() == Some(&"context");
+        let facts = words.facts.iter().cloned().map(Reading::Fact).filter(|_| matches!(place, ["context", ..]));
+        facts.for_each(|fact| self.reads(&fact));
+        let is_of_claims = matches!(place, ["principal"] | ["principal", "claims", ..]);
+        let claims = words.claims.iter().cloned().map(Reading::Claim).filter(|_| is_of_claims);
+        claims.for_each(|claim| self.reads(&claim));
     }
 
     fn visit(&mut self, expression: &Value, words: &Words) {
@@ -285,20 +336,21 @@ impl Asked {
                     self.goes_beyond |= reading.is_of_request();
                     self.reads(&reading);
                 }
-                // A part of the context that is more than one thing.
-                None => self.goes_beyond |= chain.first() == Some(&"context"),
+                None => self.visit_whole(&chain, words),
             }
             return;
         }
         let Some((operator, operands)) = expression.as_object().and_then(|object| object.iter().next()) else { return };
         match (operator.as_str(), operands) {
             ("Value" | "Slot", _) => {}
-            ("has", operands) => {
-                let (Some(left), Some(attribute)) = (operands.get("left"), operands.get("attr")) else { return };
-                let place = chain(left).zip(attribute.as_str());
-                let place = place.map(|(chain, attribute)| chain.into_iter().chain([attribute]).collect::<Vec<_>>());
-                place.and_then(|place| Reading::of(&place, words)).iter().for_each(|reading| self.reads(reading));
-                self.visit(left, words);
+            ("has", operands) => match had(operands).and_then(|place| Reading::of(&place, words)) {
+                // What is of the request is an atom.
+                Some(reading) => self.reads(&reading),
+                None => operands.get("left").into_iter().for_each(|left| self.visit(left, words)),
+            },
+            // Who somebody is, is no part of him.
+            ("in" | "is" | "==" | "!=", operands) if operands.get("left").is_some_and(is_principal) => {
+                ["right", "in"].iter().filter_map(|part| operands.get(part)).for_each(|part| self.visit(part, words));
             }
             ("like", operands) => operands.get("left").into_iter().for_each(|left| self.visit(left, words)),
             (_, Value::Array(operands)) => operands.iter().for_each(|operand| self.visit(operand, words)),

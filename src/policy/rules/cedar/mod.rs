@@ -12,16 +12,19 @@ mod slice;
 mod source;
 mod typed;
 
-use super::words::Words;
-use super::{Answer, Fault, Judge, Question, RuleSet, Ruling, Source};
+use super::words::{RouteWords, Words};
+use super::{Answer, Effect, Fault, Judge, Question, RuleSet, Ruling, Said, Source};
 use crate::name::{PeopleName, WorkloadName};
-use crate::verdict::RuleId;
+use crate::verdict::{HasRead, RuleId};
 use cedar_policy::{AuthorizationError, Authorizer, Decision, PolicyId, PolicySet, Response};
 use entity::Entities;
 use quick_cache::sync::Cache;
-use serde_json::{Map, Value};
-use slice::{ACTIONS, Slice, Slices};
-use std::sync::Arc;
+use reading::Reading;
+use slice::{ACTIONS, Part, Slice, Slices};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use typed::Mistyped;
 
 /// So many rulings are remembered.
@@ -37,9 +40,38 @@ pub(super) fn read(words: &Words, sources: &[Source<'_>]) -> Result<super::Read,
     let unused = rules.iter().enumerate().filter(|(index, _)| !slices.have(*index));
     let never = "the rule can never match: no route takes what it is about";
     faults.extend(unused.map(|(_, read)| read.warning(never, "see `methods` and `groups` of `routes`")));
+    faults.extend(rules.iter().filter_map(|read| unread(read, words)));
     let entities = Entities::new(words).map_err(|error| vec![fault_of_ours(sources, &*error)])?;
     let judge = Cedar { slices, entities, authorizer: Authorizer::new(), remembered: Cache::new(REMEMBERED_MAX) };
     Ok((RuleSet::new(rules.into_iter().map(|read| read.rule).collect(), words, Arc::new(judge)), faults))
+}
+
+/// A rule that keeps out by what nobody brings where it counts.
+fn unread(read: &source::Read, words: &Words) -> Option<Fault> {
+    let (facts, claims): (Vec<_>, Vec<_>) =
+        read.asked.reads.iter().filter(|reading| reading.is_brought()).partition(|reading| reading.is_of_request());
+    let lacks = |route: &&RouteWords| {
+        let is_meant =
+            ACTIONS.iter().any(|action| route.takes(action) && slice::Scope::of(&read.form).takes(route, action));
+        let is_missing = (!facts.is_empty() && !route.has_facts) || (!claims.is_empty() && !route.has_users);
+        is_meant && is_missing
+    };
+    let routes: Vec<_> = words.routes.iter().filter(lacks).map(|route| route.name.as_str()).collect();
+    let is_wanted = read.rule.effect == Effect::Forbid && !routes.is_empty();
+    let what: Vec<_> = facts.iter().chain(&claims).map(|reading| reading.place()).collect();
+    let message =
+        format!("nobody brings {} to {}, so the rule forbids nothing there", what.join(" or "), listed(&routes));
+    let hint =
+        "facts come with a token (`mtls+jwt`), claims with a user's (`+user`); say for which routes or groups it is";
+    is_wanted.then(|| read.warning(&message, hint))
+}
+
+/// Some names, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    const TOLD_MAX: usize = 5;
+    let more = names.len().saturating_sub(TOLD_MAX);
+    let told = names.iter().take(TOLD_MAX).copied().collect::<Vec<_>>().join(", ");
+    if more == 0 { told } else { format!("{told} and {more} more") }
 }
 
 fn fault_of_ours(sources: &[Source<'_>], error: &dyn std::error::Error) -> Fault {
@@ -57,7 +89,7 @@ struct Cedar {
     slices: Slices,
     entities: Entities,
     authorizer: Authorizer,
-    remembered: Cache<Key, Arc<Ruling>>,
+    remembered: Cache<Key, Arc<Said>>,
 }
 
 impl std::fmt::Debug for Cedar {
@@ -66,92 +98,101 @@ impl std::fmt::Debug for Cedar {
     }
 }
 
-/// What a ruling depends on, where the rules ask nothing but atoms.
+/// What rules say depends on, where they ask nothing but atoms.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     workload: Option<WorkloadName>,
     /// What is known of a user is in his token.
     user: Option<(PeopleName, [u8; 32])>,
-    route: usize,
-    action: usize,
+    at: At,
+    is_shadow: bool,
     bits: u128,
 }
 
+/// Route and action.
+type At = (usize, usize);
+
 impl Cedar {
-    fn slice(&self, route: usize, question: &Question<'_>) -> (usize, Option<&Slice>) {
+    fn slice(&self, route: usize, question: &Question<'_>) -> (At, Option<&Slice>) {
         let action = slice::action(&question.facts.method);
-        (action, self.slices.at(route, action))
+        ((route, action), self.slices.at(route, action))
     }
 
-    fn ruling(&self, slice: &Slice, (route, action): (usize, usize), question: &Question<'_>) -> Ruling {
-        if let Some(reading) = slice.asked.reads.iter().find(|reading| reading.see(question) == Err(Mistyped)) {
-            return mistyped(&reading.place());
+    fn anew(&self, part: &Part, at: At, question: &Question<'_>) -> Said {
+        if let Some((place, _)) = part.reads.iter().find(|(_, reading)| reading.see(question) == Err(Mistyped)) {
+            return Said { answer: Answer::Mistyped, by: vec![RuleId::new(place)] };
         }
-        let known = self.entities.for_question((route, action), question);
-        let Ok((request, entities)) = known else { return failed(slice.counting.policies().next()) };
-        let said = |set: &PolicySet| told(&self.authorizer.is_authorized(&request, set, &entities));
-        let (answer, by) = said(&slice.counting);
-        let shadow = if slice.shadow.is_empty() { (Answer::Silent, Vec::new()) } else { said(&slice.shadow) };
-        let shadow = shadow.1.into_iter().next().map(|rule| (shadow.0, rule));
-        Ruling { answer, by, shadow }
+        match self.entities.for_question(at, question) {
+            Ok((request, entities)) => told(&self.authorizer.is_authorized(&request, &part.set, &entities)),
+            Err(_unsayable) => Said { answer: Answer::Failed, by: vec![RuleId::new("access.policies")] },
+        }
+    }
+
+    fn remembered(&self, part: &Part, (at, is_shadow): (At, bool), question: &Question<'_>) -> Arc<Said> {
+        let Some(bits) = part.asked.bits(question) else { return Arc::new(self.anew(part, at, question)) };
+        let user = question.principal.user().map(|user| (user.people.clone(), user.token));
+        let workload = question.principal.workload().map(|workload| workload.name.clone());
+        let key = Key { workload, user, at, is_shadow, bits };
+        if let Some(said) = self.remembered.get(&key) {
+            return said;
+        }
+        let said = Arc::new(self.anew(part, at, question));
+        self.remembered.insert(key, Arc::clone(&said));
+        said
     }
 }
 
 impl Judge for Cedar {
-    fn judge(&self, route: usize, question: &Question<'_>) -> Arc<Ruling> {
-        let (action, Some(slice)) = self.slice(route, question) else { return self.slices.silent() };
-        if slice.asked.goes_beyond {
-            return Arc::new(self.ruling(slice, (route, action), question));
-        }
-        let mut bits = 0_u128;
-        for (index, atom) in slice.asked.atoms.iter().enumerate() {
-            match atom.holds(question) {
-                Ok(holds) => bits |= u128::from(holds) << index,
-                Err(Mistyped) => return Arc::new(self.ruling(slice, (route, action), question)),
-            }
-        }
-        let user = question.principal.user().map(|user| (user.people.clone(), user.token));
-        let workload = question.principal.workload().map(|workload| workload.name.clone());
-        let key = Key { workload, user, route, action, bits };
-        if let Some(ruling) = self.remembered.get(&key) {
-            return ruling;
-        }
-        let ruling = Arc::new(self.ruling(slice, (route, action), question));
-        self.remembered.insert(key, Arc::clone(&ruling));
-        ruling
+    fn judge(&self, route: usize, question: &Question<'_>) -> Option<Ruling> {
+        let (at, slice) = self.slice(route, question);
+        let slice = slice?;
+        let said = self.remembered(&slice.counting, (at, false), question);
+        let shadow = slice.shadow.as_ref().map(|part| self.remembered(part, (at, true), question));
+        Some(Ruling { said, shadow })
     }
 
-    fn judge_anew(&self, route: usize, question: &Question<'_>) -> Ruling {
-        let (action, Some(slice)) = self.slice(route, question) else { return Ruling::SILENT };
-        self.ruling(slice, (route, action), question)
+    fn judge_anew(&self, route: usize, question: &Question<'_>) -> Option<Ruling> {
+        let (at, slice) = self.slice(route, question);
+        let slice = slice?;
+        let said = Arc::new(self.anew(&slice.counting, at, question));
+        let shadow = slice.shadow.as_ref().map(|part| Arc::new(self.anew(part, at, question)));
+        Some(Ruling { said, shadow })
     }
 
     fn near_misses(&self, route: usize, question: &Question<'_>) -> Vec<String> {
-        let (action, Some(slice)) = self.slice(route, question) else { return Vec::new() };
-        let Ok((request, entities)) = self.entities.for_question((route, action), question) else { return Vec::new() };
+        let (at, Some(slice)) = self.slice(route, question) else { return Vec::new() };
+        let Ok((request, entities)) = self.entities.for_question(at, question) else { return Vec::new() };
         let holds =
             |set: &PolicySet| self.authorizer.is_authorized(&request, set, &entities).decision() == Decision::Allow;
         slice.permits.iter().filter_map(|near| near.missing(holds)).take(near::TOLD_MAX).collect()
     }
 
-    fn read(&self, route: usize, question: &Question<'_>) -> Map<String, Value> {
-        let reads = self.slice(route, question).1.map(|slice| slice.asked.reads.as_slice()).unwrap_or_default();
-        let is_told = |reading: &&reading::Reading| reading.is_told();
-        let told = reads.iter().filter(is_told).filter_map(|reading| {
+    fn read(&self, route: usize, question: &Question<'_>) -> HasRead {
+        let Some(slice) = self.slice(route, question).1 else { return HasRead::default() };
+        let of_shadow = slice.shadow.as_ref().map(|part| part.reads.as_slice()).unwrap_or_default();
+        let is_new = |(place, _): &&(Arc<str>, Reading)| !slice.counting.reads.iter().any(|(known, _)| known == place);
+        let reads = slice.counting.reads.iter().chain(of_shadow.iter().filter(is_new));
+        let told = reads.filter(|(_, reading)| reading.is_told()).filter_map(|(place, reading)| {
             let seen = reading.see(question).ok()??;
-            Some((reading.place(), seen.to_json()))
+            Some((Arc::clone(place), seen.to_json()))
         });
-        told.collect()
+        HasRead(told.collect())
     }
 
-    fn at(&self, route: usize) -> Vec<RuleId> {
-        let mut rules: Vec<_> = (0..ACTIONS.len())
-            .filter_map(|action| self.slices.at(route, action))
-            .flat_map(|slice| slice.counting.policies().chain(slice.shadow.policies()))
-            .map(|policy| rule_id(policy.id()))
-            .collect();
-        rules.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-        rules.dedup();
+    fn taken_by(&self, route: usize) -> BTreeSet<&'static str> {
+        self.slices.taken_by(route)
+    }
+
+    fn at(&self, route: usize) -> BTreeMap<RuleId, BTreeSet<&'static str>> {
+        let mut rules: BTreeMap<RuleId, BTreeSet<&'static str>> = BTreeMap::new();
+        for (index, action) in ACTIONS.iter().enumerate() {
+            let Some(slice) = self.slices.at(route, index) else { continue };
+            for part in std::iter::once(&slice.counting).chain(&slice.shadow) {
+                for policy in part.set.policies() {
+                    rules.entry(rule_id(policy.id())).or_default().insert(action);
+                }
+            }
+        }
         rules
     }
 }
@@ -166,26 +207,17 @@ fn failing(error: &AuthorizationError) -> &PolicyId {
     }
 }
 
-fn mistyped(place: &str) -> Ruling {
-    Ruling { answer: Answer::Mistyped, by: vec![RuleId::new(place)], shadow: None }
-}
-
-fn failed(first: Option<&cedar_policy::Policy>) -> Ruling {
-    Ruling { answer: Answer::Failed, by: first.map(|policy| rule_id(policy.id())).into_iter().collect(), shadow: None }
-}
-
 /// What rules say, and which.
-fn told(response: &Response) -> (Answer, Vec<RuleId>) {
+fn told(response: &Response) -> Said {
     let mut failed: Vec<_> = response.diagnostics().errors().map(|error| rule_id(failing(error))).collect();
     let mut by: Vec<_> = response.diagnostics().reason().map(rule_id).collect();
-    let order = |rules: &mut Vec<RuleId>| rules.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-    order(&mut failed);
-    order(&mut by);
+    failed.sort();
+    by.sort();
     match (failed.is_empty(), response.decision(), by.is_empty()) {
-        (false, ..) => (Answer::Failed, failed),
-        (true, Decision::Allow, _) => (Answer::Permitted, by),
-        (true, Decision::Deny, false) => (Answer::Forbidden, by),
-        (true, Decision::Deny, true) => (Answer::Silent, by),
+        (false, ..) => Said { answer: Answer::Failed, by: failed },
+        (true, Decision::Allow, _) => Said { answer: Answer::Permitted, by },
+        (true, Decision::Deny, false) => Said { answer: Answer::Forbidden, by },
+        (true, Decision::Deny, true) => Said { answer: Answer::Silent, by },
     }
 }
 

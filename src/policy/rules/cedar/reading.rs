@@ -67,7 +67,8 @@ impl Reading {
                 Some(value) => fact.is.read(value).map(|typed| Some(Seen::Of(typed))),
                 None => Ok(None),
             },
-            Self::Claim(claim) => match question.principal.user() {
+            // Who declares nothing of a claim, does not vouch for it either.
+            Self::Claim(claim) => match question.principal.user().filter(|user| claim.of.contains(&user.people)) {
                 Some(user) => claim.find(&user.claims).map(|typed| typed.map(Seen::Of)),
                 None => Ok(None),
             },
@@ -93,6 +94,11 @@ impl Reading {
     /// Whether a record tells it beside what every record tells.
     pub(super) const fn is_told(&self) -> bool {
         !matches!(self, Self::Path | Self::Host | Self::Tls)
+    }
+
+    /// Whether somebody has to bring it with a token.
+    pub(super) const fn is_brought(&self) -> bool {
+        matches!(self, Self::Fact(_) | Self::Claim(_))
     }
 
     /// Whether it can be another from one request of somebody to the next.

@@ -2,6 +2,8 @@
 
 use super::super::words::Words;
 use super::super::{Effect, Fault, Rule, Source};
+use super::atom::Asked;
+use super::reading::Reading;
 use super::schema;
 use crate::name::{GroupName, RoleName, WorkloadName, closest};
 use crate::verdict::RuleId;
@@ -27,6 +29,8 @@ pub(super) struct Read {
     pub(super) policy: Policy,
     /// Its JSON form.
     pub(super) form: Value,
+    /// What it asks.
+    pub(super) asked: Asked,
     /// Which text, and where in it.
     place: Place,
 }
@@ -126,6 +130,12 @@ impl Reader<'_> {
             let known = || "there are `@id(\"…\")`, `@because(\"…\")`, `@locked` and `@shadow`".to_owned();
             self.fault(place, message, Some(meant.unwrap_or_else(known)));
         }
+        let marks =
+            policy.annotations().filter(|(name, value)| ["locked", "shadow"].contains(name) && !value.is_empty());
+        for (name, value) in marks {
+            let hint = format!("write `@{name}` alone, or leave it out");
+            self.fault(place, format!("`@{name}` says nothing more, and this says `{value}`"), Some(hint));
+        }
         let inside = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
         let id = policy.annotation("id");
         let Some(id) = id.filter(|id| (1..=ID_MAX).contains(&id.len()) && id.bytes().all(inside)) else {
@@ -150,8 +160,11 @@ impl Reader<'_> {
         let decides = |part: &str| form.get(part).map(ToString::to_string).unwrap_or_default();
         let text = ["effect", "principal", "action", "resource", "conditions"].map(decides).join(" ").into();
         let file = source.file.to_owned();
-        let rule = Rule { id, effect, is_locked, is_shadow, because, text, file };
-        Some(Read { rule, policy, form, place })
+        let asked = Asked::by(&form, self.words);
+        let facts = asked.reads.iter().filter(|reading| matches!(reading, Reading::Fact(_)));
+        let facts = facts.map(|reading| reading.place().into()).collect();
+        let rule = Rule { id, effect, is_locked, is_shadow, facts, because, text, file };
+        Some(Read { rule, policy, form, asked, place })
     }
 
     /// Names that a rule says must be the config's: Cedar takes any.
