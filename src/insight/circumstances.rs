@@ -7,7 +7,7 @@ use crate::config::{Config, Listener, Route, Workload};
 use crate::identity::{Asserted, People};
 use crate::name::RoleName;
 use crate::policy::Access;
-use crate::policy::rules::{Answer, AtRoute, Declared, Question, RuleSet, Type};
+use crate::policy::rules::{Answer, AtRoute, Declared, Question, RuleSet, Said, Type};
 use crate::principal::{Principal, User};
 use crate::request::{Facts, Path, Protocol};
 use crate::verdict::RuleId;
@@ -73,31 +73,30 @@ impl<'a> Circumstances<'a> {
 
     /// What rules say beside the list, in words. Those that say something are noted.
     pub(super) fn told(&self, who: (&Asked, &Principal), way: Way<'_>, spoken: &mut Vec<RuleId>) -> Option<String> {
-        let told = |rules: &AtRoute, question: &Question<'_>| {
+        let judged = |rules: &AtRoute, question: &Question<'_>| {
             let ruling = rules.judge_anew(question)?;
-            let shadow = ruling.shadow.filter(|said| said.answer != Answer::Silent);
-            spoken.extend(ruling.said.by.iter().chain(shadow.iter().flat_map(|said| &said.by)).cloned());
-            let by = list_of(&ruling.said.by);
-            let says = match ruling.said.answer {
-                Answer::Silent => {
-                    let near = rules.near_misses(question);
-                    let near = if near.is_empty() { String::new() } else { format!(": {}", near.join("; ")) };
-                    format!("no rule says anything to it{near}")
-                }
-                Answer::Permitted => format!("{by} permits it"),
-                Answer::Forbidden => format!("{by} forbids it, whoever lets him in"),
-                Answer::Failed => format!("{by} could not be judged, so nobody is let in"),
-                Answer::Mistyped => format!("{by} is not of the type that is declared, so nobody is let in"),
-            };
-            Some(match shadow {
-                Some(said) => {
-                    let would = if said.answer == Answer::Permitted { "permit" } else { "refuse" };
-                    format!("{says}; tried out only, {} would {would} it", list_of(&said.by))
-                }
-                None => says,
-            })
+            Some((says(&ruling.said, rules, question), ruling))
         };
-        self.ask(who, way, told).flatten()
+        let (says, ruling) = self.ask(who, way, judged).flatten()?;
+        let shadow = ruling.shadow.filter(|said| said.answer != Answer::Silent);
+        spoken.extend(ruling.said.by.iter().chain(shadow.iter().flat_map(|said| &said.by)).cloned());
+        let Some(said) = shadow else { return Some(says) };
+        let would = if said.answer == Answer::Permitted { "permit" } else { "refuse" };
+        Some(format!("{says}; tried out only, {} would {would} it", list_of(&said.by)))
+    }
+}
+
+fn says(said: &Said, rules: &AtRoute, question: &Question<'_>) -> String {
+    let by = list_of(&said.by);
+    match said.answer {
+        Answer::Silent => match rules.near_misses(question).as_slice() {
+            [] => "no rule says anything to it".into(),
+            near => format!("no rule says anything to it: {}", near.join("; ")),
+        },
+        Answer::Permitted => format!("{by} permits it"),
+        Answer::Forbidden => format!("{by} forbids it, whoever lets him in"),
+        Answer::Failed => format!("{by} could not be judged, so nobody is let in"),
+        Answer::Mistyped => format!("{by} is not of the type that is declared, so nobody is let in"),
     }
 }
 

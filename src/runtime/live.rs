@@ -80,6 +80,9 @@ impl Live {
         let pins = history.pins();
         let mut snapshot = build(&Arc::new(config), history.next(), &state.beside(None, &pins))?;
         follow_signatures(&state, &mut snapshot);
+        for id in state.revocations.lost_guardrails(snapshot.rules.as_ref()) {
+            log::warn!("the guardrail `{id}` is gone since the last generation, or is another");
+        }
         for (_, what) in state.revocations.counting_again(&snapshot.trust) {
             log::warn!("the {what} was revoked, and counts again");
         }

@@ -1,9 +1,11 @@
-//! Revocations that were live: none of them is taken back unseen, be it by a rollback, a start or another name.
+//! Revocations and guardrails that were live: none of them is taken back unseen, be it by a rollback, a start or another
+//! name.
 
 use super::files::replace_for_good;
 use super::snapshot::Snapshot;
 use crate::generation::Digest;
 use crate::identity::{Authorities, Counts, Kid, Trust};
+use crate::policy::rules::RuleSet;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -28,6 +30,9 @@ struct Known {
     /// What the file of `revoked` named, in words.
     #[serde(default)]
     named: BTreeSet<String>,
+    /// Rules that are `@locked`, each with what it says.
+    #[serde(default)]
+    guardrails: BTreeMap<String, String>,
 }
 
 /// The number of a revocation list: hexadecimal, without leading zeros.
@@ -97,6 +102,14 @@ impl Revocations {
         keys.chain(named).collect()
     }
 
+    /// The guardrails that held and do not any more, or are others.
+    #[must_use]
+    pub fn lost_guardrails(&self, rules: Option<&RuleSet>) -> Vec<String> {
+        let is = guardrails(rules);
+        let known = self.known.lock();
+        known.guardrails.iter().filter(|(id, text)| is.get(*id) != Some(*text)).map(|(id, _)| id.clone()).collect()
+    }
+
     fn keys_again<'a>(&self, trust: &'a Trust) -> Vec<&'a Kid> {
         let known = self.known.lock();
         let was_revoked = |digest: Digest| known.keys.contains_key(&digest.to_string());
@@ -125,6 +138,7 @@ impl Revocations {
         // A workload that is gone could come back.
         then.named.retain(|text| is_gone(text, &next.trust));
         then.named.extend(next.trust.revoked.load().lasting());
+        then.guardrails = guardrails(next.rules.as_ref());
         for (series, number) in newest(next.entrances.values().filter_map(|it| it.authorities.as_deref())) {
             then.lists.insert(series.to_string(), number);
         }
@@ -136,6 +150,11 @@ impl Revocations {
         }
         Ok(())
     }
+}
+
+fn guardrails(rules: Option<&RuleSet>) -> BTreeMap<String, String> {
+    let locked = rules.into_iter().flat_map(RuleSet::all).filter(|rule| rule.is_locked);
+    locked.map(|rule| (rule.id.to_string(), rule.text.to_string())).collect()
 }
 
 /// Whether that is a workload that there is no more.

@@ -2,7 +2,7 @@
 
 use crate::support::login::{Login, claims};
 use crate::support::operator::{command, with_socket};
-use crate::support::{Ask, NOW, Running, Site, World, eventually, settled, show, tunnel};
+use crate::support::{Ask, Belay, NOW, Running, Site, World, eventually, settled, show, tunnel};
 use belay::audit::{Actor, Cause};
 use belay::runtime::Change;
 use serde_json::{Value, json};
@@ -389,7 +389,7 @@ async fn rules_are_told_on_the_command_line() {
     );
     site.write("new.yaml", &site.config_text().replace("policies/*.cedar", "next/*.cedar"));
     let new = site.folder.path().join("new.yaml");
-    let plan = crate::support::Belay::output(&["plan", new.to_str().unwrap()]);
+    let plan = Belay::output(&["plan", new.to_str().unwrap()]);
     let told = String::from_utf8(plan.stdout).unwrap();
     assert_eq!(plan.status.code(), Some(77), "{told}");
     for line in [
@@ -451,6 +451,13 @@ async fn a_rollback_brings_back_the_rules_of_then() {
     let said = command(site, &["rollback", "1"]);
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert_eq!((ask("/orders/8").await, ask("/orders/9").await), (200, 403), "the file does not count as it is");
+    // A start asks nobody, and says it.
+    let Running { site, belay } = running;
+    belay.stop();
+    site.write("policies/shop.cedar", "@id(\"other\") forbid(principal, action, resource == Route::\"reports\");");
+    let started = Belay::start(&["run", "--json", "-c", site.config().to_str().unwrap()]);
+    let (_, said) = started.stop();
+    assert!(said.contains("the guardrail `policies.guard` is gone since the last generation"), "{said}");
 }
 
 /// Tests of the policy, and what is told of them.
@@ -475,7 +482,7 @@ fn tests_of_the_policy(old: &str, new: &str, code: i32, expected: &str) {
     std::fs::create_dir(folder.path().join("people")).unwrap();
     std::fs::write(folder.path().join("people/staff.yaml"), "{}").unwrap();
     let config = folder.path().join("belay.yaml");
-    let output = crate::support::Belay::output(&["policy", "test", "-c", config.to_str().unwrap()]);
+    let output = Belay::output(&["policy", "test", "-c", config.to_str().unwrap()]);
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{text}");
     assert!(text.contains(expected), "{text}");

@@ -1,5 +1,6 @@
 //! One request and its response, from the head to the record of its outcome.
 
+mod path;
 mod server;
 mod trace;
 
@@ -336,7 +337,7 @@ impl Exchange {
         // Of who has proved nothing the start is enough to tell what he looks for.
         let path_max = if self.verified || verdict.is_ok() { PATH_MAX } else { STRANGERS_PATH_MAX };
         if let Some(subject) = &mut self.subject {
-            subject.path = recorded(&subject.path, path_max);
+            subject.path = path::recorded(&subject.path, path_max);
         }
         let now = self.live.state().clock.now();
         Box::new(Decision {
@@ -591,14 +592,4 @@ impl Drop for Exchange {
             self.record_outcome(self.status, (self.body.received(), self.sent), false);
         }
     }
-}
-
-/// A path as it is recorded. One that is too long for a record ends with how long it was, after a sign that no path
-/// as judged can hold.
-fn recorded(path: &str, max: usize) -> Box<str> {
-    if path.len() <= max {
-        return path.into();
-    }
-    let start: String = path.chars().take(max / 4).collect();
-    format!("{start}?[{} bytes]", path.len()).into()
 }

@@ -187,10 +187,9 @@ impl Judge for Cedar {
         let mut rules: BTreeMap<RuleId, BTreeSet<&'static str>> = BTreeMap::new();
         for (index, action) in ACTIONS.iter().enumerate() {
             let Some(slice) = self.slices.at(route, index) else { continue };
-            for part in std::iter::once(&slice.counting).chain(&slice.shadow) {
-                for policy in part.set.policies() {
-                    rules.entry(rule_id(policy.id())).or_default().insert(action);
-                }
+            let parts = std::iter::once(&slice.counting).chain(&slice.shadow);
+            for policy in parts.flat_map(|part| part.set.policies()) {
+                rules.entry(rule_id(policy.id())).or_default().insert(action);
             }
         }
         rules
