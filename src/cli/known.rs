@@ -28,10 +28,7 @@ pub(super) struct Known {
 impl Known {
     /// Files are known by their way from the config's folder, which may be another one on another machine.
     fn new(config: Arc<Config>, all: Vec<(PathBuf, Kind, Digest)>, rules: Option<RuleSet>) -> Self {
-        let folder = config.file.parent().unwrap_or_else(|| Path::new("")).to_owned();
-        let inner =
-            |path: PathBuf| path.strip_prefix(&folder).map_or_else(|_elsewhere| path.clone(), Path::to_path_buf);
-        let files = all.iter().skip(1).map(|(path, _, digest)| (inner(path.clone()), *digest)).collect();
+        let files = all.iter().skip(1).map(|(path, _, digest)| (config.way_to(path).to_owned(), *digest)).collect();
         Self { config, files, all, rules }
     }
 

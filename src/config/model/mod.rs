@@ -26,7 +26,14 @@ use crate::policy::{Access, AllowList, Term};
 use crate::principal::{self, Priority};
 use crate::route::Pattern;
 use crate::verdict::RuleId;
-use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// A config that can be built.
 #[derive(Debug)]
@@ -100,6 +107,13 @@ impl Config {
     #[must_use]
     pub fn digest_of(text: &[u8]) -> Digest {
         Digest::of(&[("config", text)])
+    }
+
+    /// The way to a file from the config's folder, which may be another one on another machine.
+    #[must_use]
+    pub fn way_to<'a>(&self, path: &'a Path) -> &'a Path {
+        let folder = self.file.parent().unwrap_or_else(|| Path::new(""));
+        path.strip_prefix(folder).unwrap_or(path)
     }
 
     /// Where Belay itself listens: no server can be there.

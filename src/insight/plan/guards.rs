@@ -12,7 +12,7 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 pub(super) fn weaker(old: &Config, new: &Config) -> Vec<Danger> {
     let mut dangers = Vec::new();
     for is in &new.listeners {
-        if let Some(was) = counterpart(old, is) {
+        if let Some(was) = counterpart((old, new), is) {
             listener(was, is, &mut dangers);
         }
     }
@@ -29,15 +29,16 @@ pub(super) fn danger(subject: &impl ToString, what: &str, meaning: String) -> Da
 }
 
 /// The listener that one was before.
-fn counterpart<'a>(old: &'a Config, is: &Listener) -> Option<&'a Listener> {
-    let cas = |listener: &'_ Listener| {
+fn counterpart<'a>((old, new): (&'a Config, &Config), is: &Listener) -> Option<&'a Listener> {
+    let cas = |config: &Config, listener: &'_ Listener| {
         let client_auth = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
-        client_auth.map_or_else(HashSet::new, |client_auth| client_auth.ca.iter().cloned().collect::<HashSet<_>>())
+        let files = client_auth.into_iter().flat_map(|client_auth| &client_auth.ca);
+        files.map(|path| config.way_to(path).to_owned()).collect::<HashSet<_>>()
     };
-    let own = cas(is);
+    let own = cas(new, is);
     let same_name = |was: &&Listener| was.name == is.name;
     let same_place = |was: &&Listener| was.bind.iter().any(|bind| is.bind.contains(bind));
-    let same_cas = |was: &&Listener| !cas(was).is_disjoint(&own);
+    let same_cas = |was: &&Listener| !cas(old, was).is_disjoint(&own);
     let find = |fits: &dyn Fn(&&Listener) -> bool| old.listeners.iter().find(fits);
     find(&same_name).or_else(|| find(&same_place)).or_else(|| find(&same_cas))
 }
@@ -116,7 +117,7 @@ fn keys(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
     let keys = |config: &'_ Config, is_revoked: bool| {
         let all = config.workloads.iter().flat_map(|workload| &workload.keys);
         let meant = all.filter(|key| (key.state == KeyState::Revoked) == is_revoked);
-        meant.map(|key| (key.kid.clone(), path(key).clone())).collect::<Vec<_>>()
+        meant.map(|key| (key.kid.clone(), config.way_to(path(key)).to_owned())).collect::<Vec<_>>()
     };
     let revoked = keys(old, true);
     for (kid, path) in keys(new, false) {

@@ -27,7 +27,7 @@ fn people(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
     for is in &new.people {
         let Some(was) = old.people.iter().find(|was| was.terms.name == is.terms.name) else { continue };
         let name = &is.terms.name;
-        if vouchers(was) != vouchers(is) {
+        if vouchers(old, was) != vouchers(new, is) {
             dangers.push(danger(name, "provider", format!("another provider, or by other keys, vouches for {name}")));
         }
         if !connects_to(was).cover(&connects_to(is)) {
@@ -47,8 +47,8 @@ fn people(old: &Config, new: &Config, dangers: &mut Vec<Danger>) {
 }
 
 /// Who vouches for users, and for their keys.
-fn vouchers(people: &People) -> (&str, &str, Vec<String>) {
-    let paths = |paths: &[PathBuf]| paths.iter().map(|path| path.display().to_string()).collect();
+fn vouchers<'a>(config: &Config, people: &'a People) -> (&'a str, &'a str, Vec<String>) {
+    let paths = |paths: &[PathBuf]| paths.iter().map(|path| config.way_to(path).display().to_string()).collect();
     match &people.keys {
         ProviderKeys::File(path) => (&people.terms.issuer, "file", paths(slice::from_ref(path))),
         ProviderKeys::Fetched { place, ca, .. } => (&people.terms.issuer, place.url().unwrap_or("metadata"), paths(ca)),

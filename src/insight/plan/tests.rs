@@ -59,6 +59,21 @@ fn takes_a_guard(from: &str, to: &str, name: &str) {
     assert!(names(planned(&new, &old)).is_empty());
 }
 
+/// The files are the same, wherever the folder is: `belay plan belay.yaml` stands beside a process that runs with
+/// `/etc/belay/belay.yaml`.
+#[test]
+fn a_folder_changes_nothing() {
+    let text = format!("{BASE}{ROUTES}");
+    let at = |file: &str| config::read(Path::new(file), &text, &filter::KINDS).config.unwrap();
+    let (old, new) = (at("/etc/belay/belay.yaml"), at("belay.yaml"));
+    assert_eq!(dangers(&old, &new), []);
+    // The revoked key is known by its file, too.
+    let renamed = text.replace("kid: b-1, key: 'file:b.pub', state: revoked", "kid: b-2, key: 'file:b.pub'");
+    let renamed = config::read(Path::new("belay.yaml"), &renamed, &filter::KINDS).config.unwrap();
+    let names: Vec<_> = dangers(&old, &renamed).into_iter().map(|danger| danger.name).collect();
+    assert_eq!(names, ["b-2.revoked"]);
+}
+
 fn planned(old: &str, new: &str) -> Plan {
     let (old, new) = (read(old), read(new));
     plan(&Side { config: &old, files: &[], rules: None }, &Side { config: &new, files: &[], rules: None })
