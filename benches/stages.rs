@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set up has nothing to measure")]
 //! What each stage of a request's way costs on its own. `cargo bench --bench stages`.
 
-use belay::audit::{Decision, Judged, Record, Sealer, Source, Subject};
+use belay::audit::{Decision, Judged, Record, Sealer, Source, Subject, Verifier};
 use belay::balance::{Algorithm, Ask, Balancer, Candidate, Seed, Standing};
 use belay::clock::{Clock, System, Timestamp};
 use belay::generation::{Digest, Generation};
@@ -289,6 +289,16 @@ fn record(c: &mut Criterion) {
             lines.clear();
             sealer.seal(&record, &mut lines).unwrap();
         });
+    });
+    let mut first = Vec::new();
+    Sealer::new(NodeName::parse("bench").unwrap(), Id::random()).seal(&record, &mut first).unwrap();
+    verify(c, first.trim_ascii_end());
+}
+
+/// What `belay audit verify` does with each record.
+fn verify(c: &mut Criterion, line: &[u8]) {
+    c.bench_function("prove a record (by belay audit verify)", |b| {
+        b.iter(|| Verifier::default().take(black_box(line)).unwrap());
     });
 }
 

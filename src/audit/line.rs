@@ -1,5 +1,6 @@
 //! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
 
+use super::chain::Chain;
 use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary, Times};
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
@@ -14,19 +15,20 @@ use std::{borrow::Cow, net::IpAddr, time::Duration};
 
 /// Makes lines of records: numbers them without gaps and names the node and its boot. One writer owns it.
 ///
-/// A line's place for the chain is here: a sealer that also remembers the hash of its last line.
+/// Each line is chained to the one before it.
 #[derive(Debug)]
 pub struct Sealer {
     node: NodeName,
     boot: Id,
     next: u64,
+    chain: Chain,
 }
 
 impl Sealer {
     /// Begins with number 1.
     #[must_use]
-    pub const fn new(node: NodeName, boot: Id) -> Self {
-        Self { node, boot, next: 1 }
+    pub fn new(node: NodeName, boot: Id) -> Self {
+        Self { node, chain: Chain::of(boot.as_str()), boot, next: 1 }
     }
 
     /// Whose lines they are.
@@ -51,6 +53,7 @@ impl Sealer {
         if written.is_err() {
             lines.truncate(before);
         } else {
+            self.chain.seal(lines, before);
             lines.push(b'\n');
             self.next = self.next.saturating_add(1);
         }

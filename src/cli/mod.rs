@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod approve;
+mod audit;
 mod check;
 mod demo;
 mod explain;
@@ -58,6 +59,7 @@ enum Command {
     Reload(reload::Args),
     Plan(plan::Args),
     Policy(policy::Args),
+    Audit(audit::Args),
     Approve(approve::Args),
     History(history::History),
     Show(history::Show),
@@ -79,9 +81,9 @@ const DEFAULT_CONFIG: &str = "belay.yaml";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
     Ok = 0,
-    /// A test failed.
+    /// A test failed, or a record was altered.
     Failed = 1,
-    /// A plan has changes.
+    /// A plan has changes, or an audit log lacks records.
     Changes = 2,
     /// The command line is wrong.
     Usage = 64,
@@ -120,6 +122,7 @@ pub fn main() -> ExitCode {
         Some(Command::Explain(args)) => explain::main(&args, &terminal),
         Some(Command::Reload(args)) => reload::main(&args, &terminal),
         Some(Command::Plan(args)) => plan::main(&args, &terminal),
+        Some(Command::Audit(args)) => audit::main(&args, &terminal),
         Some(Command::Policy(args)) => policy::main(&args, &terminal),
         Some(Command::Approve(args)) => approve::main(&args, &terminal),
         Some(Command::History(args)) => args.main(&terminal),
@@ -158,11 +161,17 @@ pub fn reference() -> String {
     let mut root = Cli::command();
     root.build();
     let mut text = String::new();
-    for command in root.get_subcommands_mut().filter(|command| command.get_name() != "help") {
-        let name = command.get_name().to_owned();
+    describe(&root, "belay", &mut text);
+    text
+}
+
+/// What is below a command.
+fn describe(above: &clap::Command, name: &str, text: &mut String) {
+    for command in above.get_subcommands().filter(|command| command.get_name() != "help") {
+        let name = format!("{name} {}", command.get_name());
         let help = command.clone().term_width(100).render_long_help().to_string();
         let help: Vec<_> = help.lines().map(str::trim_end).collect();
-        text.push_str(&format!("## belay {name}\n\n```text\n{}\n```\n\n", help.join("\n").trim_end()));
+        text.push_str(&format!("## {name}\n\n```text\n{}\n```\n\n", help.join("\n").trim_end()));
+        describe(command, &name, text);
     }
-    text
 }

@@ -15,9 +15,9 @@ use crate::name::ListenerName;
 use crate::refusal::Refusal;
 use crate::request::Id;
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -43,6 +43,20 @@ const RETRY_EVERY: Duration = Duration::from_millis(200);
 
 /// How long a flush waits for the disk.
 const FLUSH_MAX: Duration = Duration::from_secs(5);
+
+/// Opens a log. What a crash has torn in it stays, on a line of its own.
+fn open(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+    let length = file.metadata().map(|found| if found.is_file() { found.len() } else { 0 })?;
+    if let Some(last) = length.checked_sub(1) {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, last)?;
+        if byte != *b"\n" {
+            file.write_all(b"\n")?;
+        }
+    }
+    Ok(file)
+}
 
 enum Message {
     Record(Record),
@@ -77,7 +91,7 @@ impl Journal {
     /// If the file cannot be opened or the thread not started.
     pub fn open(path: &Path, sealer: Sealer, metrics: metrics::Audit) -> io::Result<Self> {
         let place = path.to_owned();
-        let opens = move || OpenOptions::new().append(true).create(true).mode(0o640).open(&place);
+        let opens = move || open(&place);
         Self::write_to(opens, path, sealer, metrics)
     }
 
@@ -434,6 +448,22 @@ mod tests {
         while !is_true() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn what_a_crash_has_torn_stays_on_its_own_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"whole\":1}\n{\"to").unwrap();
+        for _twice in 0..2 {
+            let sealer = Sealer::new(NodeName::parse("test").unwrap(), Id::random());
+            let journal = Journal::open(&path, sealer, metrics::Metrics::new().unwrap().audit()).unwrap();
+            journal.note(act("start"));
+            drop(journal);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!((lines.len(), lines[1]), (4, "{\"to"), "{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod api;
 mod approving;
+mod audit;
 mod balancing;
 mod changing;
 mod checks;
