@@ -1,7 +1,11 @@
 //! Time as a value: decisions take a [`Timestamp`], only the edges read a [`Clock`].
 
 use serde::{Serialize, Serializer};
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 /// Seconds in which a clock counts for token claims (RFC 7519 `NumericDate`, whole seconds).
 pub type UnixSeconds = i64;
@@ -11,6 +15,9 @@ pub type UnixSeconds = i64;
 pub struct Timestamp(u64);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
+
     /// The moment that many seconds after 1970-01-01T00:00:00Z; moments before count as that one.
     #[must_use]
     pub fn from_unix_seconds(seconds: UnixSeconds) -> Self {
@@ -60,6 +67,9 @@ impl Serialize for Timestamp {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// The time since some moment, which goes on evenly when somebody sets the clock.
+    fn uptime(&self) -> Duration;
 }
 
 /// The clock of the operating system.
@@ -71,6 +81,11 @@ impl Clock for System {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Timestamp(since_epoch.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    fn uptime(&self) -> Duration {
+        static SINCE: LazyLock<Instant> = LazyLock::new(Instant::now);
+        SINCE.elapsed()
     }
 }
 

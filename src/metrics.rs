@@ -86,6 +86,9 @@ metrics! {
     audit_records: IntCounter, "belay_audit_records_total", [], "Audit records written.";
     audit_failures: IntCounter, "belay_audit_write_failures_total", [], "Attempts to write audit records that failed.";
     audit_lost: IntCounter, "belay_audit_records_lost_total", [], "Audit records that found no room. Any is one too many.";
+    audit_checkpoints: IntCounter, "belay_audit_checkpoints_total", [], "Checkpoints of the audit log that were signed and written.";
+    audit_kept: IntGauge, "belay_audit_kept_bytes", [], "Size of the audit log with its older files, as it was found last.";
+    audit_kept_max: IntGauge, "belay_audit_kept_bytes_max", [], "Size from which on the oldest files of the audit log are removed.";
 }
 
 /// How the macro makes each kind.
@@ -264,6 +267,12 @@ pub struct Audit {
     pub failures: IntCounter,
     /// Records that found no room.
     pub lost: IntCounter,
+    /// Checkpoints that were written.
+    pub checkpoints: IntCounter,
+    /// Size of the log, in bytes.
+    pub kept: IntGauge,
+    /// From which size on the oldest is removed, in bytes.
+    pub kept_max: IntGauge,
 }
 
 impl Metrics {
@@ -393,6 +402,9 @@ impl Metrics {
             written: self.audit_records.clone(),
             failures: self.audit_failures.clone(),
             lost: self.audit_lost.clone(),
+            checkpoints: self.audit_checkpoints.clone(),
+            kept: self.audit_kept.clone(),
+            kept_max: self.audit_kept_max.clone(),
         }
     }
 

@@ -9,7 +9,7 @@ use http::StatusCode;
 pub(super) fn readiness(live: &Live, is_draining: bool, is_verbose: bool) -> Reply {
     let own = [
         (!is_draining, "not draining", "draining"),
-        (live.state().journal.is_writing(), "the audit log is written", "the audit log cannot be written"),
+        (live.state().journal.serves(), "the audit log is written", "the audit log cannot be written"),
     ];
     let missing = own.iter().find(|(is_well, ..)| !is_well).map(|(.., missing)| *missing);
     let status = if missing.is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

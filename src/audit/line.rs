@@ -1,90 +1,29 @@
 //! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
 
-use super::chain::Chain;
-use super::record::{Act, Decision, HungUp, Judged, Outcome, Record, Summary, Times};
+use super::pseudonym::Pseudonyms;
+use super::record::{Act, Decision, HungUp, Judged, Left, Outcome, Predecessor, Summary, Times, Upkeep};
+use super::verify;
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Asserted, Kid, Profile, Thumbprint};
 use crate::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteName, ServerName, WorkloadName};
 use crate::network::Address;
+use crate::principal;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
 use crate::verdict::{HasRead, RuleId, Shadow};
 use serde::Serialize;
 use std::{borrow::Cow, net::IpAddr, time::Duration};
 
-/// Makes lines of records: numbers them without gaps and names the node and its boot. One writer owns it.
-///
-/// Each line is chained to the one before it.
-#[derive(Debug)]
-pub struct Sealer {
-    node: NodeName,
-    boot: Id,
-    next: u64,
-    chain: Chain,
-}
-
-impl Sealer {
-    /// Begins with number 1.
-    #[must_use]
-    pub fn new(node: NodeName, boot: Id) -> Self {
-        Self { node, chain: Chain::of(boot.as_str()), boot, next: 1 }
-    }
-
-    /// Whose lines they are.
-    #[must_use]
-    pub const fn boot(&self) -> &Id {
-        &self.boot
-    }
-
-    /// The number of the last line; 0 before the first.
-    #[must_use]
-    pub const fn last(&self) -> u64 {
-        self.next.saturating_sub(1)
-    }
-
-    /// Appends a record as one line.
-    ///
-    /// # Errors
-    /// If it cannot be written as JSON; nothing is appended then.
-    pub fn seal(&mut self, record: &Record, lines: &mut Vec<u8>) -> serde_json::Result<()> {
-        let before = lines.len();
-        let written = serde_json::to_writer(&mut *lines, &self.line(record));
-        if written.is_err() {
-            lines.truncate(before);
-        } else {
-            self.chain.seal(lines, before);
-            lines.push(b'\n');
-            self.next = self.next.saturating_add(1);
-        }
-        written
-    }
-
-    fn line<'a>(&'a self, record: &'a Record) -> Line<'a> {
-        let mut line = match record {
-            Record::Decision(decision) => Line::of_decision(decision),
-            Record::Outcome(outcome) => Line::of_outcome(outcome),
-            Record::HungUp(hung_up) => Line::of_hung_up(hung_up),
-            Record::Summary(summary) => Line::of_summary(summary),
-            Record::Act(act) => Line::of_act(act),
-        };
-        line.event.id = format!("{}-{}", self.boot, self.next);
-        line.event.sequence = self.next;
-        line.belay.node = Some(&self.node);
-        line.belay.boot = Some(&self.boot);
-        line
-    }
-}
-
 #[derive(Serialize)]
-struct Line<'a> {
+pub(super) struct Line<'a> {
     #[serde(rename = "@timestamp")]
     timestamp: Timestamp,
-    event: Event<'a>,
+    pub(super) event: Event<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<Client>,
+    client: Option<Source>,
     #[serde(skip_serializing_if = "Option::is_none")]
     http: Option<Http<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +34,15 @@ struct Line<'a> {
     server: Option<Server<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<User<'a>>,
-    belay: Belay<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<File<'a>>,
+    pub(super) belay: Belay<'a>,
+}
+
+/// <https://www.elastic.co/guide/en/ecs/current/ecs-file.html>
+#[derive(Serialize)]
+struct File<'a> {
+    name: &'a str,
 }
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-user.html>
@@ -105,6 +52,14 @@ struct User<'a> {
     id: String,
     #[serde(skip_serializing_if = "<[RoleName]>::is_empty")]
     roles: &'a [RoleName],
+}
+
+impl<'a> User<'a> {
+    fn of(user: &'a principal::User, pseudonyms: Option<&Pseudonyms>) -> Self {
+        let id = user.to_string();
+        let id = pseudonyms.map_or_else(|| id.clone(), |pseudonyms| pseudonyms.of_user(&id));
+        Self { id, roles: &user.roles }
+    }
 }
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-server.html>
@@ -135,9 +90,9 @@ impl Spans {
 
 /// <https://www.elastic.co/guide/en/ecs/current/ecs-event.html>
 #[derive(Serialize)]
-struct Event<'a> {
-    id: String,
-    sequence: u64,
+pub(super) struct Event<'a> {
+    pub(super) id: String,
+    pub(super) sequence: u64,
     kind: &'static str,
     category: [&'static str; 1],
     #[serde(rename = "type")]
@@ -172,15 +127,23 @@ impl<'a> Event<'a> {
     }
 }
 
+/// <https://www.elastic.co/guide/en/ecs/current/ecs-source.html> and the same for a client.
 #[derive(Serialize)]
 struct Source {
-    ip: IpAddr,
-    port: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip: Option<IpAddr>,
+    /// Its hash, where it is not to be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
 }
 
-#[derive(Serialize)]
-struct Client {
-    ip: IpAddr,
+impl Source {
+    fn of(ip: IpAddr, port: Option<u16>, pseudonyms: Option<&Pseudonyms>) -> Self {
+        let address = pseudonyms.map(|pseudonyms| pseudonyms.of_address(ip));
+        Self { ip: Some(ip).filter(|_| address.is_none()), address, port }
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -227,9 +190,9 @@ struct Tls {
 }
 
 #[derive(Default, Serialize)]
-struct Belay<'a> {
-    node: Option<&'a NodeName>,
-    boot: Option<&'a Id>,
+pub(super) struct Belay<'a> {
+    pub(super) node: Option<&'a NodeName>,
+    pub(super) boot: Option<&'a Id>,
     generation: Option<Generation>,
     digest: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -245,7 +208,7 @@ struct Belay<'a> {
     near: &'a [String],
     /// What rules read, as it was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
-    read: Option<&'a HasRead>,
+    read: Option<Cow<'a, HasRead>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shadow: Option<Tried<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -284,6 +247,17 @@ struct Belay<'a> {
     count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     predecessor: Option<Before<'a>>,
+    /// The end of the file before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    continues: Option<Position>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<Recovered<'a>>,
+    /// What is missing came after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    /// What the clock would say had it not been set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected: Option<Timestamp>,
     /// What made the process act.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
@@ -311,11 +285,42 @@ impl<'a> Tried<'a> {
     }
 }
 
-/// The process that was replaced.
+/// The process that was there before.
 #[derive(Serialize)]
 struct Before<'a> {
     boot: &'a str,
     sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<&'a str>,
+}
+
+impl<'a> Before<'a> {
+    fn of(predecessor: &'a Predecessor) -> Self {
+        let Predecessor { boot, sequence, chain } = predecessor;
+        Self { boot, sequence: *sequence, chain: chain.as_deref() }
+    }
+}
+
+/// A place in the chain.
+#[derive(Serialize)]
+struct Position {
+    sequence: u64,
+    chain: Option<Box<str>>,
+}
+
+/// The process that ended without saying so.
+#[derive(Serialize)]
+struct Recovered<'a> {
+    boot: &'a str,
+    sequence: u64,
+    torn_bytes: usize,
+    missing: u64,
+}
+
+impl<'a> Recovered<'a> {
+    fn of(left: &'a Left) -> Self {
+        Self { boot: &left.boot, sequence: left.sequence, torn_bytes: left.torn_bytes, missing: left.missing }
+    }
 }
 
 impl<'a> Belay<'a> {
@@ -324,12 +329,16 @@ impl<'a> Belay<'a> {
     }
 }
 
+fn hidden<'a>(read: &'a HasRead, pseudonyms: Option<&Pseudonyms>) -> Cow<'a, HasRead> {
+    pseudonyms.map_or(Cow::Borrowed(read), |pseudonyms| Cow::Owned(pseudonyms.of_read(read)))
+}
+
 fn code(refusal: Refusal) -> Cow<'static, str> {
     refusal.facts().code.into()
 }
 
 impl<'a> Line<'a> {
-    fn of_decision(record: &'a Decision) -> Self {
+    pub(super) fn of_decision(record: &'a Decision, pseudonyms: Option<&Pseudonyms>) -> Self {
         let (event, decision, rule) = decided(record);
         let subject = record.subject.as_ref();
         let request = HttpRequest {
@@ -341,13 +350,14 @@ impl<'a> Line<'a> {
         Self {
             timestamp: record.time,
             event,
-            source: record.source.address.map(|(ip, port)| Source { ip, port }),
-            client: record.source.client.map(|ip| Client { ip }),
+            source: record.source.address.map(|(ip, port)| Source::of(ip, Some(port), pseudonyms)),
+            client: record.source.client.map(|ip| Source::of(ip, None, pseudonyms)),
             http: Some(Http { version: subject.map(|subject| subject.protocol), request, response: None }),
             url: subject.map(|subject| Url { domain: &subject.host, path: &subject.path }),
             tls: record.source.tls_version.map(|version| Tls { version, version_protocol: "tls" }),
             server: None,
-            user: record.user.as_ref().map(|user| User { id: user.to_string(), roles: &user.roles }),
+            user: record.user.as_ref().map(|user| User::of(user, pseudonyms)),
+            file: None,
             belay: Belay {
                 listener: Some(&record.source.listener),
                 route: record.route.as_ref(),
@@ -355,7 +365,7 @@ impl<'a> Line<'a> {
                 decision: Some(decision),
                 rule,
                 near: &record.near,
-                read: Some(&record.read).filter(|read| !read.0.is_empty()),
+                read: Some(&record.read).filter(|read| !read.0.is_empty()).map(|read| hidden(read, pseudonyms)),
                 shadow: record.shadow.as_ref().map(Tried::of),
                 profile: record.profile,
                 workload: record.workload.as_ref(),
@@ -370,7 +380,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn of_outcome(record: &'a Outcome) -> Self {
+    pub(super) fn of_outcome(record: &'a Outcome) -> Self {
         let failed = record.refusal.is_some() || !record.complete;
         let request =
             HttpRequest { id: Some(&record.request_id), method: None, body: Some(Body { bytes: record.received }) };
@@ -387,6 +397,7 @@ impl<'a> Line<'a> {
             tls: None,
             server: asked.map(|asked| Server { address: &asked.address }),
             user: None,
+            file: None,
             belay: Belay {
                 listener: Some(&record.listener),
                 route: record.route.as_ref(),
@@ -401,9 +412,9 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn of_hung_up(record: &'a HungUp) -> Self {
+    pub(super) fn of_hung_up(record: &'a HungUp, pseudonyms: Option<&Pseudonyms>) -> Self {
         Self {
-            source: record.address.map(|(ip, port)| Source { ip, port }),
+            source: record.address.map(|(ip, port)| Source::of(ip, Some(port), pseudonyms)),
             belay: Belay { listener: Some(&record.listener), ..Belay::judged(record.judged) },
             ..Self::plain(
                 record.time,
@@ -412,7 +423,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn of_summary(record: &'a Summary) -> Self {
+    pub(super) fn of_summary(record: &'a Summary) -> Self {
         let listener = Some(&record.listener);
         Self {
             belay: Belay { listener, count: Some(record.count), ..Belay::judged(record.judged) },
@@ -431,18 +442,55 @@ impl<'a> Line<'a> {
             tls: None,
             server: None,
             user: None,
+            file: None,
             belay: Belay::default(),
         }
     }
 
-    fn of_act(record: &'a Act) -> Self {
+    pub(super) fn of_upkeep(
+        time: Timestamp,
+        upkeep: &'a Upkeep,
+        judged: Option<Judged>,
+        position: &Predecessor,
+    ) -> Self {
+        let mut belay = judged.map_or_else(Belay::default, Belay::judged);
+        let mut file = None;
+        let (action, kind) = match upkeep {
+            Upkeep::File { before } => {
+                belay.continues = Some(Position { sequence: position.sequence, chain: position.chain.clone() });
+                file = before.as_ref();
+                (verify::FILE, "change")
+            }
+            Upkeep::Recovered(left) => {
+                belay.recovered = Some(Recovered::of(left));
+                ("audit.recovered", "error")
+            }
+            Upkeep::Gap { count, since } => {
+                (belay.count, belay.since) = (Some(*count), Some(*since));
+                ("audit.gap", "error")
+            }
+            Upkeep::Clock { expected } => {
+                belay.expected = Some(*expected);
+                ("audit.clock", "change")
+            }
+            Upkeep::Removed { file: name, is_for_age } => {
+                belay.reason = Some(if *is_for_age { "too old" } else { "no more room" });
+                file = Some(name);
+                ("audit.removed", "deletion")
+            }
+        };
+        let file = file.map(|name| File { name });
+        Self { belay, file, ..Self::plain(time, Event::new(action, ["file", kind], None)) }
+    }
+
+    pub(super) fn of_act(record: &'a Act) -> Self {
         let failure = record.failure.as_deref().map(Into::into);
         let event = Event::new(record.action, ["configuration", "change"], failure);
         let server = record.server.as_ref();
         let belay = Belay {
             pool: server.map(|(pool, _)| pool),
             server: server.map(|(_, server)| server),
-            predecessor: record.predecessor.as_ref().map(|it| Before { boot: &it.boot, sequence: it.sequence }),
+            predecessor: record.predecessor.as_ref().map(Before::of),
             cause: Some(record.cause.actor.word()),
             reason: record.cause.reason.as_deref(),
             accepted: &record.cause.accepted,

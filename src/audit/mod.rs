@@ -6,11 +6,18 @@
 //! [`Verifier`] proves that they are what it has written.
 
 mod chain;
+mod checkpoint;
 mod line;
+mod pseudonym;
 mod record;
+mod sealer;
+mod verify;
 
-pub use chain::{Broken, Last, Verifier};
-pub use line::Sealer;
+pub use checkpoint::{BadCheckpoint, Checkpoint, CheckpointKey, NotEd25519, PublicKey, read_checkpoint};
+pub use pseudonym::Pseudonyms;
 pub use record::{
-    Act, Actor, Asked, Cause, Decision, HungUp, Judged, Outcome, Predecessor, Record, Source, Subject, Summary, Times,
+    Act, Actor, Asked, Cause, Decision, HungUp, Judged, Left, Outcome, Predecessor, Record, Source, Subject, Summary,
+    Times, Upkeep,
 };
+pub use sealer::Sealer;
+pub use verify::{Broken, End, Last, Place, STOP, Taken, Verifier, Witness, place_of};

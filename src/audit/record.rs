@@ -202,13 +202,15 @@ impl Cause {
     }
 }
 
-/// Where the records of the process end that was replaced.
+/// Where the records of the process end that came before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predecessor {
     /// Its boot.
     pub boot: Box<str>,
-    /// The number of its last record when it handed over; its own records go on until it stops.
+    /// The number of its last record; where it has handed over, its own records go on until it stops.
     pub sequence: u64,
+    /// The chain there, in hexadecimal digits, where it is known.
+    pub chain: Option<Box<str>>,
 }
 
 /// An administrative act.
@@ -222,7 +224,7 @@ pub struct Act {
     pub server: Option<(PoolName, ServerName)>,
     /// Who wanted it, and why.
     pub cause: Cause,
-    /// At a start: who was replaced.
+    /// At a start: who was there before.
     pub predecessor: Option<Predecessor>,
     /// Why it was not done.
     pub failure: Option<Box<str>>,
@@ -262,6 +264,50 @@ pub struct Summary {
     pub judged: Judged,
 }
 
+/// What a process has left that ended without saying so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// Its boot.
+    pub boot: Box<str>,
+    /// The number of its last record.
+    pub sequence: u64,
+    /// Bytes of a line that it did not finish.
+    pub torn_bytes: usize,
+    /// Records that it had written by its last checkpoint, and that are not there.
+    pub missing: u64,
+}
+
+/// What became of the log itself.
+#[derive(Debug)]
+pub enum Upkeep {
+    /// A new file was begun.
+    File {
+        /// What the one before is called now.
+        before: Option<Box<str>>,
+    },
+    /// A process has ended without saying so.
+    Recovered(Left),
+    /// Records found no room.
+    Gap {
+        /// How many.
+        count: u64,
+        /// After that moment.
+        since: Timestamp,
+    },
+    /// The clock was set.
+    Clock {
+        /// What it would say.
+        expected: Timestamp,
+    },
+    /// An old file was removed.
+    Removed {
+        /// Its name.
+        file: Box<str>,
+        /// Whether it was too old; otherwise there was no more room for it.
+        is_for_age: bool,
+    },
+}
+
 /// A record.
 #[derive(Debug)]
 pub enum Record {
@@ -275,4 +321,13 @@ pub enum Record {
     Summary(Box<Summary>),
     /// Of an act.
     Act(Arc<Act>),
+    /// Of the log itself.
+    Upkeep {
+        /// When.
+        time: Timestamp,
+        /// What.
+        upkeep: Upkeep,
+        /// The config that is live, as far as the writer has heard.
+        judged: Option<Judged>,
+    },
 }

@@ -85,6 +85,8 @@ enum Exit {
     Failed = 1,
     /// A plan has changes, or an audit log lacks records.
     Changes = 2,
+    /// Records of an audit log are not signed.
+    Unsigned = 3,
     /// The command line is wrong.
     Usage = 64,
     /// A file's content is wrong.

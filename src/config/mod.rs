@@ -21,11 +21,11 @@ pub use approvers::Approvers;
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
-    AdminHttps, AgentCheck, Balance, Bind, CertificateFiles, CheckKind, ClientAddress, ClientAuth, Config, Dns,
-    Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeySource, KeyState, KeysPlace, Limit, LimitKey, Limits,
-    Listener, Location, LogFormat, LogLevel, Operators, People, PolicyFiles, Pool, PoolLimits, ProcessLog,
-    ProviderKeys, Question, Retry, RetryMethods, Route, SameSite, Scope, Server, Sticky, TcpCheck, Timeouts, Tls,
-    TokenKeyFile, Trial, Workload,
+    AdminHttps, AgentCheck, Audit, Balance, Bind, CertificateFiles, CheckKind, Checkpoints, ClientAddress, ClientAuth,
+    Config, Dns, Durability, Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeySource, KeyState, KeysPlace,
+    Limit, LimitKey, Limits, Listener, Location, LogFormat, LogLevel, OnFailure, Operators, People, PolicyFiles, Pool,
+    PoolLimits, ProcessLog, ProviderKeys, Question, Retry, RetryMethods, Route, SameSite, Scope, Server, Span, Sticky,
+    TcpCheck, Timeouts, Tls, TokenKeyFile, Trial, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

@@ -28,7 +28,7 @@ impl Recent {
         match record {
             Record::Decision(it) => Self::keep(&self.decisions, it.verdict.is_err(), &it.request_id, line),
             Record::Outcome(it) => Self::keep(&self.outcomes, false, &it.request_id, line),
-            Record::HungUp(_) | Record::Summary(_) | Record::Act(_) => {}
+            Record::HungUp(_) | Record::Summary(_) | Record::Act(_) | Record::Upkeep { .. } => {}
         }
     }
 

@@ -90,7 +90,7 @@ impl Gate {
             started: exchange.started(),
         };
         exchange.rests_on(standing).map_err(|refusal| exchange.deny(&refusal.into()))?;
-        exchange.allow(permit)?;
+        exchange.allow(permit).await?;
         head::clean(session, &clear, exchange.users_header())?;
         let mut headers = outbound::Request(session.req_header_mut());
         route.filters.request(&mut headers)

@@ -79,8 +79,10 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     let own = Arc::new(config.own());
     let pools: Vec<_> = config.pools.iter().map(|pool| build.pool(pool, config, &own)).collect();
     let operators = build.operators(config);
-    build.has_folder(&config.audit_file, config.audit_file.parent());
-    build.is_its_own(&config.audit_file, &config.file);
+    let journal = build.journal(&config.audit);
+    build.has_folder(&config.audit.file, config.audit.file.parent());
+    build.is_its_own(&config.audit.file, &config.file);
+    config.audit.checkpoints.iter().for_each(|checkpoints| build.is_its_own(&checkpoints.file, &config.file));
     config.history_dir.iter().for_each(|folder| build.has_folder(folder, Some(folder)));
     if !build.findings.is_empty() {
         return Err(build.findings);
@@ -89,6 +91,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     Ok(Snapshot {
         config: Arc::clone(config),
         operators: operators.unwrap_or_default(),
+        journal: journal.unwrap_or_default(),
         generation,
         digest: build.files.digest(config.text_digest),
         entrances: names.zip(entrances.into_iter().flatten()).collect(),
@@ -127,8 +130,8 @@ fn limits(config: &Config, beside: &Beside<'_>) -> HashMap<Scope, Vec<Limit>> {
     limits
 }
 
-struct Build<'a> {
-    files: Files,
+pub(super) struct Build<'a> {
+    pub(super) files: Files,
     beside: &'a Beside<'a>,
     limits: HashMap<Scope, Vec<Limit>>,
     findings: Vec<Finding>,
@@ -138,7 +141,7 @@ struct Build<'a> {
 
 impl Build<'_> {
     /// The value, or its fault is noted.
-    fn take<T>(&mut self, result: Result<T, Finding>) -> Option<T> {
+    pub(super) fn take<T>(&mut self, result: Result<T, Finding>) -> Option<T> {
         result.map_err(|finding| self.findings.push(finding)).ok()
     }
 
@@ -528,13 +531,13 @@ impl Build<'_> {
         if audit.is_dir() {
             self.findings.push(Finding::of_file(audit, "is a folder, and the audit log is a file", None));
         } else if same(config) || self.files.seen().iter().any(|seen| same(seen.path())) {
-            let message = "is a file that Belay reads, and the audit log would be written into it";
+            let message = "is a file that Belay reads, and the audit log or its checkpoints would be written into it";
             self.findings.push(Finding::of_file(audit, message, None));
         }
     }
 
     /// Notes a folder that is not there; what is written into it is opened, once, by its writer.
-    fn has_folder(&mut self, path: &Path, folder: Option<&Path>) {
+    pub(super) fn has_folder(&mut self, path: &Path, folder: Option<&Path>) {
         let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         if !fs::metadata(folder).is_ok_and(|found| found.is_dir()) {
             let hint = format!("make it: mkdir -p {}", folder.display());

@@ -104,11 +104,16 @@ fn for_a_shell(name: &str) -> Cow<'_, str> {
     if name.chars().all(is_plain) { name.into() } else { format!("'{}'", name.replace('\'', r"'\''")).into() }
 }
 
+fn marks(config: &Config) -> Option<&std::path::Path> {
+    config.audit.checkpoints.as_ref().map(|checkpoints| &*checkpoints.file)
+}
+
 /// What a running process cannot change yet.
 pub(super) fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
     let differences = [
         (old.node != new.node, "node"),
-        (old.audit_file != new.audit_file, "audit.file"),
+        (old.audit.file != new.audit.file, "audit.file"),
+        (marks(old) != marks(new), "audit.checkpoints.file"),
         (old.log.format != new.log.format, "log.format"),
         (old.history_dir != new.history_dir, "history.dir"),
     ];

@@ -6,10 +6,11 @@ use super::consent::{gone_by_itself, revived, trusted_again, unaccepted, unchang
 use super::history::{Entry, History, News, Stored, digest_on_disk, pins_of};
 use super::snapshot::Snapshot;
 use super::state::State;
-use crate::audit::{Act, Actor, Cause, Predecessor, Record};
+use crate::audit::{Act, Actor, Cause, Left, Record, Upkeep};
 use crate::clock::Timestamp;
 use crate::config::{Config, Finding, LogLevel};
 use crate::generation::Generation;
+use crate::journal::Found;
 use crate::keys::{Files, Seen};
 use crate::name::ListenerName;
 use crate::pins::Pins;
@@ -71,12 +72,7 @@ pub enum Change {
 }
 
 impl Live {
-    pub(super) fn new(
-        config: Config,
-        state: State,
-        mut history: History,
-        predecessor: Option<Predecessor>,
-    ) -> Result<Self, Vec<Finding>> {
+    pub(super) fn new(config: Config, state: State, mut history: History, found: Found) -> Result<Self, Vec<Finding>> {
         let pins = history.pins();
         let mut snapshot = build(&Arc::new(config), history.next(), &state.beside(None, &pins))?;
         follow_signatures(&state, &mut snapshot);
@@ -100,7 +96,8 @@ impl Live {
             generations,
             making,
         };
-        live.note_act(Act { predecessor, ..live.act("start", &Cause::default()) });
+        live.note_act(Act { predecessor: found.last, ..live.act("start", &Cause::default()) });
+        found.left.into_iter().for_each(|left| live.recovered(left));
         Ok(live)
     }
 
@@ -336,6 +333,20 @@ impl Live {
         Act { time, action, server, cause, predecessor, failure, approved_by, judged }
     }
 
+    /// Records that an earlier process has ended without a word.
+    fn recovered(&self, left: Left) {
+        let Left { boot, sequence, torn_bytes, missing } = &left;
+        log::warn!("audit: the process {boot} ended without a word after record {sequence}");
+        if *torn_bytes > 0 {
+            log::warn!("audit: it has left {torn_bytes} bytes of a line");
+        }
+        if *missing > 0 {
+            log::error!("audit: {missing} records that it had signed are not there");
+        }
+        let (time, judged) = (self.state.clock.now(), Some(self.snapshot.load().judged()));
+        self.state.journal.note(Record::Upkeep { time, upkeep: Upkeep::Recovered(left), judged });
+    }
+
     fn note_act(&self, act: Act) {
         self.state.journal.note(Record::Act(Arc::new(act)));
     }
@@ -465,6 +476,7 @@ fn told(state: &State, snapshot: &Snapshot) {
     });
     warn_of(snapshot, state.clock.now());
     snapshot.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    state.journal.adopt(snapshot.journal.clone());
     state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
     for (name, entrance) in &snapshot.entrances {
         if let Some(tls) = &entrance.tls {

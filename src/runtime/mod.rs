@@ -7,6 +7,7 @@ mod aging;
 mod approval;
 mod build;
 mod consent;
+mod evidence;
 mod files;
 mod history;
 mod live;

@@ -7,6 +7,7 @@ use crate::config::{self, ClientAddress, Config, Finding, Limits};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
 use crate::identity::{Authorities, Profile, Replay, Trust};
+use crate::journal;
 use crate::keys::{Read, Seen};
 use crate::limit::Limiter;
 use crate::metrics;
@@ -27,6 +28,8 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Who may ask at the socket, and change things.
     pub operators: Operators,
+    /// How the audit log is kept.
+    pub journal: journal::Settings,
     /// Its number.
     pub generation: Generation,
     /// The digest of the config and of all files that it names.

@@ -12,7 +12,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, Finding};
 use crate::filter;
 use crate::identity::{Elsewhere, ReplayStore};
-use crate::journal::Journal;
+use crate::journal::{self, Found, Journal, Opening};
 use crate::limit::Limiters;
 use crate::metrics::Metrics;
 use crate::pins::Pins;
@@ -122,8 +122,24 @@ pub fn start(
     };
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)])?;
     let sealer = Sealer::new(config.node.clone(), Id::random());
-    let journal = Journal::open(&config.audit_file, sealer, metrics.audit());
-    let journal = journal.map_err(|error| fault(&config.audit_file, "the audit log cannot be opened", &error))?;
+    let audit = &config.audit;
+    let marks = audit.checkpoints.as_ref().map(|checkpoints| &*checkpoints.file);
+    // Whom this process replaces, that is not dead.
+    let found = match predecessor {
+        Some(predecessor) => Found { last: Some(predecessor), left: Vec::new() },
+        None => journal::look(&audit.file, marks)
+            .map_err(|error| fault(&audit.file, "the end of the audit log cannot be read", &error))?,
+    };
+    let opening = Opening {
+        file: &audit.file,
+        checkpoints: marks,
+        settings: journal::Settings::of(audit, None, None),
+        sealer,
+        clock: Arc::clone(&clock),
+        metrics: metrics.audit(),
+    };
+    let opened = Journal::open(opening);
+    let journal = opened.map_err(|(path, error)| fault(&path, "the audit log cannot be opened", &error))?;
     let folder = config.history_dir.as_deref();
     let of_history = |what: &'static str| move |error| fault(folder.unwrap_or_else(|| Path::new("")), what, &error);
     let history = History::open(folder, config.history_keep).map_err(of_history("the history cannot be read"))?;
@@ -154,7 +170,7 @@ pub fn start(
         servers,
     };
     let config = rolled_back(config, &history.pins())?;
-    Live::new(config, state, history, predecessor)
+    Live::new(config, state, history, found)
 }
 
 /// The config that counts, where the one on disk was rolled back.

@@ -26,6 +26,7 @@ mod hiding;
 mod identity;
 mod keys;
 mod killed;
+mod ledger;
 mod limits;
 mod listening;
 mod managed;

@@ -141,6 +141,37 @@ async fn a_public_route_has_its_guards_too() {
 }
 
 #[tokio::test]
+async fn users_and_clients_stand_there_by_hashes() {
+    let login = Login::new("l-1");
+    let site = site(&login, RULES).await;
+    site.write("pseudonyms.key", crate::support::SECRET);
+    let live = tunnel::origin(tunnel::SWITCHED).await;
+    let world = World::before_checks(site, |text| {
+        let audit = "file: audit.jsonl, pseudonyms: { key: 'file:pseudonyms.key' }";
+        config(&text, &live).replace("file: audit.jsonl", audit)
+    });
+    world.is_healthy().await;
+    let mut said = claims("ada", &["support"]);
+    said["department"] = json!("finance");
+    let ask = Ask::get("/desk/7").for_user(&login.sign(&said)).claim("country", "DE").claim("score", 3);
+    for _twice in 0..2 {
+        assert_eq!(world.ask(&Ask { signer: Some("checkout"), ..ask.clone() }).await.status, 200);
+    }
+    let decisions = world.records_of("decision");
+    let record = &decisions[0];
+    assert!(record["user"]["id"].as_str().unwrap().starts_with("hmac:"), "{record:#}");
+    assert_eq!(record["user"]["id"], decisions[1]["user"]["id"], "the same user has the same hash");
+    assert_eq!(record["user"]["roles"], json!(["support"]));
+    let read = &record["belay"]["read"];
+    assert_eq!(read["context.facts.country"], "DE", "what the edge says is said");
+    assert!(read["principal.claims.department"].as_str().unwrap().starts_with("hmac:"), "{record:#}");
+    let text = std::fs::read_to_string(world.site.folder.path().join("audit.jsonl")).unwrap();
+    for hidden in ["|ada", "finance", "\"ip\":"] {
+        assert!(!text.contains(hidden), "{hidden} in {text}");
+    }
+}
+
+#[tokio::test]
 async fn the_record_says_what_rules_have_read() {
     let login = Login::new("l-1");
     let world = with(&login, RULES).await;

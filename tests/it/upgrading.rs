@@ -75,6 +75,8 @@ async fn upgrades_under_load_lose_nothing() {
     assert_eq!(second["belay"]["predecessor"]["boot"], first["belay"]["boot"]);
     assert!(second["belay"]["predecessor"]["sequence"].as_u64().unwrap() > 1);
     assert_eq!(act(&site, "upgrade", 1)["belay"]["cause"], "operator");
+    let verified = Belay::output(&["audit", "verify", "-c", site.config().to_str().unwrap()]);
+    assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
     assert_eq!(act(&site, "stop", usize::try_from(rounds).unwrap())["event"]["outcome"], "success");
     drop(successors);
     let (_, said) = belay.wait();

@@ -7,8 +7,9 @@ use crate::cli::token::{Environment, Identity};
 use crate::config;
 use crate::config::document::{
     Admin, Allow, Audit, Balance, Certificate, ClientAddress, ClientAuth, CrlExpired, Dns, Document, DurationText,
-    Edge, Handshake, Health, History, HostFrom, HttpCheck, Key, KeyState, Limits, Listener, Match, Pool, ProcessLog,
-    Queue, Reload, Retry, Role, Route, Server, ShareText, Stop, Timeouts, Tls, Token, Workload,
+    Edge, Handshake, Health, History, HostFrom, HttpCheck, Keep, Key, KeyState, Limits, Listener, Match, OnFailure,
+    Pool, ProcessLog, Queue, Reload, Retry, Role, Rotate, Route, Server, ShareText, Stop, Timeouts, Tls, Token,
+    Workload,
 };
 use crate::identity::Profile;
 use crate::request::Id;
@@ -174,7 +175,15 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
         revoked: None,
         checks: BTreeMap::new(),
         dns: Dns::default(),
-        audit: Audit { file: "audit.jsonl".into() },
+        audit: Audit {
+            file: "audit.jsonl".into(),
+            on_failure: OnFailure::default(),
+            durability: None,
+            rotate: Rotate::default(),
+            keep: Keep::default(),
+            checkpoints: None,
+            pseudonyms: None,
+        },
         admin: Some(Admin {
             https: None,
             http: Some("127.0.0.1:0".into()),

@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod audit;
 mod balance;
 mod failures;
 mod health;
@@ -79,6 +80,7 @@ pub(super) fn check(
     let limits = limits::check(&mut check, document);
     servers::not_our_own(&mut check, document, &admin.addresses);
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
+    let audit = audit::check(&mut check, &document.audit);
     let stop = top.key("stop");
     let lame_duck = check.duration(&document.stop.lame_duck.0, &stop.key("lame_duck"), Duration::ZERO..=5 * MINUTE);
     let grace = check.duration(&document.stop.grace.0, &stop.key("grace"), Duration::ZERO..=24 * 60 * MINUTE);
@@ -104,7 +106,7 @@ pub(super) fn check(
         routes,
         pools,
         dns: dns?,
-        audit_file: check.path(&document.audit.file),
+        audit: audit?,
         admin_http: admin.http,
         admin_https: admin.https,
         admin_socket: admin.socket,

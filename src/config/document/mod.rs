@@ -1,6 +1,7 @@
 //! The config word for word, as a user writes it. Doc comments here are the reference's text.
 
 mod amount;
+mod audit;
 mod limit;
 mod listener;
 mod people;
@@ -10,6 +11,7 @@ mod server;
 mod trial;
 
 pub use amount::{DurationText, RateText, ShareText, SizeText};
+pub use audit::{Audit, Checkpoints, Durability, Keep, OnFailure, Pseudonyms, Rotate};
 pub use limit::{EdgeVerdict, Limit};
 pub use listener::{
     Certificate, ClientAddress, ClientAuth, CrlExpired, Handshake, HostFrom, Limits, Listener, ProxyProtocol, SharedCa,
@@ -367,14 +369,6 @@ impl JsonSchema for Allow {
             "anyOf": [{ "const": "public" }, { "type": "array", "items": { "type": "string" } }]
         })
     }
-}
-
-/// The audit log.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Audit {
-    /// The file that records are appended to, one JSON object a line. While it cannot be written, requests are refused.
-    pub file: String,
 }
 
 /// What the process says of itself.

@@ -1,11 +1,13 @@
 //! The config in domain types: no invalid state, names resolved, paths joined.
 
+mod audit;
 mod pool;
 mod trial;
 
 pub use super::document::{
     ClientAddress, Introduction, KeyState, LogFormat, LogLevel, ProcessLog, RetryMethods, SameSite,
 };
+pub use audit::{Audit, Checkpoints, Durability, OnFailure, Span};
 pub use pool::{
     AgentCheck, Balance, CheckKind, Dns, Followed, HashKey, HealthCheck, HttpCheck, Location, Pool, PoolLimits,
     Question, Retry, Server, Sticky, TcpCheck, Timeouts,
@@ -79,7 +81,7 @@ pub struct Config {
     /// How names of servers are looked up.
     pub dns: Dns,
     /// The audit log.
-    pub audit_file: PathBuf,
+    pub audit: Audit,
     /// The address for metrics and health.
     pub admin_http: Option<SocketAddr>,
     /// The same for workloads that come from elsewhere.

@@ -311,13 +311,16 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Refusal::AuditUnavailable`] if it cannot be recorded.
-    pub(in crate::proxy) fn allow(&mut self, permit: Permit) -> Result<(), Refusal> {
+    pub(in crate::proxy) async fn allow(&mut self, permit: Permit) -> Result<(), Refusal> {
         // A trace that a stranger names is not ours to go on with.
         let known = permit.principal().workload().is_some();
         self.traceparent = self.traceparent.take().filter(|_| known).or_else(|| Some(trace::new()));
         let mut decision = self.decision(Ok(permit.rule().clone()));
         self.would_change(&mut decision, permit.shadow().cloned());
-        let recorded = self.live.state().journal.decision(decision);
+        let recorded = match self.live.state().journal.decision(decision) {
+            Ok(recorded) => recorded.safely().await,
+            Err(refusal) => Err(refusal),
+        };
         if recorded.is_ok() { &self.metrics().allowed } else { &self.metrics().denied }.inc();
         self.permit = Some(permit);
         recorded

@@ -189,7 +189,8 @@ fn start(program: &Program) -> Result<(End, Reaped), NotReplaced> {
 /// Says where the audit records end, and sends the sockets.
 fn tell(end: &End, live: &Live, sockets: &Sockets) -> io::Result<()> {
     let position = live.state().journal.position();
-    end.send(&Message::Predecessor { boot: position.boot.into(), sequence: position.sequence }, &[])?;
+    let (boot, chain) = (position.boot.into(), position.chain.map(Into::into));
+    end.send(&Message::Predecessor { boot, sequence: position.sequence, chain }, &[])?;
     let all: Vec<_> = sockets.all().collect();
     let mut packets = all.chunks(DESCRIPTORS_MAX).peekable();
     while let Some(packet) = packets.next() {

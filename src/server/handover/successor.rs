@@ -46,8 +46,9 @@ impl Replaced {
         let mut is_over = false;
         while !is_over {
             match met.end.receive()? {
-                Some((Message::Predecessor { boot, sequence }, _)) => {
-                    met.predecessor = Some(Predecessor { boot: boot.into(), sequence });
+                Some((Message::Predecessor { boot, sequence, chain }, _)) => {
+                    let chain = chain.map(Into::into);
+                    met.predecessor = Some(Predecessor { boot: boot.into(), sequence, chain });
                 }
                 Some((Message::Sockets { places, is_last }, descriptors)) => {
                     met.take(places, descriptors)?;

@@ -28,7 +28,13 @@ pub(super) enum Message {
     /// Sockets, each by the config's word for its place, with their descriptors. The last packet of them says so.
     Sockets { places: Vec<String>, is_last: bool },
     /// Whose audit records go before.
-    Predecessor { boot: String, sequence: u64 },
+    Predecessor {
+        boot: String,
+        sequence: u64,
+        /// Earlier versions do not say it.
+        #[serde(default)]
+        chain: Option<String>,
+    },
     /// The new process is built, and could take over.
     Prepared,
     /// It cannot, and ends.
