@@ -39,6 +39,7 @@ mod profiles;
 mod providers;
 mod proxying;
 mod queueing;
+mod reading;
 mod readme;
 mod reload;
 mod revoking;

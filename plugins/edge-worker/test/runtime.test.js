@@ -11,6 +11,9 @@ const reason = missing();
 if (reason !== null) console.log(`SKIPPED: runtime tests: ${reason}`);
 if (reason !== null && process.env.BELAY_TEST_ALL === "1") throw new Error(`BELAY_TEST_ALL=1, but ${reason}`);
 
+/** One text for one line of a log. */
+const text = (line) => JSON.stringify(line);
+
 const GET = { method: "GET", target: "/orders/7" };
 const POST = { method: "POST", target: "/orders/new", body: `{"item":7}` };
 
@@ -295,4 +298,26 @@ describe("in the Workers runtime", { skip: reason ?? false, timeout: 60_000 }, (
       await decisions(log[0].rid, 1);
     });
   }
+
+  test("both audit trails join by the request's id, and no row is lost", async () => {
+    const repeatable = { ...POST, headers: { "Idempotency-Key": "order-8" } };
+    const visits = [["checkout", GET], ["checkout", POST], ["reports", GET], ["forger", GET], ["shimmed", GET]];
+    const logs = [];
+    for (const [worker, request] of visits) logs.push((await originFetch(worker, request)).log);
+    stage.shim.cutNextReuse();
+    logs.push((await originFetch("shimmed", repeatable)).log);
+    const edge = logs.flat();
+    assert.equal(edge.length, visits.length + 2, "one line for each sending");
+
+    const proven = edge.filter((_, index) => visits[index]?.[0] !== "forger");
+    for (const { rid } of proven) await decisions(rid, 1);
+    const { rows, ours } = await stage.join(edge);
+    assert.deepEqual(rows.flatMap((row) => row.edge).map(text).sort(), edge.map(text).sort());
+    assert.deepEqual(rows.flatMap((row) => row.belay).map(text).sort(), ours.map(text).sort());
+    const inBoth = (rid) => rows.filter((row) => row.rid === rid && row.edge.length > 0 && row.belay.length > 0);
+    for (const { rid } of proven) assert.equal(inBoth(rid).length, 1, rid);
+    const repeated = inBoth(edge.at(-1).rid)[0];
+    assert.equal(repeated.edge.length, 2);
+    assert.equal(repeated.belay.filter(({ event }) => event.action === "decision").length, 2);
+  });
 });

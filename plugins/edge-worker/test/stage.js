@@ -3,7 +3,7 @@
  * in front of them, and a shim that can break a connection between. Everything listens on loopback, on ports that the
  * system chose.
  */
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { SIGNERS } from "./signers.js";
 
 const KIT = fileURLToPath(new URL("..", import.meta.url));
@@ -22,6 +23,8 @@ const COMPATIBILITY_DATE = "2024-09-23";
 const API_KEY = "visitor-key-of-the-example";
 /** A JSON string is one of YAML and of Cap'n Proto, too. */
 const text = JSON.stringify;
+const run = promisify(execFile);
+const lines = (jsonl) => jsonl.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line));
 
 /** Why the stage cannot be set, or null. */
 export function missing() {
@@ -86,6 +89,19 @@ export class Stage {
   async auditLines(rid) {
     const text = await readFile(this.belay.audit, "utf8");
     return text.split("\n").filter((line) => line.includes(rid));
+  }
+
+  /** The edge's lines beside all that the load balancer has recorded of requests up to now. */
+  async join(edge) {
+    const [worker, log] = ["worker.jsonl", "audit.jsonl"].map((name) => path.join(this.#folder, `copy-of-${name}`));
+    const all = await readFile(this.belay.audit, "utf8");
+    const whole = all.slice(0, all.lastIndexOf("\n") + 1);
+    await writeFile(worker, edge.map((line) => `${text(line)}\n`).join(""));
+    await writeFile(log, whole);
+    const args = ["audit", "query", "--action", "request", "--join", worker, log];
+    const { stdout } = await run(process.env.BELAY_BIN, args, { maxBuffer: 64 * 1024 * 1024 });
+    const ours = lines(whole).filter(({ event }) => ["decision", "outcome"].includes(event.action));
+    return { rows: lines(stdout), ours };
   }
 
   async close() {

@@ -1,17 +1,16 @@
 //! `belay audit verify`
 
-use super::find_line;
+use super::{find_line, whole};
 use crate::audit::{Broken, CheckpointKey, Last, PublicKey, Taken, Verifier, read_checkpoint};
 use crate::cli::run::load;
 use crate::cli::terminal::Terminal;
 use crate::cli::{DEFAULT_CONFIG, Exit};
 use crate::config::Finding;
-use crate::journal::older_files;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 use serde_json::json;
 use std::{
-    fs, io,
+    fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
@@ -132,10 +131,6 @@ fn given(args: &Args, terminal: &Terminal) -> Result<Option<Given>, Finding> {
         return Ok(Some(Given { files: args.files.clone(), checkpoints: args.checkpoints.clone(), keys }));
     }
     let Some(config) = load(&args.config, terminal) else { return Ok(None) };
-    let whole = |newest: &Path| {
-        let unreadable = |error: io::Error| Finding::of_file(newest, format!("older files: {error}"), None);
-        Ok(older_files(newest).map_err(unreadable)?.into_iter().chain([newest.to_owned()]).collect::<Vec<_>>())
-    };
     let files = whole(&config.audit.file)?;
     let Some(marks) = &config.audit.checkpoints else {
         return Ok(Some(Given { files, checkpoints: Vec::new(), keys }));

@@ -1,0 +1,155 @@
+//! The Worker's log beside ours: one line for each request that is in either of them.
+
+use super::seen::Row;
+use crate::cli::terminal::Terminal;
+use crate::config::Finding;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::Path,
+};
+
+/// How deep a line of the Worker's log is looked into.
+const DEPTH_MAX: usize = 16;
+
+/// What is known of a request on both sides.
+#[derive(Debug, Default, Serialize)]
+struct Both {
+    /// The request's id; none for a line of the Worker's that names none.
+    rid: Option<String>,
+    /// What the Worker's log says. A line that is no JSON is a string.
+    edge: Vec<Box<RawValue>>,
+    /// What ours says.
+    belay: Vec<Box<RawValue>>,
+}
+
+/// Requests in the order in which they were met.
+#[derive(Debug, Default)]
+pub(super) struct Joined {
+    all: Vec<Both>,
+    by_id: HashMap<String, usize>,
+    /// Lines of the Worker's log without a request's id.
+    nameless: usize,
+}
+
+impl Joined {
+    /// Reads the Worker's log.
+    pub(super) fn read(worker: &Path) -> Result<Self, Finding> {
+        let unreadable = |error: io::Error| Finding::of_file(worker, format!("cannot be read: {error}"), None);
+        let mut joined = Self::default();
+        for line in BufReader::new(File::open(worker).map_err(unreadable)?).split(b'\n') {
+            let line = line.map_err(unreadable)?;
+            let text = String::from_utf8_lossy(&line);
+            if !text.trim().is_empty() {
+                joined.add_of_worker(text.trim());
+            }
+        }
+        Ok(joined)
+    }
+
+    /// A line may be the kit's own, or hold such lines as text, as what collects Workers' logs writes them.
+    fn add_of_worker(&mut self, text: &str) {
+        let (raw, value) = match serde_json::from_str::<Box<RawValue>>(text) {
+            Ok(raw) => (Some(raw), serde_json::from_str(text).unwrap_or_default()),
+            Err(_no_json) => (serde_json::value::to_raw_value(text).ok(), Value::Null),
+        };
+        let Some(raw) = raw else { return };
+        let mut ids = BTreeSet::new();
+        find_ids(&value, DEPTH_MAX, &mut ids);
+        if ids.is_empty() {
+            self.nameless = self.nameless.saturating_add(1);
+            return self.to(None, |both| both.edge.push(raw));
+        }
+        for id in ids {
+            self.to(Some(id), |both| both.edge.push(raw.clone()));
+        }
+    }
+
+    /// Adds to what is known of a request.
+    fn to(&mut self, rid: Option<String>, add: impl FnOnce(&mut Both)) {
+        let next = self.all.len();
+        let index = match &rid {
+            Some(rid) => *self.by_id.entry(rid.clone()).or_insert(next),
+            None => next,
+        };
+        if index == next {
+            self.all.push(Both { rid, ..Both::default() });
+        }
+        if let Some(both) = self.all.get_mut(index) {
+            add(both);
+        }
+    }
+
+    /// Adds what our log says of a request; what is of none is left out.
+    pub(super) fn add(&mut self, row: Row) {
+        if row.request.is_some() && row.action.is_none() {
+            let lines = row.lines.into_iter().filter_map(|line| RawValue::from_string(line.into()).ok());
+            self.to(row.request, |both| both.belay.extend(lines));
+        }
+    }
+
+    pub(super) fn say(&self, terminal: &Terminal) {
+        self.all.iter().for_each(|both| terminal.say_json(both));
+        let count = |is: fn(&Both) -> bool| self.all.iter().filter(|both| is(both)).count();
+        let in_both = count(|both| !both.edge.is_empty() && !both.belay.is_empty());
+        let only_edge = count(|both| both.rid.is_some() && both.belay.is_empty());
+        let only_here = count(|both| both.edge.is_empty());
+        terminal.tell(&format!(
+            "{in_both} requests are in both logs, {only_edge} only in the Worker's, {only_here} only in ours"
+        ));
+        if self.nameless > 0 {
+            terminal.tell(&format!("{} lines of the Worker's log name no request", self.nameless));
+        }
+    }
+}
+
+/// All ids of requests in a line.
+fn find_ids(value: &Value, depth: usize, ids: &mut BTreeSet<String>) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    match value {
+        Value::Object(members) => {
+            ids.extend(members.get("rid").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| find_ids(member, depth, ids));
+        }
+        Value::Array(members) => members.iter().for_each(|member| find_ids(member, depth, ids)),
+        Value::String(text) if text.starts_with('{') && text.contains("\"rid\"") => {
+            find_ids(&serde_json::from_str(text).unwrap_or_default(), depth, ids);
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case(r#"{"rid":"one","status":200}"#, &["one"]; "the kit's own")]
+    #[test_case(r#"{"status":200}"#, &[]; "another")]
+    #[test_case("console.warn: no JSON", &[])]
+    #[test_case(r#"{"rid":7}"#, &[]; "no text")]
+    #[test_case(r#"{"outcome":"ok","logs":[{"message":["{\"rid\":\"one\"}"]},{"message":["{\"rid\":\"two\"}","hello"]}]}"#, &["one", "two"]; "collected")]
+    #[test_case(r#"{"a":"{\"rid\""}"#, &[]; "text that only looks so")]
+    fn no_line_is_lost(line: &str, expected: &[&str]) {
+        let mut joined = Joined::default();
+        joined.add_of_worker(line);
+        let ids: Vec<_> = joined.all.iter().filter_map(|both| both.rid.as_deref()).collect();
+        assert_eq!(ids, expected);
+        assert!(!joined.all.is_empty() && joined.all.iter().all(|both| both.edge.len() == 1));
+        assert_eq!(joined.nameless, usize::from(expected.is_empty()));
+    }
+
+    #[test]
+    fn a_line_that_nests_without_end_is_only_looked_into_so_far() {
+        let mut line = r#"{"rid":"deep"}"#.to_owned();
+        for _ in 0..100 {
+            line = format!("[{line}]");
+        }
+        let mut joined = Joined::default();
+        joined.add_of_worker(&line);
+        assert_eq!((joined.all.len(), joined.nameless), (1, 1));
+    }
+}
