@@ -15,6 +15,7 @@ use belay::policy::{Access, AllowList, Case, Door, Term, decide};
 use belay::principal::{SpiffeId, Workload};
 use belay::request::{Facts, Head, Id, Protocol};
 use belay::route::{HostPattern, PathPattern, Pattern, Table};
+use belay::uses::Uses;
 use belay::verdict::{HasRead, RuleId};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method, header::AUTHORIZATION};
@@ -60,6 +61,7 @@ impl Caller {
             key: key.public().clone(),
             may_assert: Arc::default(),
             counts: Counts::Always,
+            uses: Uses::default(),
         };
         let edge = Edge {
             issuer: "https://edge".into(),
@@ -279,7 +281,7 @@ fn record(c: &mut Criterion) {
         near: Vec::new(),
         read: HasRead::default(),
         shadow: None,
-        judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
+        judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]), policy: Digest::of(&[]) },
         took: Duration::from_micros(60),
     }));
     let mut sealer = Sealer::new(NodeName::parse("bench").unwrap(), Id::random());

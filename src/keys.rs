@@ -1,5 +1,6 @@
 //! Reads keys and certificates from files, and says which file and line is broken.
 
+use crate::clock::UnixSeconds;
 use crate::config::document::MappingFile;
 use crate::config::{Finding, Server, read_mapping, read_revoked, read_servers};
 use crate::generation::Digest;
@@ -18,6 +19,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Read as _,
+    ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -129,6 +131,34 @@ impl Seen {
     #[must_use]
     pub fn has_changed(&self) -> bool {
         self.again() != *self
+    }
+}
+
+/// A certificate or a revocation list, as far as it ages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dated {
+    /// From its first second to the one after its last.
+    pub valid: Range<UnixSeconds>,
+    /// What it is: of a certificate its public key, which a renewal may keep.
+    pub fingerprint: Digest,
+}
+
+impl Dated {
+    /// A certificate's; none if it cannot be read.
+    #[must_use]
+    pub fn of_certificate(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, read) = X509Certificate::from_der(der).ok()?;
+        let validity = read.validity();
+        let valid = validity.not_before.timestamp()..validity.not_after.timestamp().saturating_add(1);
+        Some(Self { valid, fingerprint: Digest::of_content(read.public_key().raw) })
+    }
+
+    /// A list's; none if it cannot be read. Without a next one it never expires.
+    #[must_use]
+    pub fn of_list(der: &CertificateRevocationListDer<'_>) -> Option<Self> {
+        let (_, read) = CertificateRevocationList::from_der(der).ok()?;
+        let end = read.next_update().map_or(UnixSeconds::MAX, |time| time.timestamp());
+        Some(Self { valid: read.last_update().timestamp()..end, fingerprint: Digest::of_content(der) })
     }
 }
 

@@ -41,4 +41,5 @@ pub mod server;
 pub mod slots;
 pub mod tls;
 pub mod upstream;
+pub mod uses;
 pub mod verdict;

@@ -6,13 +6,13 @@
 use crate::clock::UnixSeconds;
 use crate::generation::{Digest, Generation};
 use crate::hangup::Hangup;
-use crate::name::{Kid, ListenerName, NodeName, PoolName, RouteName, ServerName, WorkloadName};
+use crate::name::{ListenerName, NodeName, PoolName, RouteName, ServerName};
 use crate::refusal::Refusal;
+use crate::secret::Label;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use std::collections::HashMap;
 
 /// Seconds; the boundaries that OpenTelemetry names for HTTP.
 const DURATION_BOUNDARIES: [f64; 14] =
@@ -48,7 +48,7 @@ macro_rules! metrics {
 
 metrics! {
     build_info: IntGaugeVec, "belay_build_info", ["version", "node"], "1, with the version and this node's name.";
-    config_info: IntGaugeVec, "belay_config_info", ["digest"], "1 for the digest of the live config and all files that it names.";
+    config_info: IntGaugeVec, "belay_config_info", ["digest", "policy"], "1 for the digests of the live config: of it and all files that it names, and of what of them decides requests, which nodes that are alike have in common.";
     config_generation: IntGauge, "belay_config_generation", [], "Number of the live config.";
     reloads: IntCounterVec, "belay_reloads_total", ["result"], "Reloads that were applied or refused.";
     requests: IntCounterVec, "belay_requests_total", ["route", "decision"], "Requests by route and decision; route is empty where none matched.";
@@ -75,8 +75,10 @@ metrics! {
     queued: IntGaugeVec, "belay_pool_queued_requests", ["pool"], "Requests that wait for a server with room.";
     probes: IntCounterVec, "belay_health_checks_total", ["pool", "server", "result"], "Health checks that passed or failed.";
     replay_entries: IntGauge, "belay_replay_entries", [], "Tokens in the replay store.";
-    token_key_uses: IntCounterVec, "belay_token_key_uses_total", ["workload", "kid"], "Tokens that were verified by a key.";
-    token_key_created: IntGaugeVec, "belay_token_key_created_timestamp_seconds", ["workload", "kid"], "When a key was made, or first seen, if that was earlier.";
+    secret_uses: IntCounterVec, "belay_secret_uses_total", ["kind", "owner", "name"], "How often a key, certificate, CA or revocation list was used: tokens that a key has verified, handshakes, cookies, checkpoints.";
+    secret_used: IntGaugeVec, "belay_secret_last_used_timestamp_seconds", ["kind", "owner", "name"], "When it was used last, to the second; not there while it was not used since the process has started.";
+    secret_created: IntGaugeVec, "belay_secret_created_timestamp_seconds", ["kind", "owner", "name"], "When a key, certificate, CA or revocation list was made, or first seen, if that was earlier.";
+    secret_ends: IntGaugeVec, "belay_secret_ends_timestamp_seconds", ["kind", "owner", "name"], "When it expires, is refused for its age, or should be replaced.";
     limited: IntCounterVec, "belay_limit_exceeded_total", ["limit"], "Requests over a limit.";
     shadow: IntCounterVec, "belay_shadow_decisions_total", ["rule", "decision"], "Requests that a rule marked as shadow would decide otherwise, and how: allow or deny.";
     provider_fetches: IntCounterVec, "belay_provider_fetches_total", ["issuer", "result"], "Fetches of an identity provider's keys: success or failure.";
@@ -89,6 +91,10 @@ metrics! {
     audit_checkpoints: IntCounter, "belay_audit_checkpoints_total", [], "Checkpoints of the audit log that were signed and written.";
     audit_kept: IntGauge, "belay_audit_kept_bytes", [], "Size of the audit log with its older files, as it was found last.";
     audit_kept_max: IntGauge, "belay_audit_kept_bytes_max", [], "Size from which on the oldest files of the audit log are removed.";
+}
+
+fn words(label: &Label) -> [&str; 3] {
+    [label.kind.word(), &label.owner, &label.name]
 }
 
 /// How the macro makes each kind.
@@ -116,19 +122,6 @@ kinds! {
     HistogramVec = "histogram", |name, help, labels| {
         Self::new(HistogramOpts::new(name, help).buckets(DURATION_BOUNDARIES.to_vec()), labels)
     };
-}
-
-/// Handles of token keys.
-#[derive(Debug)]
-pub struct TokenKeys(HashMap<Kid, IntCounter>);
-
-impl TokenKeys {
-    /// Counts a token that was verified by a key.
-    pub fn used(&self, kid: &Kid) {
-        if let Some(counter) = self.0.get(kid) {
-            counter.inc();
-        }
-    }
 }
 
 /// A listener's handles.
@@ -424,18 +417,36 @@ impl Metrics {
         self.crl_expiry.with_label_values(&[name]).set(crl.unwrap_or(0));
     }
 
-    /// Resolves the handles of token keys.
-    #[must_use]
-    pub fn token_keys(&self, keys: impl Iterator<Item = (WorkloadName, Kid)>) -> TokenKeys {
-        let uses = |workload: &WorkloadName, kid: &Kid| {
-            self.token_key_uses.with_label_values(&[workload.as_str(), kid.as_str()])
-        };
-        TokenKeys(keys.map(|(workload, kid)| (kid.clone(), uses(&workload, &kid))).collect())
+    /// Says how old a secret is, and when it ends.
+    pub fn secret(&self, label: &Label, created: UnixSeconds, ends: Option<UnixSeconds>) {
+        let words = words(label);
+        self.secret_created.with_label_values(&words).set(created);
+        match ends {
+            Some(ends) => self.secret_ends.with_label_values(&words).set(ends),
+            None => drop(self.secret_ends.remove_label_values(&words)),
+        }
     }
 
-    /// Says when a key was made.
-    pub fn token_key_created(&self, workload: &WorkloadName, kid: &Kid, created: UnixSeconds) {
-        self.token_key_created.with_label_values(&[workload.as_str(), kid.as_str()]).set(created);
+    /// Has the uses of a secret told from the beginning, so that they can be seen to stand still.
+    pub fn secret_is_counted(&self, label: &Label) {
+        self.secret_uses.with_label_values(&words(label));
+    }
+
+    /// Says that a secret was used so many times more, and when.
+    pub fn secret_used(&self, label: &Label, more: u64, now: UnixSeconds) {
+        let words = words(label);
+        self.secret_uses.with_label_values(&words).inc_by(more);
+        self.secret_used.with_label_values(&words).set(now);
+    }
+
+    /// Forgets a secret that is no more.
+    pub fn forget_secret(&self, label: &Label) {
+        let words = words(label);
+        // What was never told is not there to be forgotten.
+        drop(self.secret_uses.remove_label_values(&words));
+        for gauge in [&self.secret_used, &self.secret_created, &self.secret_ends] {
+            drop(gauge.remove_label_values(&words));
+        }
     }
 
     /// The handle for an issuer's clock.
@@ -445,11 +456,11 @@ impl Metrics {
     }
 
     /// Says which config is live.
-    pub fn applied(&self, node: &NodeName, generation: Generation, digest: Digest) {
+    pub fn applied(&self, node: &NodeName, generation: Generation, (digest, policy): (Digest, Digest)) {
         self.build_info.reset();
         self.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), node.as_str()]).set(1);
         self.config_info.reset();
-        self.config_info.with_label_values(&[&digest.to_string()]).set(1);
+        self.config_info.with_label_values(&[&digest.to_string(), &policy.to_string()]).set(1);
         self.config_generation.set(i64::try_from(generation.number()).unwrap_or(i64::MAX));
     }
 

@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 /// Lowest layer first. A module may name modules of lower rows only; modules in one row do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["clock", "drain", "event_loop", "secret", "name", "network", "refusal", "hangup", "generation"],
+    &["clock", "drain", "event_loop", "secret", "name", "network", "refusal", "hangup", "generation", "uses"],
     &["principal", "verdict", "request", "slots", "room", "pins"],
     &["identity", "route", "balance", "resilience", "limit", "metrics"],
     &["policy", "audit"],

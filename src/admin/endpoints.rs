@@ -26,6 +26,8 @@ pub(super) enum Does {
     OpenApi,
     Recent,
     Status,
+    Keys,
+    Version,
     History,
     Generation,
     Config,
@@ -48,7 +50,7 @@ const READ: Option<Right> = Some(Right::Read);
 const CHANGE: Option<Right> = Some(Right::Change);
 
 /// All there are.
-pub(super) static ALL: [Endpoint; 15] = [
+pub(super) static ALL: [Endpoint; 17] = [
     read(Does::Metrics, "/metrics", None, "Metrics for Prometheus."),
     read(Does::Livez, "/livez", None, "Whether the process works at all."),
     read(
@@ -59,9 +61,21 @@ pub(super) static ALL: [Endpoint; 15] = [
          share, such as a pool without a server, does not count.",
     ),
     read(Does::Startupz, "/startupz", None, "Whether the process has started: it answers only then."),
+    read(
+        Does::Version,
+        "/version",
+        None,
+        "Which program this is, which node, and the number and digests of the config and the policy that are live.",
+    ),
     read(Does::OpenApi, "/openapi.json", READ, "This document."),
     read(Does::Recent, "/recent", READ, "The last decisions, the oldest first: audit records, one a line."),
     read(Does::Status, "/status", READ, "All pools with their servers: state, health, load."),
+    read(
+        Does::Keys,
+        "/keys",
+        READ,
+        "Keys, certificates and all else that grows old: since when each is there, how long yet, and when it was used.",
+    ),
     read(Does::History, "/history", READ, "The generations that are remembered, the oldest first."),
     read(
         Does::Generation,

@@ -32,6 +32,6 @@ fn shared(live: &Live) -> impl Iterator<Item = (bool, String)> {
         .map(|pool| (pool.has_server(), format!("pool {}: a server takes requests", pool.name())))
         .collect();
     pools.sort_by(|(_, one), (_, other)| one.cmp(other));
-    let aging: Vec<_> = snapshot.aging.iter().filter_map(|aging| aging.warning(now)).collect();
+    let aging: Vec<_> = snapshot.warnings_of_age(now).map(|(_, warning)| warning).collect();
     pools.into_iter().chain(aging.into_iter().map(|warning| (false, warning)))
 }

@@ -4,17 +4,19 @@
 mod endpoints;
 mod health;
 mod history;
+mod keys;
 mod openapi;
 mod orders;
 mod pauses;
 mod remote;
 mod reply;
 mod servers;
+mod version;
 
 pub use openapi::openapi;
 pub use orders::{Answer, NotTaken, Order, Orders, Task, channel};
 
-use crate::audit::{Actor, Cause};
+use crate::audit::{Actor, Cause, READ_OF_LOG};
 use crate::drain::Trigger;
 use crate::runtime::{Live, Right};
 use async_trait::async_trait;
@@ -106,16 +108,24 @@ impl Admin {
     }
 
     /// What is read.
-    async fn read(&self, does: Does, words: &[&str], query: &str) -> Reply {
+    async fn read(&self, visitor: Visitor, does: Does, words: &[&str], query: &str) -> Reply {
         match (does, words) {
-            (Does::Metrics, _) => match self.live.state().metrics.render(self.live.state().replay.len()) {
+            (Does::Metrics, _) => match self.live.state().render_metrics() {
                 Ok(text) => Reply::ok(Content::Metrics, text),
                 Err(fault) => Reply::text(StatusCode::INTERNAL_SERVER_ERROR, fault.to_string()),
             },
             (Does::Livez | Does::Startupz, _) => Reply::text(StatusCode::OK, "ok"),
             (Does::Readyz, _) => health::readiness(&self.live, self.drain.is_announced(), query == "verbose"),
             (Does::OpenApi, _) => Reply::json(&openapi()),
-            (Does::Recent, _) => Reply::ok(Content::Lines, self.recent(query)),
+            (Does::Recent, _) => {
+                // Who reads what others did has it recorded.
+                let reason = Some(plain(query)).filter(|query| !query.is_empty());
+                let reader = visitor.user().map(|user| Cause { reason, ..Cause::of(Actor::User(user)) });
+                reader.iter().for_each(|cause| self.live.record(READ_OF_LOG, cause));
+                Reply::ok(Content::Lines, self.recent(query))
+            }
+            (Does::Keys, _) => keys::all(&self.live),
+            (Does::Version, _) => version::told(&self.live),
             (Does::Status, _) => servers::status(&self.live),
             (Does::Approval, _) => history::demand(&self.live),
             (Does::Config, _) => self.look(history::live).await,
@@ -215,7 +225,7 @@ impl Visit {
                 }
                 Err(bad) => Reply::text(StatusCode::BAD_REQUEST, bad.to_string()),
             },
-            (Ok((endpoint, words)), _) => self.admin.read(endpoint.does, &words, query).await,
+            (Ok((endpoint, words)), _) => self.admin.read(self.visitor, endpoint.does, &words, query).await,
         }
     }
 
@@ -277,7 +287,11 @@ fn may<'a>(
 }
 
 fn nothing(right: Option<Right>) -> Reply {
-    let here = if right.is_some() { "see /openapi.json" } else { "here are /metrics, /livez, /readyz and /startupz" };
+    let here = if right.is_some() {
+        "see /openapi.json"
+    } else {
+        "here are /metrics, /livez, /readyz, /startupz and /version"
+    };
     Reply::text(StatusCode::NOT_FOUND, here)
 }
 

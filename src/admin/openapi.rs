@@ -2,9 +2,11 @@
 
 use super::endpoints::{ALL, Does, Endpoint};
 use super::history::{Current, Demand, History, Shown};
+use super::keys::Keys;
 use super::orders::{Reloading, Replacing, RollingBack, ServerChange, Told};
 use super::reply::Content;
 use super::servers::Status;
+use super::version::Version;
 use crate::runtime::Right;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -144,6 +146,8 @@ fn responses(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
         Does::OpenApi => (Content::Json, json!({ "type": "object" })),
         Does::Recent => (Content::Lines, json!({ "type": "string" })),
         Does::Status => (Content::Json, schema::<Status<'_>>(schemas)),
+        Does::Keys => (Content::Json, schema::<Keys<'_>>(schemas)),
+        Does::Version => (Content::Json, schema::<Version<'_>>(schemas)),
         Does::History => (Content::Json, schema::<History>(schemas)),
         Does::Generation => (Content::Json, schema::<Shown<'_>>(schemas)),
         Does::Approval => (Content::Json, schema::<Demand>(schemas)),

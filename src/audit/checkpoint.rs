@@ -8,6 +8,7 @@ use super::chain::{Chain, DIGITS};
 use crate::clock::Timestamp;
 use crate::name::NodeName;
 use crate::request::Id;
+use crate::uses::Uses;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -28,6 +29,7 @@ pub struct NotEd25519;
 pub struct CheckpointKey {
     pair: Ed25519KeyPair,
     id: Box<str>,
+    uses: Uses,
 }
 
 impl fmt::Debug for CheckpointKey {
@@ -44,7 +46,13 @@ impl CheckpointKey {
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, NotEd25519> {
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_rejected| NotEd25519)?;
         let id = id_of(pair.public_key().as_ref());
-        Ok(Self { pair, id })
+        Ok(Self { pair, id, uses: Uses::default() })
+    }
+
+    /// Its checkpoints are counted there.
+    #[must_use]
+    pub fn counted(self, uses: Uses) -> Self {
+        Self { uses, ..self }
     }
 
     /// What its checkpoints call it: the first 16 hexadecimal digits of SHA-256 of the public key.
@@ -129,6 +137,7 @@ pub(super) fn sign(reached: &Reached<'_>, key: &CheckpointKey, lines: &mut Vec<u
     let mut line = serde_json::to_vec(&Line { time, node, boot, number, sequence, chain, key: key.id() })?;
     // The brace that ends it.
     line.pop();
+    key.uses.add();
     let signature = key.pair.sign(&[LABEL, &line].concat());
     lines.extend_from_slice(&line);
     lines.extend_from_slice(BEFORE);

@@ -1,7 +1,8 @@
 //! Records as lines: JSON with the field names of ECS 8 (Elastic Common Schema), ours under `belay`.
 
+use super::READ_OF_LOG;
 use super::pseudonym::Pseudonyms;
-use super::record::{Act, Decision, HungUp, Judged, Left, Outcome, Predecessor, Summary, Times, Upkeep};
+use super::record::{Act, Decision, HungUp, Judged, KeyChange, Left, Outcome, Predecessor, Summary, Times, Upkeep};
 use super::verify;
 use crate::clock::Timestamp;
 use crate::generation::{Digest, Generation};
@@ -15,10 +16,20 @@ use crate::verdict::{HasRead, RuleId, Shadow};
 use serde::Serialize;
 use std::{borrow::Cow, net::IpAddr, time::Duration};
 
+/// The version of ECS whose field names these are.
+const ECS: Ecs = Ecs { version: "8.17.0" };
+
+/// <https://www.elastic.co/guide/en/ecs/current/ecs-ecs.html>
+#[derive(Serialize)]
+struct Ecs {
+    version: &'static str,
+}
+
 #[derive(Serialize)]
 pub(super) struct Line<'a> {
     #[serde(rename = "@timestamp")]
     timestamp: Timestamp,
+    ecs: Ecs,
     pub(super) event: Event<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Source>,
@@ -94,9 +105,9 @@ pub(super) struct Event<'a> {
     pub(super) id: String,
     pub(super) sequence: u64,
     kind: &'static str,
-    category: [&'static str; 1],
+    category: &'static [&'static str],
     #[serde(rename = "type")]
-    types: [&'static str; 1],
+    types: &'static [&'static str],
     action: &'a str,
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,15 +117,28 @@ pub(super) struct Event<'a> {
     duration: Option<u64>,
 }
 
+/// The categories of an event, and its types: of each category one that ECS expects there.
+type Sort = (&'static [&'static str], &'static [&'static str]);
+
+const ALLOWED: Sort = (&["network", "web"], &["access", "allowed"]);
+const DENIED: Sort = (&["network", "web"], &["access", "denied"]);
+const ENDED: Sort = (&["network", "web"], &["access", "end"]);
+const HUNG_UP: Sort = (&["network"], &["connection", "denied"]);
+const CHANGED: Sort = (&["configuration"], &["change"]);
+const READ: Sort = (&["configuration"], &["access"]);
+const FILE_CHANGED: Sort = (&["file"], &["change"]);
+const FILE_REMOVED: Sort = (&["file"], &["deletion"]);
+const FILE_LACKS: Sort = (&["file"], &["info"]);
+
 impl<'a> Event<'a> {
     /// An event that the sealer has not numbered yet.
-    fn new(action: &'a str, [category, kind]: [&'static str; 2], reason: Option<Cow<'a, str>>) -> Self {
+    fn new(action: &'a str, (category, types): Sort, reason: Option<Cow<'a, str>>) -> Self {
         Self {
             id: String::new(),
             sequence: 0,
             kind: "event",
-            category: [category],
-            types: [kind],
+            category,
+            types,
             action,
             outcome: if reason.is_some() { "failure" } else { "success" },
             reason,
@@ -193,8 +217,12 @@ struct Tls {
 pub(super) struct Belay<'a> {
     pub(super) node: Option<&'a NodeName>,
     pub(super) boot: Option<&'a Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<Generation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Digest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     listener: Option<&'a ListenerName>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,6 +286,8 @@ pub(super) struct Belay<'a> {
     /// What the clock would say had it not been set.
     #[serde(skip_serializing_if = "Option::is_none")]
     expected: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<Key<'a>>,
     /// What made the process act.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
@@ -270,6 +300,28 @@ pub(super) struct Belay<'a> {
     /// Who has approved the config.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     approved_by: &'a [String],
+}
+
+/// A key or so that is another now.
+#[derive(Serialize)]
+struct Key<'a> {
+    kind: &'static str,
+    owner: &'a str,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<&'static str>,
+    state: &'static str,
+}
+
+impl<'a> Key<'a> {
+    fn of(change: &'a KeyChange) -> Self {
+        let KeyChange { label, fingerprint, before, state } = change;
+        let (owner, name) = (&label.owner, &label.name);
+        let state = state.unwrap_or("removed");
+        Self { kind: label.kind.word(), owner, name, fingerprint: *fingerprint, before: *before, state }
+    }
 }
 
 /// What a rule would change that is only tried out.
@@ -325,7 +377,8 @@ impl<'a> Recovered<'a> {
 
 impl<'a> Belay<'a> {
     fn judged(judged: Judged) -> Self {
-        Self { generation: Some(judged.generation), digest: Some(judged.digest), ..Self::default() }
+        let Judged { generation, digest, policy } = judged;
+        Self { generation: Some(generation), digest: Some(digest), policy: Some(policy), ..Self::default() }
     }
 }
 
@@ -349,6 +402,7 @@ impl<'a> Line<'a> {
         let token = record.token.as_ref();
         Self {
             timestamp: record.time,
+            ecs: ECS,
             event,
             source: record.source.address.map(|(ip, port)| Source::of(ip, Some(port), pseudonyms)),
             client: record.source.client.map(|ip| Source::of(ip, None, pseudonyms)),
@@ -386,9 +440,10 @@ impl<'a> Line<'a> {
             HttpRequest { id: Some(&record.request_id), method: None, body: Some(Body { bytes: record.received }) };
         let response = HttpResponse { status_code: record.status, body: Body { bytes: record.sent } };
         let asked = record.asked.as_ref();
-        let event = Event::new("outcome", ["web", "end"], record.refusal.map(code));
+        let event = Event::new("outcome", ENDED, record.refusal.map(code));
         Self {
             timestamp: record.time,
+            ecs: ECS,
             event: Event { outcome: if failed { "failure" } else { "success" }, ..event.took(record.took) },
             source: None,
             client: None,
@@ -416,10 +471,7 @@ impl<'a> Line<'a> {
         Self {
             source: record.address.map(|(ip, port)| Source::of(ip, Some(port), pseudonyms)),
             belay: Belay { listener: Some(&record.listener), ..Belay::judged(record.judged) },
-            ..Self::plain(
-                record.time,
-                Event::new("connection", ["network", "denied"], Some(record.hangup.code().into())),
-            )
+            ..Self::plain(record.time, Event::new("connection", HUNG_UP, Some(record.hangup.code().into())))
         }
     }
 
@@ -427,13 +479,14 @@ impl<'a> Line<'a> {
         let listener = Some(&record.listener);
         Self {
             belay: Belay { listener, count: Some(record.count), ..Belay::judged(record.judged) },
-            ..Self::plain(record.time, Event::new("summary", ["network", "denied"], Some(record.reason.into())))
+            ..Self::plain(record.time, Event::new("summary", HUNG_UP, Some(record.reason.into())))
         }
     }
 
     fn plain(timestamp: Timestamp, event: Event<'a>) -> Self {
         Self {
             timestamp,
+            ecs: ECS,
             event,
             source: None,
             client: None,
@@ -455,42 +508,46 @@ impl<'a> Line<'a> {
     ) -> Self {
         let mut belay = judged.map_or_else(Belay::default, Belay::judged);
         let mut file = None;
-        let (action, kind) = match upkeep {
+        let (action, sort) = match upkeep {
             Upkeep::File { before } => {
                 belay.continues = Some(Position { sequence: position.sequence, chain: position.chain.clone() });
                 file = before.as_ref();
-                (verify::FILE, "change")
+                (verify::FILE, FILE_CHANGED)
             }
             Upkeep::Recovered(left) => {
                 belay.recovered = Some(Recovered::of(left));
-                ("audit.recovered", "error")
+                ("audit.recovered", FILE_LACKS)
             }
             Upkeep::Gap { count, since } => {
                 (belay.count, belay.since) = (Some(*count), Some(*since));
-                ("audit.gap", "error")
+                ("audit.gap", FILE_LACKS)
             }
             Upkeep::Clock { expected } => {
                 belay.expected = Some(*expected);
-                ("audit.clock", "change")
+                ("audit.clock", FILE_CHANGED)
             }
             Upkeep::Removed { file: name, is_for_age } => {
                 belay.reason = Some(if *is_for_age { "too old" } else { "no more room" });
                 file = Some(name);
-                ("audit.removed", "deletion")
+                ("audit.removed", FILE_REMOVED)
             }
         };
         let file = file.map(|name| File { name });
-        Self { belay, file, ..Self::plain(time, Event::new(action, ["file", kind], None)) }
+        let event = Event::new(action, sort, None);
+        let outcome = if sort == FILE_LACKS { "failure" } else { event.outcome };
+        Self { belay, file, ..Self::plain(time, Event { outcome, ..event }) }
     }
 
     pub(super) fn of_act(record: &'a Act) -> Self {
         let failure = record.failure.as_deref().map(Into::into);
-        let event = Event::new(record.action, ["configuration", "change"], failure);
+        let sort = if record.action == READ_OF_LOG { READ } else { CHANGED };
+        let event = Event::new(record.action, sort, failure);
         let server = record.server.as_ref();
         let belay = Belay {
             pool: server.map(|(pool, _)| pool),
             server: server.map(|(_, server)| server),
             predecessor: record.predecessor.as_ref().map(Before::of),
+            key: record.key.as_ref().map(Key::of),
             cause: Some(record.cause.actor.word()),
             reason: record.cause.reason.as_deref(),
             accepted: &record.cause.accepted,
@@ -503,9 +560,9 @@ impl<'a> Line<'a> {
 }
 
 fn decided(record: &Decision) -> (Event<'_>, &'static str, Option<&RuleId>) {
-    let (kind, decision, rule, reason) = match &record.verdict {
-        Ok(rule) => ("allowed", "allow", Some(rule), None),
-        Err(refusal) => ("denied", "deny", record.denied_by.as_ref(), Some(code(*refusal))),
+    let (sort, decision, rule, reason) = match &record.verdict {
+        Ok(rule) => (ALLOWED, "allow", Some(rule), None),
+        Err(refusal) => (DENIED, "deny", record.denied_by.as_ref(), Some(code(*refusal))),
     };
-    (Event::new("decision", ["web", kind], reason).took(record.took), decision, rule)
+    (Event::new("decision", sort, reason).took(record.took), decision, rule)
 }

@@ -1,6 +1,7 @@
 //! Hashes instead of personal data: the same person has the same one, and only who has the key can tell whose it is.
 
 use crate::secret::Secret;
+use crate::uses::Uses;
 use crate::verdict::HasRead;
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,7 +12,10 @@ use std::{fmt, net::IpAddr};
 const SHOWN: usize = 16;
 
 /// The key of the hashes.
-pub struct Pseudonyms(hmac::Key);
+pub struct Pseudonyms {
+    key: hmac::Key,
+    uses: Uses,
+}
 
 impl fmt::Debug for Pseudonyms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -23,7 +27,13 @@ impl Pseudonyms {
     /// Hashes with that secret.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()))
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), uses: Uses::default() }
+    }
+
+    /// Its uses are counted there.
+    #[must_use]
+    pub fn counted(self, uses: Uses) -> Self {
+        Self { uses, ..self }
     }
 
     /// A user's, by `issuer|subject`.
@@ -56,7 +66,8 @@ impl Pseudonyms {
 
     /// Of what and whose it is.
     fn hash(&self, of: &str, text: &str) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
+        self.uses.add();
+        let mut context = hmac::Context::with_key(&self.key);
         [of.as_bytes(), &[0], text.as_bytes()].iter().for_each(|part| context.update(part));
         let tag = context.sign();
         format!("hmac:{}", URL_SAFE_NO_PAD.encode(tag.as_ref().get(..SHOWN).unwrap_or_default()))

@@ -9,6 +9,7 @@ use crate::network::Address;
 use crate::principal::User;
 use crate::refusal::Refusal;
 use crate::request::{Id, Protocol};
+use crate::secret::Label;
 use crate::verdict::{HasRead, RuleId, Shadow};
 use http::Method;
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -48,6 +49,8 @@ pub struct Judged {
     pub generation: Generation,
     /// Its digest.
     pub digest: Digest,
+    /// The digest of what of it decides.
+    pub policy: Digest,
 }
 
 /// A request was allowed or denied.
@@ -213,13 +216,32 @@ pub struct Predecessor {
     pub chain: Option<Box<str>>,
 }
 
+/// A key, a certificate or so that has come, has changed or is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    /// Which.
+    pub label: Label,
+    /// What it is now, or was.
+    pub fingerprint: Option<Digest>,
+    /// The word for its state before; none if it was not there.
+    pub before: Option<&'static str>,
+    /// The word for its state; none if it is gone.
+    pub state: Option<&'static str>,
+}
+
+/// The action of an act: somebody has read decisions through the API.
+pub const READ_OF_LOG: &str = "audit.read";
+
 /// An administrative act.
 #[derive(Debug)]
 pub struct Act {
     /// When.
     pub time: Timestamp,
-    /// What: `start`, `reload`, `upgrade`, `stop`, or of a server `ready`, `drain`, `maint`, `weight`.
+    /// What: `start`, `reload`, `upgrade`, `stop`, of a server `ready`, `drain`, `maint`, `weight`, of a key `key`, and
+    /// [`READ_OF_LOG`].
     pub action: &'static str,
+    /// The key that it concerns.
+    pub key: Option<KeyChange>,
     /// The server that it concerns.
     pub server: Option<(PoolName, ServerName)>,
     /// Who wanted it, and why.

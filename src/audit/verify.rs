@@ -458,7 +458,7 @@ mod tests {
                 listener: ListenerName::parse("edge").unwrap(),
                 reason: "tls.no_certificate",
                 count: number as u64,
-                judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
+                judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]), policy: Digest::of(&[]) },
             };
             let mut line = Vec::new();
             sealers[number % 2].seal(&Record::Summary(Box::new(summary)), &mut line).unwrap();

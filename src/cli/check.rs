@@ -10,7 +10,8 @@ use crate::limit::Limiters;
 use crate::metrics::Metrics;
 use crate::policy::Access;
 use crate::provider::Providers;
-use crate::runtime::{self, Beside, Revocations, Sights, Snapshot};
+use crate::runtime::{self, Beside, Revocations, Secrets, Sights, Snapshot};
+use crate::secret::Kind;
 use crate::upstream::Servers;
 use serde_json::json;
 use std::{
@@ -46,6 +47,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     let config = config.map(Arc::new);
     let snapshot = config.as_ref().and_then(|config| build(config, &mut findings));
     findings.extend(snapshot.iter().flat_map(|snapshot| snapshot.warnings.iter().cloned()));
+    findings.extend(snapshot.iter().flat_map(old));
     let digest = snapshot.as_ref().map(|snapshot| snapshot.digest);
     let built = config.as_ref().zip(snapshot.as_ref());
     let tests = match built.filter(|_| args.tests).map(|(config, _)| policy::done(config)) {
@@ -74,9 +76,34 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
     }
 }
 
+/// What grows old, as warnings.
+fn old(snapshot: &Snapshot) -> Vec<Finding> {
+    let old = snapshot.warnings_of_age(clock::System.now());
+    old.map(|(held, warning)| {
+        let hint = match held.label.kind {
+            Kind::TokenKey | Kind::SharedSecret => {
+                let workload = held.label.owner.strip_prefix("workloads.").unwrap_or_default();
+                Some(format!("belay keys rotate {workload}"))
+            }
+            Kind::Certificate
+            | Kind::Ca
+            | Kind::RevocationList
+            | Kind::CookieKey
+            | Kind::TicketKey
+            | Kind::PseudonymKey
+            | Kind::CheckpointKey
+            | Kind::External => None,
+        };
+        let file = held.file.clone().unwrap_or_else(|| snapshot.config.file.clone());
+        Finding::of_file(file, warning, hint).as_warning()
+    })
+    .collect()
+}
+
 pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
-    let (servers, sights, pins) = (Servers::default(), Sights::default(), Arc::default());
+    let (servers, secrets, pins) = (Servers::default(), Secrets::default(), Arc::default());
+    let sights = Sights::look(config.history_dir.as_deref()).unwrap_or_default();
     let (revocations, limiters, providers) = (Revocations::default(), Limiters::default(), Providers::default());
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();
@@ -84,6 +111,7 @@ pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option
             metrics: &metrics,
             servers: &servers,
             sights: &sights,
+            secrets: &secrets,
             revocations: &revocations,
             limiters: &limiters,
             providers: &providers,

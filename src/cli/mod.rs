@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod against;
 mod approve;
 mod audit;
 mod check;
@@ -7,6 +8,7 @@ mod demo;
 mod explain;
 mod history;
 mod inherited;
+mod keys;
 mod known;
 mod log;
 mod plan;
@@ -65,7 +67,8 @@ enum Command {
     Show(history::Show),
     Rollback(history::Rollback),
     Upgrade(upgrade::Args),
-    Status(status::Args),
+    Status(Box<status::Args>),
+    Keys(Box<keys::Args>),
     Drain(servers::Drain),
     Ready(servers::Ready),
     Maint(servers::Maint),
@@ -132,6 +135,7 @@ pub fn main() -> ExitCode {
         Some(Command::Rollback(args)) => args.main(&terminal),
         Some(Command::Upgrade(args)) => upgrade::main(&args, &terminal),
         Some(Command::Status(args)) => status::main(&args, &terminal),
+        Some(Command::Keys(args)) => keys::main(&args, &terminal),
         Some(Command::Drain(args)) => args.main(&terminal),
         Some(Command::Ready(args)) => args.main(&terminal),
         Some(Command::Maint(args)) => args.main(&terminal),

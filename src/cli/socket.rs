@@ -74,6 +74,11 @@ impl At {
         Self { config, socket }
     }
 
+    /// The config that names the socket.
+    pub(super) fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Asks for something; what the process answers.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! `belay status`
 
 use super::Exit;
+use super::against::{self, Credentials};
 use super::socket;
 use super::terminal::{Terminal, table};
 use serde_json::Value;
@@ -10,21 +11,32 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Show the servers of the running process: their state, health and load.
 ///
-/// It asks the process at `admin.socket`.
+/// It asks the process at `admin.socket`. With --against it asks other nodes, too, and says which of them decide by another
+/// policy: then it ends with 2. Certificates, addresses and the node's name may differ.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: belay status -c /etc/belay/belay.yaml --watch")]
+#[command(after_help = "Examples:
+  belay status -c /etc/belay/belay.yaml --watch
+  belay status --against https://lb-2.internal:9901 --ca lb-ca.pem --cert ops.pem --key ops.key")]
 pub(super) struct Args {
     #[command(flatten)]
-    socket: socket::At,
+    pub(super) socket: socket::At,
+    /// Other nodes: the URL of their `admin.https` or `admin.http`, or `unix:` and the path of a socket.
+    #[arg(long, value_name = "URL", num_args = 1.., conflicts_with = "watch")]
+    pub(super) against: Vec<String>,
+    #[command(flatten)]
+    pub(super) credentials: Credentials,
     /// Show it again each second.
     #[arg(short, long)]
     watch: bool,
     /// Print JSON, with `--watch` one line each second.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
+    if !args.against.is_empty() {
+        return against::main(args, terminal);
+    }
     loop {
         match look(args, terminal) {
             Ok(text) => terminal.say(&text),

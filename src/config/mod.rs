@@ -8,6 +8,7 @@
 mod approvers;
 mod check;
 pub mod document;
+mod edit;
 mod fault;
 mod filter;
 mod model;
@@ -18,14 +19,15 @@ mod structure;
 mod value;
 
 pub use approvers::Approvers;
+pub use edit::{KeyEdit, NotEdited, edit_keys, line_of};
 pub use fault::{Fault, Finding, Part, Severity};
 pub use filter::{FilterKind, FilterSpec};
 pub use model::{
     AdminHttps, AgentCheck, Audit, Balance, Bind, CertificateFiles, CheckKind, Checkpoints, ClientAddress, ClientAuth,
-    Config, Dns, Durability, Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeySource, KeyState, KeysPlace,
-    Limit, LimitKey, Limits, Listener, Location, LogFormat, LogLevel, OnFailure, Operators, People, PolicyFiles, Pool,
-    PoolLimits, ProcessLog, ProviderKeys, Question, Retry, RetryMethods, Route, SameSite, Scope, Server, Span, Sticky,
-    TcpCheck, Timeouts, Tls, TokenKeyFile, Trial, Workload,
+    Config, Dns, Durability, ExternalSecret, Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeyFile,
+    KeySource, KeyState, KeysPlace, Limit, LimitKey, Limits, Listener, Location, LogFormat, LogLevel, OnFailure,
+    Operators, People, PolicyFiles, Pool, PoolLimits, ProcessLog, ProviderKeys, Question, Retry, RetryMethods, Route,
+    SameSite, Scope, Server, Span, Sticky, TcpCheck, Timeouts, Tls, TokenKeyFile, Trial, Workload,
 };
 pub use node::{Node, Place, Value};
 pub use reference::reference;

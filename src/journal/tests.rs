@@ -64,7 +64,7 @@ impl Clock for Clocks {
 }
 
 fn judged() -> Judged {
-    Judged { generation: Generation::new(1), digest: Digest::of(&[]) }
+    Judged { generation: Generation::new(1), digest: Digest::of(&[]), policy: Digest::of(&[]) }
 }
 
 fn act(action: &'static str) -> Record {
@@ -72,6 +72,7 @@ fn act(action: &'static str) -> Record {
         time: Timestamp::EPOCH,
         action,
         server: None,
+        key: None,
         cause: crate::audit::Cause::default(),
         predecessor: None,
         failure: None,

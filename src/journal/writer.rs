@@ -317,9 +317,10 @@ impl Writer {
 
     fn failed(&mut self, fault: &io::Error) {
         self.shared.metrics.failures.inc();
-        // Whoever waits hears at once that he waits in vain.
+        let was_failing = self.shared.failing.swap(true, Ordering::Relaxed);
+        // Whoever waits hears at once that he waits in vain, and whoever comes after him hears the same.
         self.awaited.clear();
-        if !self.shared.failing.swap(true, Ordering::Relaxed) {
+        if !was_failing {
             let path = self.path.display();
             let what = match self.shared.settings.load().on_failure {
                 OnFailure::Refuse => "requests are refused until it can",

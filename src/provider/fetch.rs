@@ -6,6 +6,7 @@ use crate::config::KeysPlace;
 use crate::generation::Digest;
 use crate::identity::{BadKeySet, KeySet};
 use crate::network::{Networks, is_public};
+use crate::uses::Uses;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{HeaderMap, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -42,6 +43,8 @@ const ADDRESSES_MAX: usize = 4;
 pub struct Roots {
     client: Arc<ClientConfig>,
     digest: Digest,
+    /// Who counts fetches.
+    uses: Arc<[Uses]>,
 }
 
 /// Certificates cannot vouch for servers.
@@ -76,7 +79,13 @@ impl Roots {
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(|_impossible| BadRoots)?;
         let client = builder.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { client: Arc::new(client), digest })
+        Ok(Self { client: Arc::new(client), digest, uses: Arc::default() })
+    }
+
+    /// Fetches by them are counted there.
+    #[must_use]
+    pub fn counted(self, uses: Vec<Uses>) -> Self {
+        Self { uses: uses.into(), ..self }
     }
 }
 
@@ -143,7 +152,7 @@ pub(super) struct Fetched {
 pub(super) struct Fetch {
     issuer: Box<str>,
     place: KeysPlace,
-    tls: Arc<ClientConfig>,
+    roots: Roots,
     allowed: Networks,
 }
 
@@ -159,7 +168,7 @@ impl Fetch {
         Self {
             issuer: source.issuer.clone(),
             place: source.place.clone(),
-            tls: Arc::clone(&source.roots.client),
+            roots: source.roots.clone(),
             allowed: source.allowed.clone(),
         }
     }
@@ -217,7 +226,9 @@ impl Fetch {
         let stream = self.connect(&place).await?;
         let name = ServerName::try_from(place.host.to_string()).map_err(|_no_name| Fault::Url(url.into()))?;
         let unreachable = |fault| Fault::Unreachable(place.host.clone(), fault);
-        let stream = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await.map_err(unreachable)?;
+        let tls = TlsConnector::from(Arc::clone(&self.roots.client));
+        let stream = tls.connect(name, stream).await.map_err(unreachable)?;
+        self.roots.uses.iter().for_each(Uses::add);
         let broken = |fault: hyper::Error| Fault::Http(told(&fault).into());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // It ends with this set, at the latest.

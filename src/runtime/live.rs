@@ -4,6 +4,7 @@ use super::approval::{Approval, Approved, signatures_of};
 use super::build::build;
 use super::consent::{gone_by_itself, revived, trusted_again, unaccepted, unchangeable, unguarded, unrevoked};
 use super::history::{Entry, History, News, Stored, digest_on_disk, pins_of};
+use super::secrets::changed;
 use super::snapshot::Snapshot;
 use super::state::State;
 use crate::audit::{Act, Actor, Cause, Left, Record, Upkeep};
@@ -303,6 +304,7 @@ impl Live {
         }
         self.state.servers.forget_the_gone(&self.state.metrics);
         self.state.limiters.forget_the_gone();
+        self.state.secrets.look(&self.state.metrics, now);
         let hour = now.unix_seconds() / 3600;
         if self.state.warned.swap(hour, Ordering::Relaxed) != hour {
             warn_of(&snapshot, now);
@@ -329,8 +331,8 @@ impl Live {
         let (time, judged) = (self.state.clock.now(), self.snapshot.load().judged());
         let approved = self.state.approval.as_ref().and_then(Approval::last);
         let approved_by = approved.map_or_else(Vec::new, |last| last.by.into_iter().collect());
-        let (server, predecessor, failure, cause) = (None, None, None, cause.clone());
-        Act { time, action, server, cause, predecessor, failure, approved_by, judged }
+        let (server, key, predecessor, failure, cause) = (None, None, None, None, cause.clone());
+        Act { time, action, server, key, cause, predecessor, failure, approved_by, judged }
     }
 
     /// Records that an earlier process has ended without a word.
@@ -417,9 +419,13 @@ impl Live {
         let news = News { time: self.state.clock.now(), action, cause };
         remember(&self.state, history, (&snapshot, approved), &news, pins)?;
         told(&self.state, &snapshot);
+        let keys = changed(&live.secrets, &snapshot.secrets);
         self.former.store(Some(Arc::new((live, Instant::now()))));
         self.snapshot.store(Arc::new(snapshot));
         self.generations.send_replace(generation);
+        for key in keys {
+            self.note_act(Act { key: Some(key), ..self.act("key", cause) });
+        }
         Ok(Change::Applied(generation))
     }
 
@@ -462,7 +468,7 @@ fn files_since(stored: &Stored, config: &Config, pins: &Arc<Pins>) -> Vec<Findin
 }
 
 fn warn_of(snapshot: &Snapshot, now: Timestamp) {
-    snapshot.aging.iter().filter_map(|aging| aging.warning(now)).for_each(|warning| log::warn!("{warning}"));
+    snapshot.warnings_of_age(now).for_each(|(_, warning)| log::warn!("{warning}"));
 }
 
 /// Says in the metrics what is live from now on.
@@ -477,7 +483,8 @@ fn told(state: &State, snapshot: &Snapshot) {
     warn_of(snapshot, state.clock.now());
     snapshot.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     state.journal.adopt(snapshot.journal.clone());
-    state.metrics.applied(&config.node, snapshot.generation, snapshot.digest);
+    state.secrets.adopt(&snapshot.secrets, &state.metrics);
+    state.metrics.applied(&config.node, snapshot.generation, (snapshot.digest, snapshot.policy));
     for (name, entrance) in &snapshot.entrances {
         if let Some(tls) = &entrance.tls {
             let authorities = entrance.authorities.as_ref();

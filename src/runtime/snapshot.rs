@@ -1,8 +1,9 @@
 //! One generation, built.
 
-use super::aging::Aging;
 use super::operators::Operators;
+use super::secrets::Held;
 use crate::audit::Judged;
+use crate::clock::Timestamp;
 use crate::config::{self, ClientAddress, Config, Finding, Limits};
 use crate::filter::Chain;
 use crate::generation::{Digest, Generation};
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub generation: Generation,
     /// The digest of the config and of all files that it names.
     pub digest: Digest,
+    /// The digest of what of it decides.
+    pub policy: Digest,
     /// Where connections come in: the listeners, and the admin's address for workloads under its name.
     pub entrances: HashMap<ListenerName, Entrance>,
     /// Whom we know.
@@ -48,12 +51,10 @@ pub struct Snapshot {
     pub replay: Replay,
     /// The longest body that is held until its digest is checked, in bytes.
     pub digest_body_max: usize,
-    /// How often each key was used.
-    pub keys: metrics::TokenKeys,
     /// How far the Workers' clock is from ours.
     pub clock_offset: Option<prometheus::IntGauge>,
-    /// What grows old.
-    pub aging: Box<[Aging]>,
+    /// Keys, certificates and all else that grows old.
+    pub secrets: Box<[Held]>,
     /// Where requests belong.
     pub routes: Table<Arc<Route>>,
     /// Whether a route is hidden.
@@ -72,7 +73,12 @@ impl Snapshot {
     /// Its number and digest, for records.
     #[must_use]
     pub const fn judged(&self) -> Judged {
-        Judged { generation: self.generation, digest: self.digest }
+        Judged { generation: self.generation, digest: self.digest, policy: self.policy }
+    }
+
+    /// What to say now of what grows old.
+    pub fn warnings_of_age(&self, now: Timestamp) -> impl Iterator<Item = (&Held, String)> {
+        self.secrets.iter().filter_map(move |held| Some((held, held.aging.as_ref()?.warning(now)?)))
     }
 }
 

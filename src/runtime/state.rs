@@ -5,6 +5,7 @@ use super::build::Beside;
 use super::history::History;
 use super::live::Live;
 use super::revocations::Revocations;
+use super::secrets::Secrets;
 use super::sights::Sights;
 use super::snapshot::Snapshot;
 use crate::audit::{Predecessor, Sealer};
@@ -33,6 +34,8 @@ use std::{
 pub struct State {
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// When the process began.
+    pub started: Timestamp,
     /// The metrics.
     pub metrics: Metrics,
     /// The tokens that were used.
@@ -43,6 +46,8 @@ pub struct State {
     pub journal: Journal,
     /// When keys were first seen.
     pub sights: Sights,
+    /// How often they were used, and when last.
+    pub secrets: Secrets,
     /// What was revoked.
     pub revocations: Revocations,
     /// What callers have used of their limits.
@@ -67,6 +72,15 @@ pub struct State {
 const HELD_MAX: usize = 64 * 1024 * 1024;
 
 impl State {
+    /// All metrics in Prometheus' text format, as they are now.
+    ///
+    /// # Errors
+    /// If a metric cannot be written.
+    pub fn render_metrics(&self) -> Result<Vec<u8>, prometheus::Error> {
+        self.secrets.look(&self.metrics, self.clock.now());
+        self.metrics.render(self.replay.len())
+    }
+
     /// Who enters the uses of tokens instead of our own store.
     #[must_use]
     pub fn heir(&self) -> Option<Arc<Box<dyn Elsewhere>>> {
@@ -82,8 +96,8 @@ impl State {
         let now = self.clock.now();
         let (metrics, servers, providers) = (&self.metrics, &self.servers, &self.providers);
         let (sights, revocations) = (&self.sights, &self.revocations);
-        let limiters = &self.limiters;
-        Beside { metrics, servers, sights, revocations, limiters, providers, live, pins, now }
+        let (limiters, secrets) = (&self.limiters, &self.secrets);
+        Beside { metrics, servers, sights, secrets, revocations, limiters, providers, live, pins, now }
     }
 }
 
@@ -153,12 +167,14 @@ pub fn start(
     let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
     let heir = ArcSwapOption::empty();
     let state = State {
+        started: clock.now(),
         clock,
         metrics,
         replay,
         heir,
         journal,
         sights,
+        secrets: Secrets::default(),
         revocations,
         limiters: Limiters::default(),
         providers: Providers::default(),

@@ -2,6 +2,7 @@
 
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
+use crate::uses::Uses;
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer},
@@ -42,7 +43,11 @@ pub struct Certificates {
 struct Served {
     key: Arc<CertifiedKey>,
     names: Arc<Names>,
+    uses: Uses,
 }
+
+/// A chain, leaf first, with its key, and who counts how often they are shown.
+pub type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>, Uses);
 
 /// The hosts that a certificate is for.
 #[derive(Debug, Default)]
@@ -93,12 +98,10 @@ impl Certificates {
     ///
     /// # Errors
     /// Which of them cannot serve, and why.
-    pub fn new(
-        pairs: Vec<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-    ) -> Result<Self, (usize, BadCertificate)> {
+    pub fn new(pairs: Vec<Pair>) -> Result<Self, (usize, BadCertificate)> {
         let digest = digest(&pairs);
         let (mut by_name, mut default, mut valid) = (HashMap::new(), None, 0..UnixSeconds::MAX);
-        for (index, (chain, key)) in pairs.into_iter().enumerate() {
+        for (index, (chain, key, uses)) in pairs.into_iter().enumerate() {
             let key = any_supported_type(&key).map_err(|_unusable| (index, BadCertificate::Key))?;
             let certified = CertifiedKey::new(chain, key);
             certified.keys_match().map_err(|_differ| (index, BadCertificate::Mismatch))?;
@@ -110,7 +113,7 @@ impl Certificates {
             }
             let own = leaf.validity().not_before.timestamp()..leaf.validity().not_after.timestamp();
             valid = if own.end < valid.end { own } else { valid };
-            let served = Arc::new(Served { names: Arc::clone(&names), key: Arc::new(certified) });
+            let served = Arc::new(Served { names: Arc::clone(&names), key: Arc::new(certified), uses });
             for name in &names.dns {
                 by_name.entry(name.clone()).or_insert_with(|| Arc::clone(&served));
             }
@@ -148,8 +151,8 @@ impl Certificates {
     }
 }
 
-fn digest(pairs: &[(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)]) -> Digest {
-    let parts = pairs.iter().flat_map(|(chain, key)| {
+fn digest(pairs: &[Pair]) -> Digest {
+    let parts = pairs.iter().flat_map(|(chain, key, _)| {
         let chain = chain.iter().map(|der| ("certificate", der.as_ref()));
         chain.chain(std::iter::once(("key", key.secret_der())))
     });
@@ -158,7 +161,9 @@ fn digest(pairs: &[(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)]) -> D
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.serving(hello.server_name()).key))
+        let serving = self.serving(hello.server_name());
+        serving.uses.add();
+        Some(Arc::clone(&serving.key))
     }
 }
 
@@ -168,10 +173,10 @@ mod tests {
     use rustls::pki_types::PrivatePkcs8KeyDer;
     use test_case::test_case;
 
-    fn pair(name: &str) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    fn pair(name: &str) -> Pair {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        (vec![made.cert.der().clone()], key.into())
+        (vec![made.cert.der().clone()], key.into(), Uses::default())
     }
 
     #[test_case("shop.example.com", Some(0))]
@@ -182,7 +187,7 @@ mod tests {
     #[test_case("other.example.com", None; "nobody's")]
     fn chosen_by_name(name: &str, expected: Option<usize>) {
         let pairs = vec![pair("shop.example.com"), pair("*.api.example.com")];
-        let leaves: Vec<_> = pairs.iter().map(|(chain, _)| chain[0].clone()).collect();
+        let leaves: Vec<_> = pairs.iter().map(|(chain, ..)| chain[0].clone()).collect();
         let certificates = Certificates::new(pairs).unwrap();
         let chosen = certificates.for_name(name).map(|chosen| chosen.key.cert[0].clone());
         assert_eq!(chosen, expected.map(|index| leaves[index].clone()));
@@ -209,14 +214,15 @@ mod tests {
     fn a_certificate_without_names_is_refused() {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
-        let pair = (vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into());
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let pair = (vec![certificate.der().clone()], key, Uses::default());
         assert_eq!(Certificates::new(vec![pair]).err(), Some((0, BadCertificate::Nameless)));
     }
 
     #[test]
     fn a_strangers_key_is_refused() {
-        let ((chain, _), (_, key)) = (pair("a"), pair("a"));
-        assert_eq!(Certificates::new(vec![pair("b"), (chain, key)]).err(), Some((1, BadCertificate::Mismatch)));
+        let ((chain, ..), (_, key, uses)) = (pair("a"), pair("a"));
+        assert_eq!(Certificates::new(vec![pair("b"), (chain, key, uses)]).err(), Some((1, BadCertificate::Mismatch)));
         assert_eq!(Certificates::new(Vec::new()).err(), Some((0, BadCertificate::None)));
     }
 }

@@ -5,13 +5,15 @@
 
 mod certificates;
 mod clients;
+mod tickets;
 
-pub use certificates::{BadCertificate, Certificates, Names};
+pub use certificates::{BadCertificate, Certificates, Names, Pair};
 
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
 use crate::hangup::Hangup;
 use crate::identity::{Authorities, Peer};
+use crate::uses::Uses;
 use async_trait::async_trait;
 use clients::Clients;
 use pingora::listeners::TlsAccept;
@@ -19,10 +21,10 @@ use pingora::listeners::tls::Acceptor;
 use pingora::protocols::IO;
 use pingora::protocols::tls::{TlsRef, TlsStream, server::handshake_with_callback};
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::{ServerConfig, version};
 use std::{any::Any, fmt, ops::Range, sync::Arc};
+use tickets::Tickets;
 
 /// What a handshake told about the other end.
 #[derive(Debug)]
@@ -52,8 +54,8 @@ impl Terminator {
     /// TLS 1.2 and 1.3 with these certificates, for h2, http/1.1 and clients that negotiate neither. With `strict`
     /// authorities the handshake itself demands a certificate that they vouch for.
     ///
-    /// Sessions are resumed by tickets, whose key is this terminator's own: with another one they end. There is no early
-    /// data, which could be replayed.
+    /// Sessions are resumed by tickets, whose key is this terminator's own: with another one they end. How many are is
+    /// counted. There is no early data, which could be replayed.
     ///
     /// # Errors
     /// If the cryptography offers no such versions.
@@ -61,6 +63,7 @@ impl Terminator {
         certificates: Certificates,
         strict: Option<Arc<Authorities>>,
         trust: Digest,
+        resumptions: Uses,
     ) -> Result<Self, rustls::Error> {
         let certificates = Arc::new(certificates);
         let provider: Arc<CryptoProvider> = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -70,7 +73,7 @@ impl Terminator {
             .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = Ticketer::new()?;
+        config.ticketer = Arc::new(Tickets::new(resumptions)?);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
         Ok(Self { acceptor: Acceptor::from_server_config(Arc::new(config)), certificates, trust })

@@ -1,6 +1,7 @@
 //! New connections to a server: how many there may be, and what is said first.
 
 use super::patient::Patient;
+use crate::uses::Uses;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -37,6 +38,8 @@ pub(super) struct Dial {
     pub(super) is_for_tunnel: bool,
     /// What is sent first: who the client is, in the PROXY protocol.
     pub(super) introduction: Option<Bytes>,
+    /// Who counts it.
+    pub(super) uses: Arc<[Uses]>,
 }
 
 #[async_trait]
@@ -47,6 +50,7 @@ impl L4Connect for Dial {
         let open = Open::new(server).zip(Open::new(pool)).ok_or_else(full)?;
         let dialling = time::timeout(self.timeout, dial(address, self.is_for_tunnel)).await;
         let mut stream = dialling.or_err(ErrorType::ConnectTimedout, "no connection in time")??;
+        self.uses.iter().for_each(Uses::add);
         stream.tracer = Some(Tracer(Box::new(Counted(Arc::new(open)))));
         if let Some(introduction) = &self.introduction {
             let said = async {

@@ -8,6 +8,7 @@ use super::server::ServerState;
 use crate::clock::UnixSeconds;
 use crate::config::{self, SameSite};
 use crate::secret::Secret;
+use crate::uses::Uses;
 use aws_lc_rs::{constant_time, hmac};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use std::fmt;
@@ -25,8 +26,8 @@ const SKEW: UnixSeconds = 60;
 pub struct Sticky {
     config: config::Sticky,
     pool: Box<str>,
-    /// The first signs.
-    keys: Box<[hmac::Key]>,
+    /// The first signs. Each with how often it has.
+    keys: Box<[(hmac::Key, Uses)]>,
 }
 
 /// What a client's cookie says.
@@ -47,9 +48,9 @@ impl fmt::Debug for Sticky {
 impl Sticky {
     /// With the keys in the order of the config.
     #[must_use]
-    pub fn new(pool: &config::Pool, config: &config::Sticky, secrets: &[Secret]) -> Self {
-        let key = |secret: &Secret| hmac::Key::new(hmac::HMAC_SHA256, secret.expose());
-        Self { config: config.clone(), pool: pool.name.as_str().into(), keys: secrets.iter().map(key).collect() }
+    pub fn new(pool: &config::Pool, config: &config::Sticky, secrets: Vec<(Secret, Uses)>) -> Self {
+        let key = |(secret, uses): (Secret, Uses)| (hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), uses);
+        Self { config: config.clone(), pool: pool.name.as_str().into(), keys: secrets.into_iter().map(key).collect() }
     }
 
     /// The cookie's name.
@@ -61,7 +62,7 @@ impl Sticky {
     /// What stands for a server, by each key.
     pub(super) fn tags(&self, server: &ServerState) -> Box<[Tag]> {
         let words = format!("{}/{}", server.name, server.address);
-        self.keys.iter().map(|key| self.code(key, "server", words.as_bytes())).collect()
+        self.keys.iter().map(|(key, _)| self.code(key, "server", words.as_bytes())).collect()
     }
 
     /// Reads a cookie's value; none if it is not ours, or too old.
@@ -71,10 +72,11 @@ impl Sticky {
         let (said, code) = bytes.split_last_chunk::<CODE>()?;
         let (time, tag) = said.split_first_chunk::<TIME>()?;
         let (tag, issued) = (tag.try_into().ok()?, UnixSeconds::from_be_bytes(*time));
-        let is_ours = |key: &hmac::Key| {
+        let is_ours = |(key, _): &(hmac::Key, Uses)| {
             constant_time::verify_slices_are_equal(&self.code::<CODE>(key, "cookie", said), code).is_ok()
         };
         let key = self.keys.iter().position(is_ours)?;
+        self.keys.get(key).iter().for_each(|(_, uses)| uses.add());
         let age = now.checked_sub(issued)?;
         (-SKEW..self.lifetime()).contains(&age).then_some(Ticket { tag, key, issued })
     }
@@ -93,7 +95,11 @@ impl Sticky {
     /// A cookie for `Set-Cookie` (RFC 6265 § 4.1).
     pub(super) fn cookie(&self, tag: Tag, now: UnixSeconds) -> String {
         let said = [&now.to_be_bytes()[..], &tag].concat();
-        let code = self.keys.first().map(|key| self.code::<CODE>(key, "cookie", &said)).unwrap_or_default();
+        let signed = |(key, uses): &(hmac::Key, Uses)| {
+            uses.add();
+            self.code::<CODE>(key, "cookie", &said)
+        };
+        let code = self.keys.first().map(signed).unwrap_or_default();
         let value = URL_SAFE_NO_PAD.encode([&said[..], &code].concat());
         let same_site = match self.config.same_site {
             SameSite::Strict => "Strict",

@@ -1,6 +1,7 @@
 //! TLS to servers: who vouches for them, and who we are.
 
 use crate::generation::Digest;
+use crate::uses::Uses;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::ClientConfig;
@@ -18,6 +19,8 @@ pub struct OriginTls {
     config: Arc<ClientConfig>,
     sni: String,
     profile: Digest,
+    /// Who counts connections: for each CA, and for our certificate.
+    uses: Arc<[Uses]>,
 }
 
 /// Why certificates cannot be used towards servers.
@@ -76,7 +79,18 @@ impl OriginTls {
         let parts: Vec<_> = parts.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
         let profile = Digest::of(&parts);
         let ca = ca.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect();
-        Ok(Self { ca, client, config, sni: sni.to_owned(), profile })
+        Ok(Self { ca, client, config, sni: sni.to_owned(), profile, uses: Arc::default() })
+    }
+
+    /// Its connections are counted there.
+    #[must_use]
+    pub fn counted(self, uses: Vec<Uses>) -> Self {
+        Self { uses: uses.into(), ..self }
+    }
+
+    /// Who counts new connections.
+    pub(super) const fn uses(&self) -> &Arc<[Uses]> {
+        &self.uses
     }
 
     /// What tells it from others. Connections are kept apart by all of it: Pingora's own key leaves out the CA, and knows

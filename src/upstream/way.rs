@@ -84,6 +84,7 @@ impl Way {
             timeout: self.timeouts.connect,
             is_for_tunnel: purpose.is_for_tunnel,
             introduction,
+            uses: self.tls.as_ref().map(|tls| Arc::clone(tls.uses())).unwrap_or_default(),
         }));
         Ok(peer)
     }

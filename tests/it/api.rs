@@ -71,7 +71,7 @@ async fn it_answers_as_its_description_says() {
         let (status, ..) = ask(&socket, "PUT", &target, "");
         assert_eq!(status, 405, "{path}");
     }
-    assert_eq!(asked, 19, "an endpoint more or less");
+    assert_eq!(asked, 21, "an endpoint more or less");
 }
 
 /// Asks as the document says, and with a body of another form where it may have one; how often.

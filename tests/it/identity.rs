@@ -168,7 +168,7 @@ async fn let_in() {
             assert_eq!(reply.status, row.status, "{} (h2: {h2}): {reply:?}", row.name);
             let record = world.records_of("decision").pop().unwrap();
             assert_eq!(record["belay"]["rule"], row.reason, "{}", row.name);
-            assert_eq!(record["event"]["type"], json!(["allowed"]), "{}", row.name);
+            assert_eq!(record["event"]["type"], json!(["access", "allowed"]), "{}", row.name);
             assert_eq!(reply.echo()["path"], row.ask.target, "{}: the target as it was", row.name);
         }
     }
@@ -183,7 +183,7 @@ async fn kept_out() {
             assert_eq!(reply.status, row.status, "{} (h2: {h2}): {reply:?}", row.name);
             let record = world.records_of("decision").pop().unwrap();
             assert_eq!(record["event"]["reason"], row.reason, "{}", row.name);
-            assert_eq!(record["event"]["type"], json!(["denied"]), "{}", row.name);
+            assert_eq!(record["event"]["type"], json!(["access", "denied"]), "{}", row.name);
             assert_challenge(&row, &reply);
         }
     }

@@ -104,7 +104,7 @@ async fn checkpoints_prove_that_nothing_was_cut_off() {
             listener: ListenerName::parse("edge").unwrap(),
             reason: "tls.no_certificate",
             count: count as u64,
-            judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]) },
+            judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]), policy: Digest::of(&[]) },
         };
         sealer.seal(&Record::Summary(Box::new(summary)), &mut forged).unwrap();
     }

@@ -5,6 +5,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "rows of tables are values")]
 //! Belay from outside: in process over a duplex, and the real binary.
 
+mod aging;
 mod api;
 mod approving;
 mod audit;
@@ -41,6 +42,7 @@ mod proxying;
 mod queueing;
 mod reading;
 mod readme;
+mod records;
 mod reload;
 mod revoking;
 mod rollback;

@@ -125,18 +125,16 @@ async fn a_key_has_its_state(state: &str, expected: u16) {
     let world = with_profile("mtls+jwt", &keys).await;
     assert_eq!(world.ask(&Ask::get("/orders/7")).await.status, expected);
     let used = u64::from(expected == 200);
-    assert!(
-        world
-            .metrics()
-            .contains(&format!("belay_token_key_uses_total{{kid=\"checkout-1\",workload=\"checkout\"}} {used}"))
-    );
+    assert!(world.metrics().contains(&format!(
+        "belay_secret_uses_total{{kind=\"token_key\",name=\"checkout-1\",owner=\"workloads.checkout\"}} {used}"
+    )));
 }
 
 #[tokio::test]
 async fn a_keys_age_is_the_older_of_what_is_said_and_what_was_seen() {
     let keys = |created: &str| format!("keys: [{{ kid: checkout-1, key: 'file:checkout.pub'{created} }}]");
     let made = |world: &World| {
-        let line = "belay_token_key_created_timestamp_seconds{kid=\"checkout-1\",workload=\"checkout\"} ";
+        let line = "belay_secret_created_timestamp_seconds{kind=\"token_key\",name=\"checkout-1\",owner=\"workloads.checkout\"} ";
         let metrics = world.metrics();
         metrics.split_once(line).unwrap().1.lines().next().unwrap().parse::<i64>().unwrap()
     };

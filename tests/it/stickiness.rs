@@ -211,15 +211,10 @@ async fn the_age_of_a_key_is_told() {
     let sticky = STICKY.replace("sticky.key' }", "sticky.key', created: 2020-01-01 }");
     let world = world_with(&format!("{sticky}{THREE}")).await;
     let snapshot = world.live.snapshot();
-    let warnings: Vec<_> = snapshot
-        .aging
-        .iter()
-        .filter_map(|aging| aging.warning(belay::clock::Timestamp::from_unix_seconds(NOW)))
-        .collect();
-    assert!(
-        warnings.iter().any(|warning| warning.to_string().contains("a key of the pool shop's cookies")),
-        "{warnings:?}"
-    );
+    let now = belay::clock::Timestamp::from_unix_seconds(NOW);
+    let warnings: Vec<_> = snapshot.warnings_of_age(now).map(|(_, warning)| warning).collect();
+    let told = "the key `sticky.key` of pools.shop should be replaced at the age of 90 days: that time has come";
+    assert_eq!(warnings, [told]);
 }
 
 /// Nor those of pools that they do not belong to.

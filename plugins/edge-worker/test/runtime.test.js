@@ -320,4 +320,45 @@ describe("in the Workers runtime", { skip: reason ?? false, timeout: 60_000 }, (
     assert.equal(repeated.edge.length, 2);
     assert.equal(repeated.belay.filter(({ event }) => event.action === "decision").length, 2);
   });
+
+  // The last one: the old key, which the other Workers have, counts no more after it.
+  test("a key is rotated under load, and no request fails", async () => {
+    let worker = "checkout";
+    let over = false;
+    const seen = { checkout: 0, rotated: 0 };
+    const visitors = [GET, POST, GET, POST].map(async (request) => {
+      while (!over) {
+        const via = worker;
+        const { answer } = await originFetch(via, request);
+        assert.equal(answer.status, 200, JSON.stringify(answer));
+        seen[via] += 1;
+      }
+    });
+    const load = Promise.all(visitors);
+    const more = (via, count) => {
+      const wanted = seen[via] + count;
+      return Promise.race([load, eventually(`${count} answers more through ${via}`, async () => seen[via] >= wanted)]);
+    };
+    const quickly = ["--quiet-for", "1s"];
+
+    await more("checkout", 20);
+    const made = await stage.rotate("checkout", "--kid", "rotated-1", ...quickly);
+    assert.equal(made.step, "made");
+    assert.equal((await stage.rotate("checkout", ...quickly)).step, "waits_for_use");
+    await more("checkout", 20);
+    await stage.redeploy("checkout", made.worker_file, "rotated");
+    worker = "rotated";
+    await more("rotated", 20);
+    assert.equal((await stage.rotate("checkout", ...quickly)).step, "switched");
+    await more("rotated", 20);
+    const revoked = async () => (await stage.rotate("checkout", ...quickly)).step === "revoked";
+    await eventually("the old key's revocation", revoked);
+    await more("rotated", 20);
+    over = true;
+    await load;
+    // Who has not taken the new one up is refused, and is told why.
+    const late = await originFetch("checkout", GET);
+    assert.equal(late.answer.status, 401);
+    assert.match(late.answer.headers["www-authenticate"], /error_description="unknown_key"/);
+  });
 });

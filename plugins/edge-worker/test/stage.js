@@ -91,6 +91,21 @@ export class Stage {
     return text.split("\n").filter((line) => line.includes(rid));
   }
 
+  /** One step of `belay keys rotate`: what it says. */
+  async rotate(workload, ...more) {
+    const args = ["keys", "rotate", workload, "--json", "-c", this.belay.config, ...more];
+    const { stdout } = await run(process.env.BELAY_BIN, args, { cwd: this.#folder });
+    return JSON.parse(stdout);
+  }
+
+  /** The same Worker in a runtime of its own, with another secret: what a deployed secret comes to. */
+  async redeploy(worker, secret, name) {
+    const [text] = await readAll([path.resolve(this.#folder, secret)]);
+    const known = (await this.#troupe()).find((member) => member.name === worker);
+    const vars = { ...known.vars, EDGE_IDENTITY: JSON.parse(text) };
+    await this.#startRuntime([{ ...known, name, vars }]);
+  }
+
   /** The edge's lines beside all that the load balancer has recorded of requests up to now. */
   async join(edge) {
     const [worker, log] = ["worker.jsonl", "audit.jsonl"].map((name) => path.join(this.#folder, `copy-of-${name}`));
@@ -141,7 +156,7 @@ export class Stage {
 
   /** The runtime reports each port on a descriptor of its own, so that nothing has to be guessed or polled. */
   async #startRuntime(troupe) {
-    const config = path.join(this.#folder, "config.capnp");
+    const config = path.join(this.#folder, `${troupe[0].name}.capnp`);
     await writeFile(config, troupe.map(workerConfig).join("") + configFrame(troupe));
     const stdio = ["ignore", "inherit", "inherit", "pipe"];
     const child = this.#spawn(runtimeBinary(), ["serve", config, "--control-fd=3"], stdio);
@@ -151,7 +166,8 @@ export class Stage {
   async #readPorts(child, count) {
     const gone = failure(child);
     const lines = createInterface({ input: child.stdio[3] })[Symbol.asyncIterator]();
-    while (this.#ports.size < count) {
+    const wanted = this.#ports.size + count;
+    while (this.#ports.size < wanted) {
       const { value, done } = await Promise.race([lines.next(), gone]);
       if (done) throw new Error("the runtime closed its control descriptor");
       const { event, socket, port } = JSON.parse(value);

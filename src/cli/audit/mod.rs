@@ -70,7 +70,7 @@ impl Log {
         }
         let Some(config) = load(&self.config, terminal) else { return Ok(None) };
         // Who may not read the secret may look for all else.
-        let own = || config.audit.pseudonyms.as_ref().and_then(|path| hashes(path).ok());
+        let own = || config.audit.pseudonyms.as_ref().and_then(|key| hashes(&key.path).ok());
         Ok(Some(Opened { files: whole(&config.audit.file)?, pseudonyms: given.or_else(own) }))
     }
 }

@@ -135,7 +135,7 @@ fn given(args: &Args, terminal: &Terminal) -> Result<Option<Given>, Finding> {
     let Some(marks) = &config.audit.checkpoints else {
         return Ok(Some(Given { files, checkpoints: Vec::new(), keys }));
     };
-    let keys = if keys.is_empty() { vec![own_key(&marks.key)?] } else { keys };
+    let keys = if keys.is_empty() { vec![own_key(&marks.key.path)?] } else { keys };
     Ok(Some(Given { files, checkpoints: whole(&marks.file)?, keys }))
 }
 

@@ -162,6 +162,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             ("support", people::support()),
         ]),
         access: None,
+        external_secrets: Vec::new(),
         routes: vec![
             route(("orders", "/orders/**"), Some(&["GET", "POST"]), Allow::Names(vec!["checkout".into()])),
             route(("reports", "/reports/**"), Some(&["GET"]), Allow::Names(vec!["reader".into()])),

@@ -5,9 +5,8 @@ use super::{Check, twice};
 use crate::clock::UnixSeconds;
 use crate::config::document::{self, BodyDigestMode, Document, ReplayMode};
 use crate::config::fault::Fault;
-use crate::config::model::{self, KeySource, TokenKeyFile};
+use crate::config::model::{self, ExternalSecret, KeySource, TokenKeyFile};
 use crate::config::node::Place;
-use crate::config::value;
 use crate::identity::{Edge, Kid, Replay, may_be_fact};
 use crate::name::{RoleName, WorkloadName};
 use crate::principal::{SpiffeId, Workload};
@@ -95,6 +94,29 @@ fn assertions(check: &mut Check<'_>, workload: &document::Workload, place: &Plac
     workload.may_assert.iter().enumerate().filter_map(&mut read).collect()
 }
 
+/// Secrets that others have: only their ages count here.
+pub(super) fn external_secrets(check: &mut Check<'_>, document: &Document) -> Vec<ExternalSecret> {
+    let top = Place::root().key("external_secrets");
+    let names = document.external_secrets.iter().enumerate();
+    let names = names.map(|(index, secret)| (&secret.name, top.index(index).key("name")));
+    twice(names, "secret").into_iter().for_each(|fault| check.fault(fault));
+    let mut checked = Vec::new();
+    for (index, secret) in document.external_secrets.iter().enumerate() {
+        let place = top.index(index);
+        let name = Kid::parse(&secret.name).ok_or_else(|| {
+            let fault = Fault::new(&place.key("name"), format!("`{}` is no name", secret.name));
+            fault.hint("1 to 64 of `A-Z a-z 0-9 . _ -`")
+        });
+        let name = check.take(name);
+        let created = check.day(&secret.created, &place.key("created"));
+        let age_max = check.duration(&secret.max_age.0, &place.key("max_age"), DAY..=3650 * DAY);
+        let made =
+            |((name, created), age_max): ((Kid, _), _)| ExternalSecret { name: name.as_str().into(), created, age_max };
+        checked.extend(name.zip(created).zip(age_max).map(made));
+    }
+    checked
+}
+
 fn keys(check: &mut Check<'_>, workload: &document::Workload, place: &Place) -> Vec<TokenKeyFile> {
     let mut checked = Vec::new();
     for (index, key) in workload.keys.iter().enumerate() {
@@ -102,11 +124,7 @@ fn keys(check: &mut Check<'_>, workload: &document::Workload, place: &Place) -> 
         let kid = Kid::parse(&key.kid).ok_or_else(|| {
             Fault::new(&place.key("kid"), format!("`{}` is no kid", key.kid)).hint("1 to 64 of `A-Z a-z 0-9 . _ -`")
         });
-        let created = key.created.as_ref().and_then(|day| {
-            let fault =
-                || Fault::new(&place.key("created"), format!("`{day}` is no day")).hint("for example 2026-11-01");
-            check.take(value::day(day).ok_or_else(fault))
-        });
+        let created = key.created.as_ref().and_then(|day| check.day(day, &place.key("created")));
         let (kid, source) = (check.take(kid), key_source(check, key, &place));
         let made = |(kid, source)| TokenKeyFile { kid, source, created, state: key.state };
         checked.extend(kid.zip(source).map(made));

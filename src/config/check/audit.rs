@@ -26,7 +26,9 @@ pub(super) fn check(check: &mut Check<'_>, audit: &document::Audit) -> Option<Au
         None => None,
     };
     let pseudonyms = match &audit.pseudonyms {
-        Some(pseudonyms) => Some(check.file_reference(&pseudonyms.key, &top.key("pseudonyms").key("key"))?),
+        Some(pseudonyms) => {
+            Some(check.key_file((&pseudonyms.key, "key"), pseudonyms.created.as_deref(), &top.key("pseudonyms"))?)
+        }
         None => None,
     };
     let by_default = match audit.on_failure {
@@ -64,6 +66,6 @@ fn signed(
     if check.path(&checkpoints.file) == check.path(&audit.file) {
         check.fault(Fault::new(&place.key("file"), "checkpoints have a file of their own"));
     }
-    let key = check.file_reference(&checkpoints.key, &place.key("key"));
+    let key = check.key_file((&checkpoints.key, "key"), checkpoints.created.as_deref(), place);
     Some(Checkpoints { file: check.path(&checkpoints.file), key: key? })
 }

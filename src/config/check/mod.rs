@@ -23,9 +23,10 @@ pub(super) use trials::trials;
 use super::document::{self, Document};
 use super::fault::Fault;
 use super::filter::FilterKind;
-use super::model::{Config, Server};
+use super::model::{Config, KeyFile, Server};
 use super::node::{Node, Place};
 use super::value::{self, BadReference};
+use crate::clock::UnixSeconds;
 use crate::name::{Malformed, NodeName, RoleName};
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -81,6 +82,7 @@ pub(super) fn check(
     servers::not_our_own(&mut check, document, &admin.addresses);
     let dns = servers::dns(&mut check, &document.dns, &top.key("dns"));
     let audit = audit::check(&mut check, &document.audit);
+    let external_secrets = access::external_secrets(&mut check, document);
     let stop = top.key("stop");
     let lame_duck = check.duration(&document.stop.lame_duck.0, &stop.key("lame_duck"), Duration::ZERO..=5 * MINUTE);
     let grace = check.duration(&document.stop.grace.0, &stop.key("grace"), Duration::ZERO..=24 * 60 * MINUTE);
@@ -96,6 +98,7 @@ pub(super) fn check(
         replay: tokens.replay,
         digest_body_max: tokens.digest_body_max,
         key_age_max: tokens.key_age_max,
+        external_secrets,
         workloads,
         people,
         limits,
@@ -173,6 +176,19 @@ impl Check<'_> {
         let fault =
             |error: Malformed| Fault::new(place, format!("`{text}` is no name")).at_key().hint(error.to_string());
         self.take(parse(text).map_err(fault))
+    }
+
+    /// A key's file, under that word, and the day on which the key was made.
+    fn key_file(&mut self, (file, word): (&str, &str), created: Option<&str>, place: &Place) -> Option<KeyFile> {
+        let path = self.file_reference(file, &place.key(word));
+        let created = created.map(|day| self.day(day, &place.key("created")));
+        let created = if let Some(day) = created { Some(day?) } else { None };
+        Some(KeyFile { path: path?, created })
+    }
+
+    fn day(&mut self, text: &str, place: &Place) -> Option<UnixSeconds> {
+        let fault = || Fault::new(place, format!("`{text}` is no day")).hint("for example 2026-11-01");
+        self.take(value::day(text).ok_or_else(fault))
     }
 
     fn duration(&mut self, text: &str, place: &Place, range: RangeInclusive<Duration>) -> Option<Duration> {

@@ -5,7 +5,6 @@ use crate::config::document::{Dns, Document, Server, Sticky};
 use crate::config::fault::Fault;
 use crate::config::model::{self, Location, Question};
 use crate::config::node::Place;
-use crate::config::value;
 use crate::name::{PoolName, ServerName};
 use crate::network::{Address, Own, can_be_dialled};
 use std::{
@@ -206,15 +205,7 @@ pub(super) fn sticky(check: &mut Check<'_>, sticky: &Sticky, place: &Place) -> O
     let mut keys = Vec::new();
     for (index, key) in sticky.keys.iter().enumerate() {
         let place = place.key("keys").index(index);
-        let path = check.file_reference(&key.secret, &place.key("secret"))?;
-        let created = match &key.created {
-            Some(text) => {
-                let fault = || Fault::new(&place.key("created"), format!("`{text}` is no day"));
-                Some(check.take(value::day(text).ok_or_else(|| fault().hint("for example 2026-11-01")))?)
-            }
-            None => None,
-        };
-        keys.push((path, created));
+        keys.push(check.key_file((&key.secret, "secret"), key.created.as_deref(), &place)?);
     }
     let lifetime = check.duration(&sticky.lifetime.0, &place.key("lifetime"), MINUTE..=30 * DAY)?;
     Some(model::Sticky { cookie: cookie.into(), keys, lifetime, same_site: sticky.same_site })

@@ -96,6 +96,9 @@ pub struct Checkpoints {
     pub file: String,
     /// PEM file with a private Ed25519 key, as `file:PATH`. Who verifies needs the public one only.
     pub key: String,
+    /// The day on which the key was made. Without it its age counts from when Belay saw it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
 }
 
 /// Hashes instead of personal data: of users, of the addresses of clients, and of what rules read of users' claims.
@@ -104,4 +107,7 @@ pub struct Checkpoints {
 pub struct Pseudonyms {
     /// File with a secret of at least 32 bytes, as `file:PATH`. The same user has the same hash as long as it stays.
     pub key: String,
+    /// The day on which it was made. Without it its age counts from when Belay saw it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
 }

@@ -73,6 +73,10 @@ pub struct Document {
     /// changes; a rollback does not bring an older one back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked: Option<String>,
+    /// Secrets that Belay does not read, for example API tokens of Cloudflare, so that their ages are told, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub external_secrets: Vec<ExternalSecret>,
     /// Checks that several pools use, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<String, Health>,
@@ -93,6 +97,20 @@ pub struct Document {
     /// What outlives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+}
+
+/// A secret that Belay does not read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalSecret {
+    /// What it is called in warnings, metrics and `belay keys`: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+    pub name: String,
+    /// The day on which it was made: `2026-11-01`.
+    pub created: String,
+    /// The age at which it should be replaced: 1d to 3650d. There is a warning 15 days before.
+    #[schemars(default = "ninety_days")]
+    #[serde(default = "ninety_days")]
+    pub max_age: DurationText,
 }
 
 /// Rules for what a line of `allow` cannot say.
@@ -158,7 +176,8 @@ pub struct Edge {
     /// reads it and it is something else, the request is refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, ClaimType>,
-    /// The age at which a shared secret is refused: 1d to 3650d. The log warns 15 days before, of every kind of key.
+    /// The age at which a shared secret is refused, and every other key should be replaced: 1d to 3650d. `belay check`,
+    /// `belay keys` and the log warn from 15 days before.
     #[schemars(default = "ninety_days")]
     #[serde(default = "ninety_days")]
     pub max_key_age: DurationText,
@@ -265,7 +284,7 @@ pub enum KeyState {
     /// It counts.
     #[default]
     Active,
-    /// It still counts; `belay_token_key_uses_total` stands still once nobody signs with it any more.
+    /// It still counts; `belay_secret_uses_total` stands still once nobody signs with it any more.
     Retiring,
     /// It does not count.
     Revoked,

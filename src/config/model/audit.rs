@@ -1,5 +1,6 @@
 //! The audit log, in domain types.
 
+use crate::clock::UnixSeconds;
 use std::{path::PathBuf, time::Duration};
 
 pub use super::super::document::{Durability, OnFailure};
@@ -19,8 +20,8 @@ pub struct Audit {
     pub keep: Span,
     /// Signed marks of how far the log goes.
     pub checkpoints: Option<Checkpoints>,
-    /// The file of the key for hashes instead of personal data.
-    pub pseudonyms: Option<PathBuf>,
+    /// The key for hashes instead of personal data.
+    pub pseudonyms: Option<KeyFile>,
 }
 
 /// How much, and how long.
@@ -37,6 +38,15 @@ pub struct Span {
 pub struct Checkpoints {
     /// Where they are appended.
     pub file: PathBuf,
-    /// The file of the private key.
-    pub key: PathBuf,
+    /// The private key.
+    pub key: KeyFile,
+}
+
+/// A key's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When it was made, as the config says.
+    pub created: Option<UnixSeconds>,
 }

@@ -7,7 +7,7 @@ mod trial;
 pub use super::document::{
     ClientAddress, Introduction, KeyState, LogFormat, LogLevel, ProcessLog, RetryMethods, SameSite,
 };
-pub use audit::{Audit, Checkpoints, Durability, OnFailure, Span};
+pub use audit::{Audit, Checkpoints, Durability, KeyFile, OnFailure, Span};
 pub use pool::{
     AgentCheck, Balance, CheckKind, Dns, Followed, HashKey, HealthCheck, HttpCheck, Location, Pool, PoolLimits,
     Question, Retry, Server, Sticky, TcpCheck, Timeouts,
@@ -60,6 +60,8 @@ pub struct Config {
     pub digest_body_max: usize,
     /// The age at which a shared secret is refused.
     pub key_age_max: Duration,
+    /// Secrets that others have.
+    pub external_secrets: Vec<ExternalSecret>,
     /// Machines that call.
     pub workloads: Vec<Workload>,
     /// Whose users come through them.
@@ -132,6 +134,17 @@ impl Config {
             sockets: bound().filter_map(path).chain(self.admin_socket.clone()).collect(),
         }
     }
+}
+
+/// A secret that Belay does not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalSecret {
+    /// Its name.
+    pub name: Box<str>,
+    /// When it was made.
+    pub created: UnixSeconds,
+    /// The age at which it should be replaced.
+    pub age_max: Duration,
 }
 
 /// Where rules are. In the last name of a path may be a `*`, which stands for any letters.

@@ -1,8 +1,7 @@
 //! Pools in domain types.
 
-use super::{Introduction, RetryMethods, SameSite};
+use super::{Introduction, KeyFile, RetryMethods, SameSite};
 use crate::balance::{Algorithm, Tiers};
-use crate::clock::UnixSeconds;
 use crate::name::{PoolName, ServerName};
 use crate::network::Address;
 use crate::resilience::{BreakerRules, OutlierRules};
@@ -176,8 +175,8 @@ pub struct Dns {
 pub struct Sticky {
     /// The cookie's name.
     pub cookie: Box<str>,
-    /// The files of its keys, and when these were made, in the order of the config.
-    pub keys: Vec<(PathBuf, Option<UnixSeconds>)>,
+    /// Its keys, in the order of the config.
+    pub keys: Vec<KeyFile>,
     /// How long a cookie counts.
     pub lifetime: Duration,
     /// With which requests it goes along.

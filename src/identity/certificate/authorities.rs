@@ -4,6 +4,7 @@ use super::form::is_fit_ca;
 use super::{name_of, validity};
 use crate::clock::UnixSeconds;
 use crate::generation::Digest;
+use crate::uses::Uses;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor};
 use std::{ops::Range, time::Duration};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
@@ -51,6 +52,8 @@ pub(super) struct Anchor {
     /// Whether it may sign revocation lists (RFC 5280 § 4.2.1.3).
     signs_lists: bool,
     pub(super) valid: Range<UnixSeconds>,
+    /// Certificates for which it has vouched, each time that one was asked for.
+    pub(super) uses: Uses,
 }
 
 /// A CA's revocation list (RFC 5280 § 5).
@@ -64,6 +67,8 @@ pub(super) struct RevocationList {
     this_update: UnixSeconds,
     /// When the next one is due; without that it never expires, and never ends to be believed.
     pub(super) next_update: UnixSeconds,
+    /// Chains that were looked up in it.
+    pub(super) uses: Uses,
 }
 
 impl Authorities {
@@ -92,6 +97,14 @@ impl Authorities {
             certificates.iter().map(|der| ("ca", der.as_ref())).chain(lists.iter().map(|der| ("crl", der.as_ref())));
         let digest = Digest::of(&ders.chain(std::iter::once(("rules", rules_text.as_bytes()))).collect::<Vec<_>>());
         Ok(Self { anchors, lists: parsed, rules, digest })
+    }
+
+    /// Counted there, in the order in which they were taken.
+    #[must_use]
+    pub fn counted(mut self, certificates: Vec<Uses>, lists: Vec<Uses>) -> Self {
+        self.anchors.iter_mut().zip(certificates).for_each(|(anchor, uses)| anchor.uses = uses);
+        self.lists.iter_mut().zip(lists).for_each(|(list, uses)| list.uses = uses);
+        self
     }
 
     /// Changes with everything that a certificate is judged by.
@@ -151,7 +164,7 @@ impl RevocationList {
         let key = of(|it| matches!(it, ParsedExtension::AuthorityKeyIdentifier(_)));
         let scope = of(|it| matches!(it, ParsedExtension::IssuingDistributionPoint(_)));
         let series = Digest::of(&[("issuer", &issuer), ("key", key), ("scope", scope)]);
-        Some(Self { list, issuer, series, number, this_update, next_update })
+        Some(Self { list, issuer, series, number, this_update, next_update, uses: Uses::default() })
     }
 }
 
@@ -169,7 +182,7 @@ impl Anchor {
         let signs_lists = usage.as_ref().is_none_or(|usage| usage.value.crl_sign());
         let trusted = webpki::anchor_from_trusted_cert(der).map_err(|_unusable| no_ca)?.to_owned();
         match (is_ca && may_sign, trusts_origin_pull || !is_origin_pull(&parsed)) {
-            (true, true) => Ok(Self { trusted, signs_lists, valid: validity(&parsed) }),
+            (true, true) => Ok(Self { trusted, signs_lists, valid: validity(&parsed), uses: Uses::default() }),
             (true, false) => Err(BadAuthority::OriginPull),
             (false, _) => Err(no_ca),
         }

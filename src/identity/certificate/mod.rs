@@ -56,7 +56,8 @@ struct Judgement {
     authorities: Digest,
     holds_from: UnixSeconds,
     holds_until: UnixSeconds,
-    verdict: Result<(), Refusal>,
+    /// The place of the CA that vouches for it.
+    verdict: Result<usize, Refusal>,
 }
 
 impl Peer {
@@ -117,7 +118,9 @@ impl Peer {
             Some(_) | None => self.judge_anew(authorities, seconds),
         };
         *last = Some(judgement);
-        judgement.verdict.map(|()| identity)
+        let vouches = authorities.anchors.get(judgement.verdict?).ok_or(Refusal::CertificateUntrusted)?;
+        vouches.uses.add();
+        Ok(identity)
     }
 
     fn judge_anew(&self, authorities: &Authorities, now: UnixSeconds) -> Judgement {
@@ -134,11 +137,11 @@ impl Peer {
         }
     }
 
-    fn verify_chain(&self, authorities: &Authorities, now: UnixSeconds) -> Result<(), Refusal> {
+    fn verify_chain(&self, authorities: &Authorities, now: UnixSeconds) -> Result<usize, Refusal> {
         let (leaf, intermediates) = self.chain.split_first().ok_or(Refusal::CertificateMissing)?;
         let leaf = EndEntityCert::try_from(leaf).map_err(|_unusable| Refusal::CertificateMalformed)?;
-        let valid = authorities.anchors.iter().filter(|anchor| anchor.valid.contains(&now));
-        let anchors: Vec<_> = valid.map(|anchor| anchor.trusted.clone()).collect();
+        let valid = authorities.anchors.iter().enumerate().filter(|(_, anchor)| anchor.valid.contains(&now));
+        let (places, anchors): (Vec<_>, Vec<_>) = valid.map(|(place, anchor)| (place, anchor.trusted.clone())).unzip();
         let lists: Vec<_> = authorities.lists.iter().map(|list| &list.list).collect();
         // Every certificate of the chain is looked up, and one that no list covers is refused. Whether a list has
         // expired is judged below, so that it is told apart.
@@ -150,8 +153,10 @@ impl Peer {
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
         let usage = KeyUsage::client_auth();
         let verified = leaf.verify_for_usage(algorithms, &anchors, intermediates, moment, usage, revocation, None);
-        verified.map(drop).map_err(|fault| refusal_of(&fault))?;
-        self.obeys(authorities, now)
+        let path = verified.map_err(|fault| refusal_of(&fault))?;
+        let vouches = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
+        self.obeys(authorities, now)?;
+        vouches.and_then(|index| places.get(index).copied()).ok_or(Refusal::CertificateUntrusted)
     }
 
     /// What is asked of a chain that somebody vouches for.
@@ -161,8 +166,9 @@ impl Peer {
         if u64::try_from(self.lifetime).unwrap_or(0) > lifetime_max.saturating_add(1) {
             return Err(Refusal::CertificateLifetime);
         }
-        let mut concerned = authorities.lists.iter().filter(|list| self.issuers.contains(&list.issuer));
-        if concerned.all(|list| authorities.is_believed(list, now)) {
+        let concerned = || authorities.lists.iter().filter(|list| self.issuers.contains(&list.issuer));
+        concerned().for_each(|list| list.uses.add());
+        if concerned().all(|list| authorities.is_believed(list, now)) {
             Ok(())
         } else {
             Err(Refusal::RevocationListExpired)

@@ -15,6 +15,7 @@ use crate::name::Kid;
 use crate::principal::{SpiffeId, Workload};
 use crate::refusal::Refusal;
 use crate::request::{AUTHORITY_MAX, Facts, Id, host_of};
+use crate::uses::Uses;
 use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -54,6 +55,8 @@ pub struct TokenKey {
     pub may_assert: Arc<[Box<str>]>,
     /// Until when it counts.
     pub counts: Counts,
+    /// How many tokens it has verified.
+    pub uses: Uses,
 }
 
 /// Until when a key counts.
@@ -271,6 +274,7 @@ pub(super) fn verify(
         digest,
         jti: claims.jti.as_ref().into(),
     };
+    key.uses.add();
     Ok((Arc::clone(&key.workload), sighting))
 }
 

@@ -25,7 +25,13 @@ struct World {
 
 fn token_key(workload: &Arc<Workload>, key: &VerifyingKey, may_assert: &[&str]) -> TokenKey {
     let may_assert = may_assert.iter().map(|name| (*name).into()).collect();
-    TokenKey { workload: Arc::clone(workload), key: key.clone(), may_assert, counts: Counts::Always }
+    TokenKey {
+        workload: Arc::clone(workload),
+        key: key.clone(),
+        may_assert,
+        counts: Counts::Always,
+        uses: Uses::default(),
+    }
 }
 
 fn workload(name: &str) -> Arc<Workload> {

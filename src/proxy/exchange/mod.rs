@@ -209,7 +209,6 @@ impl Exchange {
         self.workload = verified.principal().workload().map(|workload| workload.name.clone());
         (self.body.digest, self.body.room) = (None, None);
         if let Some(token) = verified.token() {
-            self.snapshot.keys.used(&token.kid);
             if let Some(offset) = &self.snapshot.clock_offset {
                 offset.set(self.started.unix_seconds().saturating_sub(token.iat));
             }

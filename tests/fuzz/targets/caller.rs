@@ -4,6 +4,7 @@ use belay::identity::{Counts, Edge, Kid, SigningKey, TokenKey, Trust};
 use belay::name::WorkloadName;
 use belay::principal::{SpiffeId, Workload};
 use belay::request::{Facts, Head, Protocol};
+use belay::uses::Uses;
 use http::Method;
 use std::{collections::HashMap, sync::Arc};
 
@@ -31,6 +32,7 @@ impl Caller {
             key: key.public().clone(),
             may_assert: may_assert.iter().map(|fact| (*fact).into()).collect(),
             counts: Counts::Always,
+            uses: Uses::default(),
         };
         let edge = Edge {
             issuer: "https://edge".into(),

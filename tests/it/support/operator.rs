@@ -1,6 +1,6 @@
 //! What an operator does: commands that ask the running process, and a look at the audit log.
 
-use super::{Belay, Site};
+use super::{Belay, Site, record};
 use serde_json::Value;
 
 /// The config with a socket for operators.
@@ -32,6 +32,6 @@ pub fn apply(site: &Site, text: &str) {
 pub fn acts(site: &Site, action: &str) -> Vec<Value> {
     let log = std::fs::read_to_string(site.folder.path().join("audit.jsonl")).unwrap();
     // The last line may be in the middle of being written.
-    let records = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    records.filter(|record| record["event"]["action"] == action).collect()
+    let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+    whole.lines().map(record).filter(|record| record["event"]["action"] == action).collect()
 }

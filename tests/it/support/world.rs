@@ -1,6 +1,7 @@
 //! A whole load balancer in process: TLS and HTTP over a duplex, real origins, a clock of its own.
 
 use super::client::{Ask, Reply, over_h1, over_h2};
+use super::records::record;
 use super::site::{NOW, Site, alpn};
 use belay::audit::Cause;
 use belay::clock::{Clock, Timestamp, UnixSeconds};
@@ -177,7 +178,7 @@ impl World {
     pub fn records(&self) -> Vec<Value> {
         self.live.state().journal.flush();
         let text = fs::read_to_string(self.site.folder.path().join("audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines().map(record).collect()
     }
 
     /// The records of an action, in order.
@@ -186,8 +187,7 @@ impl World {
     }
 
     pub fn metrics(&self) -> String {
-        let state = self.live.state();
-        String::from_utf8(state.metrics.render(state.replay.len()).unwrap()).unwrap()
+        String::from_utf8(self.live.state().render_metrics().unwrap()).unwrap()
     }
 
     /// How many requests have reached an origin.
