@@ -1,22 +1,25 @@
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set up has nothing to measure")]
 //! What each stage of a request's way costs on its own. `cargo bench --bench stages`.
 
-use belay::audit::{Decision, Judged, Record, Sealer, Source, Subject, Verifier};
+#[path = "audit/record.rs"]
+mod record;
+
+use belay::audit::{Record, Sealer, Verifier};
 use belay::balance::{Algorithm, Ask, Balancer, Candidate, Seed, Standing};
 use belay::clock::{Clock, System, Timestamp};
-use belay::generation::{Digest, Generation};
+use belay::generation::Generation;
 use belay::identity::{
     Addressed, Authorities, By, ClaimPath, Claims, Confirmation, Counts, Edge, Evidence, KeySet, Keys, Kid, Membership,
     Peer, People, Profile, Replay, ReplayStore, Rules, SigningKey, TokenKey, Trust, authenticate,
 };
 use belay::limit::{Allowance, Frequency, Limiter};
-use belay::name::{ListenerName, NodeName, PeopleName, PoolName, RoleName, RouteName, WorkloadName};
+use belay::name::{NodeName, PeopleName, PoolName, RoleName, RouteName, WorkloadName};
 use belay::policy::{Access, AllowList, Case, Door, Term, decide};
 use belay::principal::{SpiffeId, Workload};
 use belay::request::{Facts, Head, Id, Protocol};
 use belay::route::{HostPattern, PathPattern, Pattern, Table};
 use belay::uses::Uses;
-use belay::verdict::{HasRead, RuleId};
+use belay::verdict::RuleId;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
@@ -252,38 +255,7 @@ fn pick(c: &mut Criterion) {
 }
 
 fn record(c: &mut Criterion) {
-    let record = Record::Decision(Box::new(Decision {
-        time: System.now(),
-        request_id: Id::random(),
-        source: Source {
-            client: None,
-            listener: ListenerName::parse("edge").unwrap(),
-            address: Some((std::net::Ipv4Addr::LOCALHOST.into(), 1234)),
-            tls_version: Some("1.3"),
-            certificate: None,
-        },
-        subject: Some(Subject {
-            method: Method::GET,
-            host: "h500.example.com".into(),
-            path: "/orders/7".into(),
-            protocol: Protocol::Http1,
-        }),
-        cf_ray: Some("8e5fa1b2c3d4e5f6-FRA".into()),
-        traceparent: None,
-        route: Some(RouteName::parse("orders").unwrap()),
-        profile: Some(Profile::MtlsJwt),
-        workload: Some(WorkloadName::parse("checkout").unwrap()),
-        kid: None,
-        token: None,
-        user: None,
-        verdict: Ok(RuleId::new("routes.orders.allow.checkout")),
-        denied_by: None,
-        near: Vec::new(),
-        read: HasRead::default(),
-        shadow: None,
-        judged: Judged { generation: Generation::new(1), digest: Digest::of(&[]), policy: Digest::of(&[]) },
-        took: Duration::from_micros(60),
-    }));
+    let record = Record::Decision(record::decision(System.now()));
     let mut sealer = Sealer::new(NodeName::parse("bench").unwrap(), Id::random());
     let mut lines = Vec::new();
     c.bench_function("write a record (on the audit thread)", |b| {

@@ -92,7 +92,19 @@ impl fmt::Debug for Digest {
 }
 
 impl Serialize for Digest {
+    /// Every record has two of them, so it is done without formatting.
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
+        to.serialize_str(std::str::from_utf8(&hexadecimal(self.0)).unwrap_or_default())
     }
+}
+
+/// The digits of a hash, in lower case.
+#[must_use]
+pub fn hexadecimal(hash: [u8; 32]) -> [u8; 64] {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
+    let mut digits = [0; 64];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    digits
 }

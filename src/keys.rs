@@ -47,8 +47,10 @@ pub struct Files {
 pub enum Kind {
     /// It is part of the policy, and comes back.
     Decides,
-    /// It says what holds now, and stays: certificates of our own, revocation lists.
+    /// It says what holds now, and stays: certificates of our own.
     Current,
+    /// It says what counts no more, and stays.
+    Revokes,
     /// It holds a secret that decides, for example that of a token's key; secrets are never kept.
     Secret,
     /// It holds a secret of our own, for example a certificate's key.
@@ -60,6 +62,12 @@ impl Kind {
     #[must_use]
     pub const fn is_secret(self) -> bool {
         matches!(self, Self::Secret | Self::OwnSecret)
+    }
+
+    /// Whether it decides requests, on every node alike.
+    #[must_use]
+    pub const fn decides(self) -> bool {
+        matches!(self, Self::Decides | Self::Secret | Self::Revokes)
     }
 
     /// Whether a change of it is one of policy; certificates, their keys and revocation lists are renewed by machines.
@@ -220,7 +228,7 @@ impl Files {
     /// # Errors
     /// If it cannot be read, holds no list, or one that cannot be parsed.
     pub fn revocation_lists(&mut self, path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, Finding> {
-        let text = self.text(path, Kind::Current)?;
+        let text = self.text(path, Kind::Revokes)?;
         let mut read = Vec::new();
         for (number, list) in CertificateRevocationListDer::pem_slice_iter(text.expose()).enumerate() {
             let broken =
@@ -329,7 +337,7 @@ impl Files {
     /// # Errors
     /// If it cannot be read, and what is wrong with it.
     pub fn revoked(&mut self, path: &Path) -> Result<Revoked, Vec<Finding>> {
-        let content = self.text(path, Kind::Current).map_err(|finding| vec![finding])?;
+        let content = self.text(path, Kind::Revokes).map_err(|finding| vec![finding])?;
         read_revoked(path, utf8(path, &content)?)
     }
 

@@ -4,6 +4,7 @@
 //! member; `chain[0]` is SHA-256 of the boot's id. Whoever alters, removes, adds or moves a line breaks it there. Whoever
 //! can write the whole file can make a new chain, and whoever cuts off the end leaves a shorter one.
 
+use crate::generation::hexadecimal;
 use aws_lc_rs::digest::{Context, SHA256};
 use std::fmt;
 
@@ -30,7 +31,7 @@ impl Chain {
         self.0 = hash(&[&self.0, line]);
         lines.truncate(lines.len().saturating_sub(END.len()));
         lines.extend_from_slice(BEFORE);
-        lines.extend_from_slice(&digits(self.0));
+        lines.extend_from_slice(&hexadecimal(self.0));
         lines.extend_from_slice(BEHIND);
     }
 
@@ -55,7 +56,7 @@ impl Chain {
     /// Whether that is the next line.
     pub(super) fn goes_on_with(&mut self, (start, digits_told): (&[u8], &[u8])) -> bool {
         self.0 = hash(&[&self.0, start, END]);
-        digits(self.0) == *digits_told
+        hexadecimal(self.0) == *digits_told
     }
 }
 
@@ -72,15 +73,6 @@ fn hash(parts: &[&[u8]]) -> [u8; 32] {
     // That of SHA-256 has 32 bytes, always.
     hash.copy_from_slice(context.finish().as_ref());
     hash
-}
-
-fn digits(hash: [u8; 32]) -> [u8; DIGITS] {
-    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
-    let mut digits = [0; DIGITS];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-    digits
 }
 
 /// What stands before the chain, and its digits.

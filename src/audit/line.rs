@@ -365,13 +365,16 @@ struct Position {
 struct Recovered<'a> {
     boot: &'a str,
     sequence: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<&'a str>,
     torn_bytes: usize,
     missing: u64,
 }
 
 impl<'a> Recovered<'a> {
     fn of(left: &'a Left) -> Self {
-        Self { boot: &left.boot, sequence: left.sequence, torn_bytes: left.torn_bytes, missing: left.missing }
+        let Left { boot, sequence, chain, torn_bytes, missing } = left;
+        Self { boot, sequence: *sequence, chain: chain.as_deref(), torn_bytes: *torn_bytes, missing: *missing }
     }
 }
 
@@ -520,7 +523,7 @@ impl<'a> Line<'a> {
             }
             Upkeep::Gap { count, since } => {
                 (belay.count, belay.since) = (Some(*count), Some(*since));
-                ("audit.gap", FILE_LACKS)
+                (verify::GAP, FILE_LACKS)
             }
             Upkeep::Clock { expected } => {
                 belay.expected = Some(*expected);
@@ -529,7 +532,7 @@ impl<'a> Line<'a> {
             Upkeep::Removed { file: name, is_for_age } => {
                 belay.reason = Some(if *is_for_age { "too old" } else { "no more room" });
                 file = Some(name);
-                ("audit.removed", FILE_REMOVED)
+                (verify::REMOVED, FILE_REMOVED)
             }
         };
         let file = file.map(|name| File { name });

@@ -20,4 +20,4 @@ pub use record::{
     Source, Subject, Summary, Times, Upkeep,
 };
 pub use sealer::Sealer;
-pub use verify::{Broken, End, Last, Place, STOP, Taken, Verifier, Witness, place_of};
+pub use verify::{Broken, End, Last, Lost, Place, STOP, Taken, Verifier, Witness, place_of};

@@ -293,6 +293,8 @@ pub struct Left {
     pub boot: Box<str>,
     /// The number of its last record.
     pub sequence: u64,
+    /// The chain there, in hexadecimal digits, where it is known.
+    pub chain: Option<Box<str>>,
     /// Bytes of a line that it did not finish.
     pub torn_bytes: usize,
     /// Records that it had written by its last checkpoint, and that are not there.

@@ -16,13 +16,13 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// For each step of asking one.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer, in bytes.
-const ANSWER_MAX: u64 = 64 * 1024;
+const ANSWER_MAX: usize = 64 * 1024;
 
 /// How nodes are asked that ask for a certificate (`admin.https`).
 #[derive(Debug, clap::Args)]
@@ -61,6 +61,10 @@ enum Silent {
     Tls(#[from] rustls::Error),
     #[error("it answers with {0}")]
     Refused(String),
+    #[error("it takes too long")]
+    Slow,
+    #[error("it answers only to localhost or an IP address: write the address, or ask its admin.https")]
+    Misdirected,
     #[error("what answers is no Belay, or an older one")]
     Strange,
 }
@@ -104,7 +108,10 @@ fn show(own: &Version, asked: &[(&str, Result<Version, Silent>)], terminal: &Ter
     let short = |digest: &str| digest.get(..12).unwrap_or(digest).to_owned();
     let row = |node: &str, at: &str, version: &Version, verdict: &str| {
         let (generation, number) = (version.generation.to_string(), version.version.clone());
-        vec![node.into(), at.into(), number, generation, short(&version.policy), short(&version.digest), verdict.into()]
+        // Who answers may be anybody.
+        let node: String = node.chars().filter(|c| !c.is_control()).take(64).collect();
+        let number = number.chars().filter(|c| !c.is_control()).take(32).collect();
+        vec![node, at.into(), number, generation, short(&version.policy), short(&version.digest), verdict.into()]
     };
     let head = ["NODE", "AT", "VERSION", "GENERATION", "POLICY", "CONFIG", ""].map(str::to_owned).to_vec();
     let mut rows = vec![head, row(&own.node, "here", own, "")];
@@ -201,10 +208,18 @@ fn converse(mut stream: impl Read + Write, host: &str) -> Result<Version, Silent
     write!(stream, "GET /version HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
     stream.flush()?;
     let mut raw = Vec::new();
-    match stream.take(ANSWER_MAX).read_to_end(&mut raw) {
-        // A connection that ends without a goodbye has ended all the same.
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => return Err(error.into()),
-        Ok(_) | Err(_) => {}
+    let (began, mut piece) = (Instant::now(), [0; 4096]);
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => raw.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            // A connection that ends without a goodbye has ended all the same.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(error) => return Err(error.into()),
+        }
+        if raw.len() > ANSWER_MAX || began.elapsed() > PATIENCE {
+            return Err(Silent::Slow);
+        }
     }
     let raw = String::from_utf8_lossy(&raw);
     let (head, body) = raw.split_once("\r\n\r\n").ok_or(Silent::Strange)?;
@@ -212,6 +227,7 @@ fn converse(mut stream: impl Read + Write, host: &str) -> Result<Version, Silent
     match status {
         "200" => serde_json::from_str(body).map_err(|_no_version| Silent::Strange),
         "404" => Err(Silent::Strange),
+        "421" => Err(Silent::Misdirected),
         status => Err(Silent::Refused(status.to_owned())),
     }
 }

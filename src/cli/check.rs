@@ -15,6 +15,7 @@ use crate::secret::Kind;
 use crate::upstream::Servers;
 use serde_json::json;
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -103,7 +104,14 @@ fn old(snapshot: &Snapshot) -> Vec<Finding> {
 pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option<Snapshot> {
     let metrics = Metrics::new().map_err(|error| vec![Finding::of_file("", error.to_string(), None)]);
     let (servers, secrets, pins) = (Servers::default(), Secrets::default(), Arc::default());
-    let sights = Sights::look(config.history_dir.as_deref()).unwrap_or_default();
+    let sights = Sights::look(config.history_dir.as_deref()).unwrap_or_else(|fault| {
+        let folder = config.history_dir.clone().unwrap_or_default();
+        let message = format!("when keys were seen first cannot be read, so that their ages may be wrong: {fault}");
+        let finding = Finding::of_file(folder.join("keys.json"), message, None);
+        // A start would be refused for what is broken, not for what only this user may not read.
+        findings.push(if fault.kind() == io::ErrorKind::PermissionDenied { finding.as_warning() } else { finding });
+        Sights::default()
+    });
     let (revocations, limiters, providers) = (Revocations::default(), Limiters::default(), Providers::default());
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();

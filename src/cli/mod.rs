@@ -26,6 +26,7 @@ mod token;
 mod upgrade;
 mod users;
 
+use crate::runtime::for_a_shell;
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use std::{path::PathBuf, process::ExitCode};
 use terminal::Terminal;

@@ -43,8 +43,13 @@ fn tell(answer: &Value, json: bool, terminal: &Terminal) -> Exit {
         match answer["result"].as_str() {
             Some("applied") => terminal.say(&format!("generation {generation} is live\ndigest {digest}")),
             Some("unchanged") => terminal.say(&format!("nothing has changed: generation {generation} is live")),
+            Some("failed") => terminal.tell(&format!("not done: {}", answer["reason"].as_str().unwrap_or_default())),
             _ => terminal.tell(&format!("refused: generation {generation} is still live")),
         }
     }
-    if answer["result"] == "refused" { Exit::Config } else { Exit::Ok }
+    match answer["result"].as_str() {
+        Some("applied" | "unchanged") => Exit::Ok,
+        Some("failed") => Exit::Unavailable,
+        _ => Exit::Config,
+    }
 }

@@ -79,6 +79,11 @@ impl At {
         &self.config
     }
 
+    /// The socket, where no config says it.
+    pub(super) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
     /// Asks for something; what the process answers.
     ///
     /// # Errors

@@ -75,7 +75,10 @@ pub fn line_of(key: &Key) -> String {
     };
     let created = key.created.as_ref().map(|day| format!(", created: {day}")).unwrap_or_default();
     let state = if key.state == KeyState::default() { String::new() } else { format!(", state: {}", word(key.state)) };
-    format!("{{ kid: {}{source}{created}{state} }}", key.kid)
+    // Some texts are numbers or words to YAML.
+    let is_plain = key.kid.starts_with(|c: char| c.is_ascii_alphabetic()) && key.kid.contains(['-', '_']);
+    let kid = if is_plain { key.kid.clone() } else { quoted(&key.kid) };
+    format!("{{ kid: {kid}{source}{created}{state} }}")
 }
 
 fn quoted(text: &str) -> String {
@@ -196,5 +199,7 @@ mod tests {
     fn a_key_is_written_as_in_the_docs() {
         let KeyEdit::Add(key) = new() else { panic!() };
         assert_eq!(line_of(&key), "{ kid: c-2, key: \"file:c-2.pub\", created: 2026-11-30, state: next }");
+        let of = |kid: &str| line_of(&Key { kid: kid.into(), ..Key::clone(&key) });
+        assert!(["2026", "1e5", "true", "2026-11-30"].iter().all(|kid| of(kid).contains(&format!("kid: \"{kid}\""))));
     }
 }

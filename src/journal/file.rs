@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::config::Span;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Write},
@@ -98,10 +99,15 @@ impl LogFile {
     }
 
     /// Takes back what was written of lines, unless another process has written behind it.
-    fn take_back(&self, end: u64, Failed { done, fault }: Failed) -> Failed {
+    fn take_back(&mut self, end: u64, Failed { done, fault }: Failed) -> Failed {
         let is_last = self.file.metadata().is_ok_and(|found| found.len() == end.saturating_add(done as u64));
         let is_gone = done > 0 && is_last && self.file.set_len(end).is_ok();
-        Failed { done: if is_gone { 0 } else { done }, fault }
+        if is_gone {
+            return Failed { done: 0, fault };
+        }
+        // What stays there goes on where it ends, if nobody else has written behind it.
+        self.ends_at = if is_last { end.saturating_add(done as u64) } else { u64::MAX };
+        Failed { done, fault }
     }
 
     fn begin(&mut self, before: Option<Box<str>>, now: Timestamp) -> io::Result<Option<Renewed>> {
@@ -110,8 +116,10 @@ impl LogFile {
     }
 
     fn rotate(&mut self, now: Timestamp) -> io::Result<Option<Renewed>> {
-        let old = older_name(&self.path, now);
-        if let Err(fault) = fs::rename(&self.path, &old) {
+        let newest = older_files(&self.path)?.pop().and_then(|older| stamp_of(&self.path, &older));
+        let old = older_name(&self.path, now, newest.as_deref());
+        // Nothing is there that could be lost: two processes may do it at once.
+        if let Err(fault) = renameat_with(CWD, &self.path, CWD, &old, RenameFlags::NOREPLACE) {
             if self.stuck.is_none() {
                 log::error!("audit: {} cannot be renamed, and goes on to grow: {fault}", self.path.display());
             }
@@ -129,7 +137,8 @@ impl Log for LogFile {
             return self.write(lines);
         }
         let end = self.end().map_err(|fault| Failed { done: 0, fault })?;
-        self.write(lines).map_err(|failed| self.take_back(end, failed))?;
+        let written = self.write(lines);
+        written.map_err(|failed| self.take_back(end, failed))?;
         self.ends_at = end.saturating_add(lines.len() as u64);
         Ok(())
     }
@@ -161,16 +170,25 @@ fn began(found: &Metadata) -> Timestamp {
     since.map_or(Timestamp::EPOCH, |since| Timestamp::EPOCH.plus(since))
 }
 
-/// What a file is called once there is a newer one: its name and the time, to the millisecond.
-fn older_name(path: &Path, now: Timestamp) -> PathBuf {
+/// The time in the name of an older file.
+fn stamp_of(path: &Path, older: &Path) -> Option<String> {
+    let (name, older) = (path.file_name()?.to_str()?, older.file_name()?.to_str()?);
+    Some(older.strip_prefix(name)?.strip_prefix('.')?.split_once('Z')?.0.to_owned())
+}
+
+/// What a file is called once there is a newer one: its name and the time, to the millisecond. Where the clock was set
+/// back that is the time of the newest one that there is, so that their order stays.
+fn older_name(path: &Path, now: Timestamp, newest: Option<&str>) -> PathBuf {
     let stamp: String =
         now.to_string().chars().filter(|c| !"-:".contains(*c)).take("20261122T130000.000".len()).collect();
+    let stamp = newest.filter(|newest| **newest > *stamp).unwrap_or(&stamp);
     let name = |more: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{stamp}Z{more}"));
         PathBuf::from(name)
     };
-    let mut all = std::iter::once(name("")).chain((1..).map(|number| name(&format!("-{number}"))));
+    // Of the same length, so that they are in their order by name.
+    let mut all = std::iter::once(name("")).chain((1..).map(|number| name(&format!("-{number:04}"))));
     all.find(|name| !name.exists()).unwrap_or_else(|| name(""))
 }
 
@@ -211,26 +229,41 @@ pub(super) struct Pruned {
     pub(super) bytes: u64,
 }
 
-/// Removes older files beyond what is to be kept.
+/// Removes older files beyond what is to be kept. One that cannot be removed keeps none of the others.
 pub(super) fn prune(path: &Path, keep: Span, now: Timestamp) -> io::Result<Pruned> {
     let mut pruned = Pruned::default();
-    let mut older = Vec::new();
-    for path in older_files(path)? {
-        let found = fs::metadata(&path)?;
-        older.push((path, found));
-    }
+    // What somebody has removed meanwhile is gone.
+    let found = older_files(path)?.into_iter().filter_map(|path| Some((fs::symlink_metadata(&path).ok()?, path)));
+    let older: Vec<_> = found.filter(|(found, _)| found.is_file()).collect();
     let newest = fs::metadata(path).map_or(0, |found| found.len());
-    pruned.bytes = older.iter().fold(newest, |sum, (_, found)| sum.saturating_add(found.len()));
-    for (path, found) in older {
-        let changed = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        let is_old = now.since(Timestamp::EPOCH.plus(changed)) >= keep.age;
-        if is_old || pruned.bytes > keep.size {
-            fs::remove_file(&path)?;
-            pruned.bytes = pruned.bytes.saturating_sub(found.len());
-            pruned.removed.push((path, is_old));
+    pruned.bytes = older.iter().fold(newest, |sum, (found, _)| sum.saturating_add(found.len()));
+    let last_change = older.last().map(|(found, _)| changed(found));
+    for (found, path) in older {
+        let is_old = plausible(now, last_change, keep).since(changed(&found)) >= keep.age;
+        if !is_old && pruned.bytes <= keep.size {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => {
+                pruned.bytes = pruned.bytes.saturating_sub(found.len());
+                pruned.removed.push((path, is_old));
+            }
+            Err(fault) => log::error!("audit: {} cannot be removed: {fault}", path.display()),
         }
     }
     Ok(pruned)
+}
+
+fn changed(found: &Metadata) -> Timestamp {
+    let since = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    Timestamp::EPOCH.plus(since)
+}
+
+/// The time by which files are old. A clock that suddenly says that all of them are is not believed: until there is a
+/// file of that time, too, none is removed for its age.
+fn plausible(now: Timestamp, last_change: Option<Timestamp>, keep: Span) -> Timestamp {
+    let last_change = last_change.unwrap_or(now);
+    if now.since(last_change) >= keep.age { last_change } else { now }
 }
 
 #[cfg(test)]
@@ -283,7 +316,7 @@ mod tests {
         let now = Timestamp::from_unix_seconds(1_795_352_400);
         assert_eq!(log.renew(small, now).unwrap(), None, "nothing is in it");
         log.append(b"one\n").unwrap();
-        for (number, name) in ["20261122T130000.000Z", "20261122T130000.000Z-1"].iter().enumerate() {
+        for (number, name) in ["20261122T130000.000Z", "20261122T130000.000Z-0001"].iter().enumerate() {
             let name = format!("audit.jsonl.{name}");
             let renewed = log.renew(small, now).unwrap();
             assert_eq!(renewed, Some(Renewed { before: Some(name.clone().into()) }), "{number}");
@@ -293,6 +326,30 @@ mod tests {
         assert_eq!(log.renew(young, now.plus(Duration::from_secs(59))).unwrap(), None);
         assert!(log.renew(young, now.plus(Duration::from_secs(60))).unwrap().is_some());
         assert_eq!(older_files(&path).unwrap().len(), 3);
+        // A clock that is set back does not change their order.
+        log.append(b"more\n").unwrap();
+        let renewed = log.renew(small, NOW).unwrap().unwrap().before.unwrap();
+        assert_eq!(&*renewed, "audit.jsonl.20261122T130100.000Z-0001");
+        assert_eq!(older_files(&path).unwrap().last().unwrap().file_name().unwrap().to_str().unwrap(), &*renewed);
+    }
+
+    #[test]
+    fn a_clock_that_says_that_all_are_old_is_not_believed() {
+        let (folder, path, _log) = log();
+        let name = folder.path().join("audit.jsonl.20261122T130000.000Z");
+        fs::write(&name, "x").unwrap();
+        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        File::options().write(true).open(&name).unwrap().set_modified(now).unwrap();
+        fs::create_dir(folder.path().join("audit.jsonl.20261122T130000.001Z")).unwrap();
+        let keep = Span { size: u64::MAX, age: Duration::from_secs(500) };
+        let far = Timestamp::from_unix_seconds(9_000_000);
+        assert_eq!(prune(&path, keep, far).unwrap().removed, []);
+        let later = folder.path().join("audit.jsonl.20261122T130000.002Z");
+        fs::write(&later, "x").unwrap();
+        let far = UNIX_EPOCH + Duration::from_secs(9_000_000);
+        File::options().write(true).open(&later).unwrap().set_modified(far).unwrap();
+        let removed = prune(&path, keep, Timestamp::from_unix_seconds(9_000_000)).unwrap().removed;
+        assert_eq!(removed, [(name, true)], "a folder of such a name is nobody's file");
     }
 
     #[test]

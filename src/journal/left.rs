@@ -4,7 +4,7 @@ use super::file::older_files;
 use crate::audit::{Left, Predecessor, STOP, place_of};
 use serde::Deserialize;
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::Path,
 };
@@ -54,6 +54,7 @@ pub fn look(log: &Path, checkpoints: Option<&Path>) -> io::Result<Found> {
     let left = |boot: &Boot| Left {
         boot: boot.at.boot.clone(),
         sequence: boot.at.sequence,
+        chain: boot.at.chain.clone(),
         torn_bytes: if is_torn(boot) { torn.len() } else { 0 },
         missing: marked(&marks, &boot.at.boot).saturating_sub(boot.at.sequence),
     };
@@ -62,15 +63,16 @@ pub fn look(log: &Path, checkpoints: Option<&Path>) -> io::Result<Found> {
 }
 
 fn tail(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
+    // To open a pipe would wait for somebody who writes into it.
+    let found = match fs::metadata(path) {
+        Ok(found) => found,
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(fault) => return Err(fault),
     };
-    let found = file.metadata()?;
     if !found.is_file() {
         return Ok(Vec::new());
     }
+    let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(found.len().saturating_sub(TAIL)))?;
     let mut tail = Vec::new();
     file.take(TAIL).read_to_end(&mut tail)?;
@@ -92,7 +94,6 @@ fn marked(checkpoints: &[u8], boot: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use test_case::test_case;
 
     fn line(boot: &str, sequence: u64, action: &str, more: &str) -> String {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     fn crashed(boot: &str, sequence: u64, torn_bytes: usize, missing: u64) -> Left {
-        Left { boot: boot.into(), sequence, torn_bytes, missing }
+        Left { boot: boot.into(), sequence, chain: Some("a".repeat(64).into()), torn_bytes, missing }
     }
 
     #[test_case("", None, &[]; "nothing")]

@@ -151,6 +151,8 @@ impl Journal {
             records: 0,
             awaited: Vec::new(),
             is_astray: false,
+            was_full: false,
+            postponed: None,
             judged: None,
             looked: (now, uptime),
             wrote: now,

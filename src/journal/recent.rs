@@ -3,7 +3,7 @@
 use crate::audit::Record;
 use crate::request::Id;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// How many decisions are kept, and how many outcomes.
 const KEPT_MAX: usize = 10_000;
@@ -19,7 +19,7 @@ pub struct Recent {
 struct Kept {
     is_denied: bool,
     request: Id,
-    line: Box<[u8]>,
+    line: Arc<[u8]>,
 }
 
 impl Recent {
@@ -43,10 +43,13 @@ impl Recent {
     /// The last lines, at most so many, the oldest first; only denials, if only they are asked for.
     #[must_use]
     pub fn last(&self, count: usize, only_denied: bool) -> Vec<u8> {
-        let kept = self.decisions.lock();
-        let meant = kept.iter().rev().filter(|kept| kept.is_denied || !only_denied).take(count);
-        let meant: Vec<_> = meant.map(|kept| &*kept.line).collect();
-        meant.into_iter().rev().collect::<Vec<_>>().concat()
+        // Copied once the writer may go on.
+        let meant: Vec<_> = {
+            let kept = self.decisions.lock();
+            let meant = kept.iter().rev().filter(|kept| kept.is_denied || !only_denied).take(count);
+            meant.map(|kept| Arc::clone(&kept.line)).collect()
+        };
+        meant.iter().rev().map(|line| &**line).collect::<Vec<_>>().concat()
     }
 
     /// All lines of a request, by its id's text: what was decided, then what came of it.

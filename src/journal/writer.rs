@@ -107,6 +107,10 @@ pub(super) struct Writer {
     pub(super) awaited: Vec<oneshot::Sender<()>>,
     /// Whether the file has to be found again first.
     pub(super) is_astray: bool,
+    /// The last batch left something in the queue.
+    pub(super) was_full: bool,
+    /// What was to be taken then.
+    pub(super) postponed: Option<Message>,
     /// The config that judged last.
     pub(super) judged: Option<Judged>,
     /// What the clock said last, and when.
@@ -121,11 +125,11 @@ impl Writer {
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
         loop {
             let mut asked = Vec::new();
-            let mut is_last = false;
+            let (mut is_last, mut is_closing) = (false, false);
             if self.shared.is_failing() {
-                // The queue is left to fill up while the disk fails, so that what waits stays bounded.
-                std::thread::sleep(RETRY_EVERY);
-                is_last = self.shared.closing.load(Ordering::Relaxed);
+                is_closing = self.wait_for_the_disk();
+            } else if let Some(message) = self.postponed.take() {
+                self.gather(message, queue, &mut asked);
             } else {
                 match queue.recv_timeout(CHECKPOINT_EVERY) {
                     Ok(message) => self.gather(message, queue, &mut asked),
@@ -137,7 +141,8 @@ impl Writer {
                 self.tell_gap();
             }
             self.write();
-            if is_last {
+            // What waits is still taken if the disk is there again.
+            if is_last || (is_closing && self.shared.is_failing()) {
                 return self.end(queue);
             }
             if !self.shared.is_failing() {
@@ -147,16 +152,32 @@ impl Writer {
         }
     }
 
+    /// The queue is left to fill up while the disk fails, so that what waits stays bounded. Whether it is to end.
+    fn wait_for_the_disk(&mut self) -> bool {
+        std::thread::sleep(RETRY_EVERY);
+        if self.is_astray {
+            self.tend();
+        }
+        self.shared.closing.load(Ordering::Relaxed)
+    }
+
     fn gather(&mut self, first: Message, queue: &Receiver<Message>, asked: &mut Vec<SyncSender<()>>) {
         self.tend();
+        if self.is_astray {
+            self.postponed = Some(first);
+            return;
+        }
         self.take(first, asked);
-        if asked.is_empty() && self.shared.settings.load().durability == Durability::Queued {
+        let is_awaited = !asked.is_empty() || self.shared.settings.load().durability != Durability::Queued;
+        // Where more waited than fits at once, there is no need to wait for more.
+        if !is_awaited && !std::mem::take(&mut self.was_full) {
             std::thread::sleep(GATHER_FOR);
         }
         while self.lines.len() < BATCH_MAX {
             let Ok(message) = queue.try_recv() else { break };
             self.take(message, asked);
         }
+        self.was_full = self.lines.len() >= BATCH_MAX;
     }
 
     fn take(&mut self, message: Message, asked: &mut Vec<SyncSender<()>>) {
@@ -180,18 +201,14 @@ impl Writer {
         let settings = self.shared.settings.load_full();
         self.sealer.hides_people(settings.pseudonyms.clone());
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
-        match self.log.renew(settings.rotate, now) {
-            Ok(Some(renewed)) if self.sealer.last() > 0 => self.note(now, Upkeep::File { before: renewed.before }),
-            Ok(_) => {}
-            Err(fault) => self.astray(&fault),
-        }
+        let is_new = self.renew(&settings, now);
         let (before, then) = std::mem::replace(&mut self.looked, (now, uptime));
         let expected = before.plus(uptime.saturating_sub(then));
         if expected.since(now).max(now.since(expected)) > CLOCK_SLACK {
             log::warn!("the clock was set from {expected} to {now}");
             self.note(now, Upkeep::Clock { expected });
         }
-        let is_due = self.pruned.is_none_or(|last| uptime.saturating_sub(last) >= PRUNE_EVERY);
+        let is_due = is_new || self.pruned.is_none_or(|last| uptime.saturating_sub(last) >= PRUNE_EVERY);
         if is_due && self.sealer.last() > 0 {
             self.prune(&settings, now);
             self.pruned = Some(uptime);
@@ -199,6 +216,26 @@ impl Writer {
         if uptime.saturating_sub(self.told_gap) >= GAP_EVERY {
             self.told_gap = uptime;
             self.tell_gap();
+        }
+    }
+
+    /// Begins a new file if it is time to, which then begins with the place in the chain; whether it did. Nothing is
+    /// sealed meanwhile that would stand in the wrong file: what waits to be written belongs to the old one.
+    fn renew(&mut self, settings: &Settings, now: Timestamp) -> bool {
+        if !self.lines.is_empty() {
+            return false;
+        }
+        self.is_astray = false;
+        match self.log.renew(settings.rotate, now) {
+            Ok(Some(renewed)) if self.sealer.last() > 0 => {
+                self.note(now, Upkeep::File { before: renewed.before });
+                true
+            }
+            Ok(_) => false,
+            Err(fault) => {
+                self.astray(&fault);
+                false
+            }
         }
     }
 
@@ -266,11 +303,8 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        if std::mem::take(&mut self.is_astray) {
-            let rotate = self.shared.settings.load().rotate;
-            if let Err(fault) = self.log.renew(rotate, self.clock.now()) {
-                return self.astray(&fault);
-            }
+        if self.is_astray {
+            return;
         }
         if let Some(rest) = self.lines.get(self.done..).filter(|rest| !rest.is_empty()) {
             if let Err(Failed { done, fault }) = self.log.append(rest) {
@@ -320,6 +354,10 @@ impl Writer {
         let was_failing = self.shared.failing.swap(true, Ordering::Relaxed);
         // Whoever waits hears at once that he waits in vain, and whoever comes after him hears the same.
         self.awaited.clear();
+        if !was_failing && fault.kind() == io::ErrorKind::StorageFull {
+            // Old files may make room; what of them was removed is recorded once something can be.
+            self.pruned = None;
+        }
         if !was_failing {
             let path = self.path.display();
             let what = match self.shared.settings.load().on_failure {
@@ -370,7 +408,7 @@ impl Writer {
             return self.checkpoint(true);
         }
         let is_record = |message: &Message| !matches!(message, Message::Flush(_) | Message::Reopen);
-        let waiting = queue.try_iter().filter(is_record).count();
+        let waiting = self.postponed.take().into_iter().chain(queue.try_iter()).filter(is_record).count();
         let lost = self.records.saturating_add(waiting as u64);
         self.shared.metrics.lost.inc_by(lost);
         log::error!("audit: {lost} records could not be written to {}", self.path.display());

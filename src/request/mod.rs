@@ -16,6 +16,8 @@ pub use url::place_of;
 use crate::refusal::Refusal;
 use http::Method;
 
+/// The longest method, in bytes.
+pub const METHOD_MAX: usize = 32;
 /// The longest authority, in bytes: a DNS name (253) and a port.
 pub const AUTHORITY_MAX: usize = 259;
 
@@ -75,6 +77,10 @@ impl Facts {
     /// # Errors
     /// A [`Refusal`] of the family `request`, when the head has no reading, or more than one.
     pub fn read(head: &Head<'_>) -> Result<Self, Refusal> {
+        // Records hold it, and HTTP/2 would take one as long as a head.
+        if head.method.as_str().len() > METHOD_MAX {
+            return Err(Refusal::MalformedHead);
+        }
         let authority = authority(head)?;
         let target = origin_form(head.target, authority)?;
         let raw_path = target.split_once('?').map_or(target, |(path, _query)| path);

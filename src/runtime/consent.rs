@@ -99,7 +99,8 @@ fn asked(dangers: Vec<Danger>, next: &Config, cause: &Cause) -> Vec<Finding> {
 }
 
 /// A name as it can be pasted into a command.
-fn for_a_shell(name: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn for_a_shell(name: &str) -> Cow<'_, str> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
     if name.chars().all(is_plain) { name.into() } else { format!("'{}'", name.replace('\'', r"'\''")).into() }
 }

@@ -337,7 +337,7 @@ impl Live {
 
     /// Records that an earlier process has ended without a word.
     fn recovered(&self, left: Left) {
-        let Left { boot, sequence, torn_bytes, missing } = &left;
+        let Left { boot, sequence, torn_bytes, missing, .. } = &left;
         log::warn!("audit: the process {boot} ended without a word after record {sequence}");
         if *torn_bytes > 0 {
             log::warn!("audit: it has left {torn_bytes} bytes of a line");
@@ -483,7 +483,7 @@ fn told(state: &State, snapshot: &Snapshot) {
     warn_of(snapshot, state.clock.now());
     snapshot.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     state.journal.adopt(snapshot.journal.clone());
-    state.secrets.adopt(&snapshot.secrets, &state.metrics);
+    state.secrets.adopt(&snapshot.secrets, &state.metrics, state.clock.now());
     state.metrics.applied(&config.node, snapshot.generation, (snapshot.digest, snapshot.policy));
     for (name, entrance) in &snapshot.entrances {
         if let Some(tls) = &entrance.tls {

@@ -21,6 +21,7 @@ mod state;
 pub use aging::Aging;
 pub use approval::{Approval, Approved, NAMESPACE, memory_in, remembered, signatures_of, statement};
 pub use build::{Beside, build};
+pub use consent::for_a_shell;
 pub use files::{Untrusted, only_roots};
 pub use history::{Entry, History, News, Stored};
 pub use live::{Change, Consented, Live};

@@ -88,8 +88,13 @@ const fn word(state: KeyState) -> &'static str {
     }
 }
 
-/// A secret by its name and by what it is: under its name another one is another.
-type Identity = (Label, Option<Digest>);
+/// A secret by whose it is and by what it is: under its name another one is another, and under another name it is the same.
+type Identity = (Kind, Box<str>, Option<Digest>, Option<Box<str>>);
+
+/// What is not known by its content is known by its name.
+fn identity(label: &Label, fingerprint: Option<Digest>) -> Identity {
+    (label.kind, label.owner.clone(), fingerprint, fingerprint.is_none().then(|| label.name.clone()))
+}
 
 /// What is known of the uses of secrets, over generations.
 #[derive(Debug, Default)]
@@ -97,28 +102,57 @@ pub struct Secrets(Mutex<HashMap<Identity, Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
+    /// By what people know it; none while no live generation has it.
+    label: Option<Label>,
     uses: Uses,
     /// How many of them the metrics know of.
     told: u64,
     last: Option<UnixSeconds>,
 }
 
+impl Known {
+    /// Has the metrics know of its uses since the last time.
+    fn tell(&mut self, metrics: &Metrics, now: Timestamp) {
+        let count = self.uses.count();
+        let more = count.saturating_sub(self.told);
+        if let (Some(label), true) = (&self.label, more > 0) {
+            self.told = count;
+            self.last = Some(now.unix_seconds());
+            metrics.secret_used(label, more, now.unix_seconds());
+        }
+    }
+}
+
 impl Secrets {
     /// The count of a secret's uses.
     #[must_use]
     pub fn uses(&self, label: &Label, fingerprint: Option<Digest>) -> Uses {
-        self.0.lock().entry((label.clone(), fingerprint)).or_default().uses.clone()
+        self.0.lock().entry(identity(label, fingerprint)).or_default().uses.clone()
     }
 
     /// From now on these are held, and no others.
-    pub fn adopt(&self, held: &[Held], metrics: &Metrics) {
+    pub fn adopt(&self, held: &[Held], metrics: &Metrics, now: Timestamp) {
         let mut known = self.0.lock();
-        let there: HashSet<Identity> = held.iter().map(|held| (held.label.clone(), held.fingerprint)).collect();
-        let labels: HashSet<&Label> = held.iter().map(|held| &held.label).collect();
-        known.keys().filter(|(label, _)| !labels.contains(label)).for_each(|(label, _)| metrics.forget_secret(label));
-        known.retain(|identity, _| there.contains(identity));
+        // What was used up to now is told before it is forgotten.
+        known.values_mut().for_each(|known| known.tell(metrics, now));
+        let there: HashSet<Identity> = held.iter().map(|held| identity(&held.label, held.fingerprint)).collect();
+        known.retain(|identity, known| {
+            let stays = there.contains(identity);
+            known.label.iter().filter(|_| !stays).for_each(|label| metrics.forget_secret(label));
+            stays
+        });
+        // What has another name now is told anew under it.
         for held in held {
-            known.entry((held.label.clone(), held.fingerprint)).or_default();
+            let known = known.entry(identity(&held.label, held.fingerprint)).or_default();
+            if known.label.as_ref().is_some_and(|label| *label != held.label) {
+                known.label.take().iter().for_each(|label| metrics.forget_secret(label));
+            }
+        }
+        for held in held {
+            let known = known.entry(identity(&held.label, held.fingerprint)).or_default();
+            if known.label.is_none() {
+                (known.label, known.told) = (Some(held.label.clone()), 0);
+            }
             metrics.secret(&held.label, held.born, held.aging.as_ref().map(|aging| aging.ends));
             held.uses.iter().for_each(|_| metrics.secret_is_counted(&held.label));
         }
@@ -126,22 +160,14 @@ impl Secrets {
 
     /// Looks what was used since the last look, which is some moment between the two; the metrics learn of it.
     pub fn look(&self, metrics: &Metrics, now: Timestamp) {
-        for ((label, _), known) in self.0.lock().iter_mut() {
-            let count = known.uses.count();
-            let more = count.saturating_sub(known.told);
-            if more > 0 {
-                known.told = count;
-                known.last = Some(now.unix_seconds());
-                metrics.secret_used(label, more, now.unix_seconds());
-            }
-        }
+        self.0.lock().values_mut().for_each(|known| known.tell(metrics, now));
     }
 
     /// How often a secret was used, and when last.
     #[must_use]
     pub fn used(&self, held: &Held) -> (u64, Option<UnixSeconds>) {
         let known = self.0.lock();
-        let known = known.get(&(held.label.clone(), held.fingerprint));
+        let known = known.get(&identity(&held.label, held.fingerprint));
         known.map_or((0, None), |known| (known.uses.count(), known.last))
     }
 }
@@ -168,7 +194,7 @@ mod tests {
         let (secrets, metrics) = (Secrets::default(), Metrics::new().unwrap());
         let at = Timestamp::from_unix_seconds;
         let (one, other) = (held("one", b"a"), held("one", b"b"));
-        secrets.adopt(std::slice::from_ref(&one), &metrics);
+        secrets.adopt(std::slice::from_ref(&one), &metrics, at(100));
         let text = || String::from_utf8(metrics.render(0).unwrap()).unwrap();
         let uses = "belay_secret_uses_total{kind=\"token_key\",name=\"one\",owner=\"workloads.checkout\"}";
         assert!(text().contains(&format!("{uses} 0")), "{}", text());
@@ -177,10 +203,23 @@ mod tests {
         secrets.look(&metrics, at(120));
         assert_eq!(secrets.used(&one), (1, Some(110)));
         assert!(text().contains(&format!("{uses} 1")), "{}", text());
+        // Under another name it is the same.
+        let renamed = Held { label: Label { name: "two".into(), ..one.label.clone() }, ..one.clone() };
+        secrets.adopt(std::slice::from_ref(&renamed), &metrics, at(130));
+        secrets.uses(&renamed.label, renamed.fingerprint).add();
+        secrets.look(&metrics, at(140));
+        assert_eq!(secrets.used(&renamed), (2, Some(140)));
+        assert!(
+            !text().contains("\"one\"") && text().contains("name=\"two\",owner=\"workloads.checkout\"} 2"),
+            "{}",
+            text()
+        );
         // Another key under the same name has not been used.
-        secrets.adopt(std::slice::from_ref(&other), &metrics);
+        let other = Held { label: renamed.label.clone(), ..other };
+        secrets.adopt(std::slice::from_ref(&other), &metrics, at(150));
         assert_eq!((secrets.used(&one), secrets.used(&other)), ((0, None), (0, None)));
-        secrets.adopt(&[], &metrics);
+        assert!(!text().contains("belay_secret_last_used"), "{}", text());
+        secrets.adopt(&[], &metrics, at(160));
         assert!(!text().contains("belay_secret"), "{}", text());
     }
 

@@ -15,7 +15,7 @@ use std::{
 const DAY: UnixSeconds = 24 * 60 * 60;
 /// What was not seen for so long is forgotten.
 const REMEMBERED_FOR: UnixSeconds = 400 * DAY;
-/// So many are remembered at most.
+/// So many are remembered at most: those that were seen last.
 const SIGHTS_MAX: usize = 65_536;
 
 /// The first sight of every key, over restarts where there is a history.
@@ -97,7 +97,7 @@ impl Sights {
     /// Writes down what is new. What could not be written is tried again the next time.
     ///
     /// # Errors
-    /// If it cannot be written, or there are too many: then an old key could become young.
+    /// If it cannot be written: then an old key could become young.
     pub fn remember(&self, now: Timestamp) -> io::Result<()> {
         let mut seen = self.seen.lock();
         let Seen { sights, is_news } = &mut *seen;
@@ -105,8 +105,10 @@ impl Sights {
             return Ok(());
         }
         sights.retain(|_, sight| now.unix_seconds().saturating_sub(sight.last) < REMEMBERED_FOR);
-        if sights.len() > SIGHTS_MAX {
-            return Err(io::Error::other(format!("there are more than {SIGHTS_MAX}")));
+        while sights.len() > SIGHTS_MAX {
+            // Whoever was not seen for longest.
+            let oldest = sights.iter().min_by_key(|(_, sight)| sight.last).map(|(name, _)| name.clone());
+            sights.retain(|name, _| Some(name) != oldest.as_ref());
         }
         if let Some(file) = &self.file {
             replace_for_good(file, &serde_json::to_vec_pretty(&sights).map_err(io::Error::other)?)?;

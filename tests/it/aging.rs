@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::KeyPair;
 use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt, process::Command};
 use test_case::test_case;
 
 const LOG: &str = "audit: { file: audit.jsonl }";
@@ -233,7 +233,20 @@ async fn what_cannot_be_rotated_changes_nothing() {
     refused(&[&["checkout"][..], &to].concat(), 69, "cannot be written");
     assert_eq!(fs::read_to_string(&out).unwrap(), "somebody's");
     fs::remove_file(&out).unwrap();
-    // A reload that is refused: the certificate's key is another's now.
+    // What is live is not what stands there: nobody makes somebody else's change live by the way.
+    site.write("belay.yaml", &before.replace("allow: [reader]", "allow: [reader, checkout]"));
+    let said = command(site, &[&["keys", "rotate", "checkout"][..], &to].concat());
+    assert!(said.code == Some(65) && said.err.contains("what is live is not what stands in"), "{}", said.err);
+    let second = "{ kid: checkout-9, key: 'file:spare.pub' }";
+    let two = before.replace("'file:checkout.pub' }", &format!("'file:checkout.pub' }}, {second}"));
+    site.write("belay.yaml", &two);
+    assert_eq!(command(site, &["reload"]).code, Some(0));
+    let said = command(site, &[&["keys", "rotate", "checkout"][..], &to].concat());
+    assert!(said.code == Some(65) && said.err.contains("several active keys (checkout-1, checkout-9)"), "{}", said.err);
+    assert_eq!(site.config_text(), two);
+    site.write("belay.yaml", &before);
+    assert_eq!(command(site, &["reload", "--accept", "all"]).code, Some(0));
+    // A config that cannot be live: the certificate's key is another's now.
     site.write("lb.key", &KeyPair::generate().unwrap().serialize_pem());
     refused(&[&["checkout"][..], &to].concat(), 78, "the private key is not the certificate's");
     assert!(!out.exists(), "no half of a key is left");
@@ -241,6 +254,23 @@ async fn what_cannot_be_rotated_changes_nothing() {
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("checkout-")).collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(running.status(&Ask::get("/orders/7")).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_files_owner_and_mode_stay_whatever_the_callers_umask_is() {
+    let running = Running::with(with_socket).await;
+    let path = |name: &str| running.site.folder.path().join(name);
+    let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    for name in ["belay.yaml", "checkout.pub"] {
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let (program, config, out) = (env!("CARGO_BIN_EXE_belay"), running.site.config(), path("worker.json"));
+    let script = "umask 077; exec \"$0\" keys rotate checkout --kid checkout-2 -c \"$1\" --out \"$2\"";
+    let output = Command::new("sh").args(["-c", script, program]).arg(&config).arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((mode("belay.yaml"), mode("checkout-2.pub"), mode("worker.json")), (0o644, 0o644, 0o600));
+    let left = fs::read_dir(running.site.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.filter(|name| name.to_string_lossy().starts_with('.')).count() == 0, "nothing is left over");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -276,6 +306,16 @@ async fn nodes_are_compared_by_their_policy() {
     assert_eq!((&told["node"], &told["others"][0]["same_policy"]), (&"test".into(), &false.into()));
     let said = status(&["https://127.0.0.1:1".into()], &[]);
     assert!(said.code == Some(69) && said.out.contains("--ca FILE"), "{}", said.out);
+    // What was revoked here and not there is a difference, too.
+    for running in [&here, &same] {
+        running.site.write("revoked.yaml", "tokens: []\n");
+        let text = format!("{}revoked: revoked.yaml\n", running.site.config_text());
+        running.site.write("belay.yaml", &text);
+        assert_eq!(command(&running.site, &["reload"]).code, Some(0));
+    }
+    assert_eq!(status(&[at(&same)], &[]).code, Some(0));
+    here.site.write("revoked.yaml", "keys: [checkout-9]\n");
+    eventually("the list is taken", || (status(&[at(&same)], &[]).code == Some(2)).then_some(()));
     // The same digests stand in every record, and in the metrics.
     assert_eq!(here.status(&Ask::get("/orders/7")).await, 200);
     let record = acts(&here.site, "decision").pop().unwrap();

@@ -64,8 +64,8 @@ fn refusals() -> String {
     let head = "| audit code | status | description | what the client reads | what it means |\n|---|---|---|---|---|\n";
     let hangups = "\n## Connections\n\nA connection that ends before it brings a request is counted by \
         `belay_connections_refused_total` with the reason, and has a record `connection` in the audit log. Of \
-        these and of requests refused before an identity was proved 100 a second are recorded singly at each listener; \
-        what comes beyond stands in a record `summary` for each reason with its count, once a second.\n\n| audit code | what it means |\n|---|---|\n";
+        these and of requests refused before an identity was proved 100 a second, and 1,000 an hour, are recorded singly \
+        of each reason at each listener; what comes beyond stands in a record `summary` for each reason with its count, once a second.\n\n| audit code | what it means |\n|---|---|\n";
     let ended = Hangup::ALL.iter().map(|hangup| format!("| `{}` | {} |\n", hangup.code(), hangup.explain()));
     let body = format!("{head}{}{hangups}{}", rows.collect::<String>(), ended.collect::<String>());
     page("Refusals", about, &body)

@@ -71,7 +71,7 @@ async fn a_days_records_are_as_their_schema_says() {
 #[tokio::test]
 async fn records_of_the_log_itself_are_as_the_schema_says() {
     let time = Timestamp::from_unix_seconds(NOW);
-    let left = Left { boot: "b".into(), sequence: 7, torn_bytes: 3, missing: 1 };
+    let left = Left { boot: "b".into(), sequence: 7, chain: Some("a".repeat(64).into()), torn_bytes: 3, missing: 1 };
     let all = [
         Upkeep::File { before: None },
         Upkeep::File { before: Some("audit.jsonl.1".into()) },

@@ -26,7 +26,7 @@ pub(super) struct Filter {
     /// Of requests that were let in, or that were not.
     #[arg(long)]
     decision: Option<Decision>,
-    /// Of requests that were refused, or failed, for that reason, for example `token.expired`.
+    /// Of requests that were refused, or failed, for that reason, for example `identity.token_expired`.
     #[arg(long, value_name = "CODE")]
     reason: Option<String>,
     /// Of requests that were allowed or denied by that rule.

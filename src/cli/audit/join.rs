@@ -10,10 +10,11 @@ use std::{
     fs::File,
     io::{self, BufRead, BufReader},
     path::Path,
+    rc::Rc,
 };
 
-/// How deep a line of the Worker's log is looked into.
-const DEPTH_MAX: usize = 16;
+/// So many requests may one line of the Worker's log be of.
+const IDS_MAX: usize = 1_000;
 
 /// What is known of a request on both sides.
 #[derive(Debug, Default, Serialize)]
@@ -21,7 +22,7 @@ struct Both {
     /// The request's id; none for a line of the Worker's that names none.
     rid: Option<String>,
     /// What the Worker's log says. A line that is no JSON is a string.
-    edge: Vec<Box<RawValue>>,
+    edge: Vec<Rc<RawValue>>,
     /// What ours says.
     belay: Vec<Box<RawValue>>,
 }
@@ -56,15 +57,14 @@ impl Joined {
             Ok(raw) => (Some(raw), serde_json::from_str(text).unwrap_or_default()),
             Err(_no_json) => (serde_json::value::to_raw_value(text).ok(), Value::Null),
         };
-        let Some(raw) = raw else { return };
-        let mut ids = BTreeSet::new();
-        find_ids(&value, DEPTH_MAX, &mut ids);
+        let Some(raw) = raw.map(Rc::<RawValue>::from) else { return };
+        let ids = ids(&value);
         if ids.is_empty() {
             self.nameless = self.nameless.saturating_add(1);
             return self.to(None, |both| both.edge.push(raw));
         }
         for id in ids {
-            self.to(Some(id), |both| both.edge.push(raw.clone()));
+            self.to(Some(id), |both| both.edge.push(Rc::clone(&raw)));
         }
     }
 
@@ -106,20 +106,17 @@ impl Joined {
     }
 }
 
-/// All ids of requests in a line.
-fn find_ids(value: &Value, depth: usize, ids: &mut BTreeSet<String>) {
-    let Some(depth) = depth.checked_sub(1) else { return };
-    match value {
-        Value::Object(members) => {
-            ids.extend(members.get("rid").and_then(Value::as_str).map(str::to_owned));
-            members.values().for_each(|member| find_ids(member, depth, ids));
-        }
-        Value::Array(members) => members.iter().for_each(|member| find_ids(member, depth, ids)),
-        Value::String(text) if text.starts_with('{') && text.contains("\"rid\"") => {
-            find_ids(&serde_json::from_str(text).unwrap_or_default(), depth, ids);
-        }
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
+/// The ids of requests in a line: its own, or those of the lines that were collected into it. What a caller has sent
+/// stands elsewhere in it.
+fn ids(line: &Value) -> BTreeSet<String> {
+    let own = |line: &Value| line.get("rid").and_then(Value::as_str).map(str::to_owned);
+    let collected = ["logs", "Logs"].into_iter().filter_map(|key| line.get(key)?.as_array()).flatten();
+    let messages = collected.filter_map(|log| log.get("message").or_else(|| log.get("Message"))?.as_array()).flatten();
+    let written = messages.filter_map(|message| match message {
+        Value::String(text) => own(&serde_json::from_str(text).ok()?),
+        other @ (Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_)) => own(other),
+    });
+    own(line).into_iter().chain(written).take(IDS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -132,7 +129,8 @@ mod tests {
     #[test_case("console.warn: no JSON", &[])]
     #[test_case(r#"{"rid":7}"#, &[]; "no text")]
     #[test_case(r#"{"outcome":"ok","logs":[{"message":["{\"rid\":\"one\"}"]},{"message":["{\"rid\":\"two\"}","hello"]}]}"#, &["one", "two"]; "collected")]
-    #[test_case(r#"{"a":"{\"rid\""}"#, &[]; "text that only looks so")]
+    #[test_case(r#"{"logs":[{"message":["no",{"rid":"one"}]}],"event":{"request":{"headers":{"x":"{\"rid\":\"two\"}","rid":"three"}}}}"#, &["one"]; "not what a caller has sent")]
+    #[test_case(r#"{"Logs":[{"Message":["{\"rid\":\"one\"}"]}]}"#, &["one"]; "as Logpush writes it")]
     fn no_line_is_lost(line: &str, expected: &[&str]) {
         let mut joined = Joined::default();
         joined.add_of_worker(line);
@@ -140,16 +138,5 @@ mod tests {
         assert_eq!(ids, expected);
         assert!(!joined.all.is_empty() && joined.all.iter().all(|both| both.edge.len() == 1));
         assert_eq!(joined.nameless, usize::from(expected.is_empty()));
-    }
-
-    #[test]
-    fn a_line_that_nests_without_end_is_only_looked_into_so_far() {
-        let mut line = r#"{"rid":"deep"}"#.to_owned();
-        for _ in 0..100 {
-            line = format!("[{line}]");
-        }
-        let mut joined = Joined::default();
-        joined.add_of_worker(&line);
-        assert_eq!((joined.all.len(), joined.nameless), (1, 1));
     }
 }

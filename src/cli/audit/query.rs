@@ -3,7 +3,7 @@
 use super::filter::{Chosen, Filter};
 use super::rows::{Rows, head, shown};
 use super::seen::Row;
-use super::{Log, find_line, join};
+use super::{Log, Source, join};
 use crate::cli::Exit;
 use crate::cli::terminal::Terminal;
 use crate::clock::{Clock, System};
@@ -83,7 +83,7 @@ pub(super) fn say(row: &Row, as_json: bool, terminal: &Terminal) {
 fn each(files: &[PathBuf], chosen: &Chosen<'_>, mut take: impl FnMut(Row)) -> Result<(), Finding> {
     let mut rows = Rows::default();
     for file in files {
-        find_line(file, |line| {
+        Source::open(file)?.find_line(|line| {
             rows.take(line).filter(|row| chosen.means(row)).into_iter().for_each(&mut take);
             ControlFlow::<()>::Continue(())
         })?;

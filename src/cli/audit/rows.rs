@@ -5,7 +5,7 @@ use crate::cli::terminal::Terminal;
 use std::collections::{HashMap, VecDeque};
 
 /// Requests that are decided, and whose outcomes have not come yet.
-const OPEN_MAX: usize = 1_000_000;
+const OPEN_MAX: usize = 200_000;
 
 /// Takes lines, and gives rows that are complete.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! `belay audit verify`
 
-use super::{find_line, whole};
-use crate::audit::{Broken, CheckpointKey, Last, PublicKey, Taken, Verifier, read_checkpoint};
+use super::{Source, opened};
+use crate::audit::{BadCheckpoint, Broken, CheckpointKey, Last, Lost, PublicKey, Taken, Verifier, read_checkpoint};
 use crate::cli::run::load;
 use crate::cli::terminal::Terminal;
 use crate::cli::{DEFAULT_CONFIG, Exit};
@@ -13,7 +13,6 @@ use std::{
     fs,
     ops::ControlFlow,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 /// Prove that no record of an audit log was altered, removed, added or moved.
@@ -34,14 +33,17 @@ pub(super) struct Args {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// The config that names the files, if none are given.
-    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG, conflicts_with_all = ["files", "checkpoints"])]
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG, conflicts_with = "files")]
     config: PathBuf,
     /// Files of checkpoints, the oldest first: the log's own, or copies that were kept elsewhere.
     #[arg(long, value_name = "FILE", requires = "key")]
     checkpoints: Vec<PathBuf>,
-    /// PEM files with the public keys of the checkpoints.
+    /// PEM files with the public keys of the checkpoints. Where the key was replaced, older checkpoints need the older one.
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
+    /// Older files are left out on purpose: that something came before the first one is no fault.
+    #[arg(long)]
+    part: bool,
     /// Nothing comes after: every process has stopped, and everything is signed.
     #[arg(long)]
     r#final: bool,
@@ -52,15 +54,11 @@ pub(super) struct Args {
 
 /// After so many records it is said how far it is.
 const TOLD_EVERY: u64 = 1_000_000;
-/// What the writer may leave unsigned.
-const UNSIGNED_MAX: u64 = 1_000;
-/// And for how long: ten seconds, and a little for the writing.
-const UNSIGNED_FOR: Duration = Duration::from_secs(12);
 
 /// What is to be looked at.
 struct Given {
-    files: Vec<PathBuf>,
-    checkpoints: Vec<PathBuf>,
+    files: Vec<Source>,
+    checkpoints: Vec<Source>,
     keys: Vec<PublicKey>,
 }
 
@@ -81,7 +79,7 @@ impl Fault {
         match &self.place {
             Some((file, line)) => Finding::at(file.as_path(), (*line, 1), "", self.what.clone()),
             None => {
-                let hint = "are all files of the log given, and in their order?";
+                let hint = "are all files of the log given, and in their order? (--part: the older ones are left out)";
                 Finding::of_file("", self.what.clone(), Some(hint.into()))
             }
         }
@@ -93,7 +91,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Result<Exit, Finding> {
     let mut verifier = Verifier::default();
     let fault = match expect(&given, &mut verifier)? {
         Some(fault) => Some(fault),
-        None => prove(&given.files, &mut verifier, terminal)?,
+        None => prove(&given.files, &mut verifier, args.part, terminal)?,
     };
     let proven = verifier.proven();
     let is_signed = !given.keys.is_empty() && !given.checkpoints.is_empty();
@@ -107,10 +105,11 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Result<Exit, Finding> {
             "records": verifier.records(),
             "signed": is_signed,
             "proven": proven,
+            "lost": verifier.lost(),
             "broken": broken,
         }));
     } else {
-        terminal.say(&told(verifier.records(), &proven, is_signed));
+        terminal.say(&told(verifier.records(), &proven, is_signed, verifier.lost()));
         terminal.show(&fault.iter().map(Fault::finding).collect::<Vec<_>>());
     }
     Ok(match fault {
@@ -127,16 +126,22 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Result<Exit, Finding> {
 /// None if the config is broken, which is told then.
 fn given(args: &Args, terminal: &Terminal) -> Result<Option<Given>, Finding> {
     let keys = args.key.iter().map(|file| public_key(file)).collect::<Result<Vec<_>, _>>()?;
+    let each = |paths: &[PathBuf]| paths.iter().map(|path| Source::open(path)).collect::<Result<Vec<_>, _>>();
     if !args.files.is_empty() {
-        return Ok(Some(Given { files: args.files.clone(), checkpoints: args.checkpoints.clone(), keys }));
+        let checkpoints = each(&args.checkpoints)?;
+        return Ok(Some(Given { files: each(&args.files)?, checkpoints, keys }));
     }
     let Some(config) = load(&args.config, terminal) else { return Ok(None) };
-    let files = whole(&config.audit.file)?;
-    let Some(marks) = &config.audit.checkpoints else {
-        return Ok(Some(Given { files, checkpoints: Vec::new(), keys }));
+    // Before the records, which go on meanwhile: none may be signed that is not there.
+    let checkpoints = match &config.audit.checkpoints {
+        _ if !args.checkpoints.is_empty() => each(&args.checkpoints)?,
+        Some(marks) => opened(&marks.file)?,
+        None => Vec::new(),
     };
-    let keys = if keys.is_empty() { vec![own_key(&marks.key.path)?] } else { keys };
-    Ok(Some(Given { files, checkpoints: whole(&marks.file)?, keys }))
+    let files = opened(&config.audit.file)?;
+    let own = config.audit.checkpoints.as_ref().filter(|_| keys.is_empty());
+    let keys = own.map(|marks| own_key(&marks.key.path)).transpose()?.into_iter().chain(keys).collect();
+    Ok(Some(Given { files, checkpoints, keys }))
 }
 
 fn public_key(file: &Path) -> Result<PublicKey, Finding> {
@@ -167,7 +172,10 @@ fn read(file: &Path) -> Result<Vec<u8>, Finding> {
 fn expect(given: &Given, verifier: &mut Verifier) -> Result<Option<Fault>, Finding> {
     for file in &given.checkpoints {
         let mut is_torn = false;
-        let found = find_line(file, |line| {
+        let found = file.find_line(|line| {
+            if line.is_empty() {
+                return ControlFlow::Continue(());
+            }
             let checkpoint = match read_checkpoint(line, &given.keys) {
                 Ok(checkpoint) => checkpoint,
                 // What a crash has torn stands alone.
@@ -175,7 +183,13 @@ fn expect(given: &Given, verifier: &mut Verifier) -> Result<Option<Fault>, Findi
                     is_torn = true;
                     return ControlFlow::Continue(());
                 }
-                Err(bad) => return ControlFlow::Break((bad.to_string(), Exit::Failed)),
+                // Nobody says that it is forged.
+                Err(bad @ BadCheckpoint::Key(_)) => {
+                    return ControlFlow::Break((format!("{bad} (--key FILE)"), Exit::Unavailable));
+                }
+                Err(bad @ (BadCheckpoint::None | BadCheckpoint::Signature)) => {
+                    return ControlFlow::Break((bad.to_string(), Exit::Failed));
+                }
             };
             match verifier.expect(checkpoint) {
                 Ok(()) => ControlFlow::Continue(()),
@@ -183,16 +197,21 @@ fn expect(given: &Given, verifier: &mut Verifier) -> Result<Option<Fault>, Findi
             }
         })?;
         if let Some((line, (what, exit))) = found {
-            return Ok(Some(Fault { place: Some((file.clone(), line)), what, exit }));
+            return Ok(Some(Fault { place: Some((file.path.clone(), line)), what, exit }));
         }
     }
     Ok(None)
 }
 
 /// Reads the records, twice: what they say of each other stands before or after.
-fn prove(files: &[PathBuf], verifier: &mut Verifier, terminal: &Terminal) -> Result<Option<Fault>, Finding> {
+fn prove(
+    files: &[Source],
+    verifier: &mut Verifier,
+    is_part: bool,
+    terminal: &Terminal,
+) -> Result<Option<Fault>, Finding> {
     for file in files {
-        find_line(file, |line| {
+        file.find_line(|line| {
             verifier.look(line);
             ControlFlow::<()>::Continue(())
         })?;
@@ -200,11 +219,12 @@ fn prove(files: &[PathBuf], verifier: &mut Verifier, terminal: &Terminal) -> Res
     let mut torn = None;
     for file in files {
         let mut number = 0_usize;
-        let found = find_line(file, |line| {
+        verifier.begin_file();
+        let found = file.find_line(|line| {
             number = number.saturating_add(1);
             match verifier.take(line) {
                 Ok(Taken::Record) => {}
-                Ok(Taken::Torn) => torn = Some((file.clone(), number)),
+                Ok(Taken::Torn) => torn = Some((file.path.clone(), number)),
                 Err(broken) => return ControlFlow::Break(broken),
             }
             if verifier.records().is_multiple_of(TOLD_EVERY) {
@@ -213,11 +233,11 @@ fn prove(files: &[PathBuf], verifier: &mut Verifier, terminal: &Terminal) -> Res
             ControlFlow::Continue(())
         })?;
         if let Some((line, broken)) = found {
-            return Ok(Some(Fault::of(&broken, Some((file.clone(), line)))));
+            return Ok(Some(Fault::of(&broken, Some((file.path.clone(), line)))));
         }
     }
     let place = |broken: &Broken| torn.filter(|_| *broken == Broken::NoRecord);
-    Ok(verifier.finish().err().map(|broken| Fault::of(&broken, place(&broken))))
+    Ok(verifier.finish(is_part).err().map(|broken| Fault::of(&broken, place(&broken))))
 }
 
 const fn is_unsigned(last: &Last<'_>, is_final: bool) -> bool {
@@ -225,7 +245,7 @@ const fn is_unsigned(last: &Last<'_>, is_final: bool) -> bool {
     if is_final {
         return last.unsigned > 0 || is_open;
     }
-    last.unsigned > UNSIGNED_MAX || last.unsigned_for.as_secs() > UNSIGNED_FOR.as_secs()
+    !last.may_be_unsigned
 }
 
 fn unsigned(last: &Last<'_>, is_final: bool) -> Finding {
@@ -238,7 +258,7 @@ fn unsigned(last: &Last<'_>, is_final: bool) -> Finding {
     Finding::of_file("", format!("the last {unsigned} records of boot {boot} are not signed"), Some(hint.into()))
 }
 
-fn told(records: u64, proven: &[Last<'_>], is_signed: bool) -> String {
+fn told(records: u64, proven: &[Last<'_>], is_signed: bool, lost: Lost) -> String {
     let plural = if records == 1 { "record is" } else { "records are" };
     let mut lines = vec![format!("{records} {plural} proven")];
     for last in proven {
@@ -246,6 +266,13 @@ fn told(records: u64, proven: &[Last<'_>], is_signed: bool) -> String {
         if is_signed && last.unsigned > 0 {
             lines.push(format!("    the last {} are not signed yet", last.unsigned));
         }
+    }
+    let Lost { no_room, unwritten } = lost;
+    if no_room > 0 {
+        lines.push(format!("The log says that {no_room} records found no room, and are not in it (audit.gap)."));
+    }
+    if unwritten > 0 {
+        lines.push(format!("The log says that {unwritten} records were lost with a process (audit.recovered)."));
     }
     if !is_signed && records > 0 {
         lines.push("No checkpoint was given: who can write the log could have cut it off, or written it anew.".into());

@@ -6,7 +6,7 @@ use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
@@ -47,16 +47,23 @@ fn worker(kid: &str, algorithm: Algorithm, key: String) -> Identity {
     Identity { kid: kid.to_owned(), alg: algorithm.name().to_owned(), key }
 }
 
+/// Whom others may read: what is no secret.
+pub(super) const ANYBODY: u32 = 0o777;
+/// Its owner and its group.
+pub(super) const GROUP: u32 = 0o770;
+
 /// Files that are removed again unless they are to stay.
 #[derive(Default)]
 pub(super) struct Made(Vec<PathBuf>);
 
 impl Made {
-    /// Makes a file that is not there yet, for whom another is: by its owner, its group and its mode.
-    pub(super) fn like(&mut self, other: &Path, path: &Path, content: &str) -> io::Result<()> {
-        let other = fs::metadata(other)?;
-        let file = self.create(path, other.permissions().mode() & 0o777)?;
-        give(&file, &other)?;
+    /// Makes a file that is not there yet, for whom another is: by its owner, its group and its mode, as far as that one
+    /// allows.
+    pub(super) fn like(&mut self, other: &Metadata, mode_max: u32, path: &Path, content: &str) -> io::Result<()> {
+        let file = self.create(path, 0o600)?;
+        give(&file, other)?;
+        // Not by the way of `open`, whose mode the caller's umask cuts.
+        file.set_permissions(Permissions::from_mode(other.permissions().mode() & mode_max))?;
         filled(file, content)
     }
 
@@ -91,7 +98,7 @@ fn filled(mut file: File, content: &str) -> io::Result<()> {
 }
 
 /// Whose the other one is, that one is, too. Only root can give something away.
-fn give(file: &File, other: &fs::Metadata) -> io::Result<()> {
+fn give(file: &File, other: &Metadata) -> io::Result<()> {
     let own = file.metadata()?;
     if (own.uid(), own.gid()) == (other.uid(), other.gid()) {
         return Ok(());
@@ -99,15 +106,39 @@ fn give(file: &File, other: &fs::Metadata) -> io::Result<()> {
     fchown(file, Some(other.uid()), Some(other.gid()))
 }
 
-/// Puts another text into a file's place, with the same owner and mode: at any moment one of the two is there, whole.
-pub(super) fn replace(file: &Path, content: &str) -> io::Result<()> {
-    let file = file.canonicalize()?;
-    let new = file.with_extension("new");
-    let mut made = Made::default();
-    made.like(&file, &new, content)?;
-    fs::rename(&new, &file)?;
-    made.keep();
-    Ok(())
+/// A config's text, which nobody else changes who does it in this way, too.
+pub(super) struct Locked {
+    /// Without links.
+    file: PathBuf,
+    found: Metadata,
+    _folder: File,
+}
+
+impl Locked {
+    /// Waits until nobody else changes it.
+    pub(super) fn new(file: &Path) -> io::Result<Self> {
+        let file = file.canonicalize()?;
+        let folder = File::open(file.parent().unwrap_or_else(|| Path::new("/")))?;
+        folder.lock()?;
+        Ok(Self { found: fs::metadata(&file)?, file, _folder: folder })
+    }
+
+    /// Puts another text in the place of one, with the same owner and mode: at any moment one of the two is there, whole.
+    ///
+    /// # Errors
+    /// If there is another text than that one, or if it cannot be written.
+    pub(super) fn replace(&self, expected: &str, content: &str) -> io::Result<()> {
+        if fs::read_to_string(&self.file)? != expected {
+            return Err(io::Error::other("somebody else has changed it meanwhile"));
+        }
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let new = self.file.with_file_name(format!(".{name}.{}", std::process::id()));
+        let mut made = Made::default();
+        made.like(&self.found, ANYBODY, &new, content)?;
+        fs::rename(&new, &self.file)?;
+        made.keep();
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -143,16 +174,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [old, new, secret] = ["old", "new", "secret"].map(|name| folder.path().join(name));
         fs::write(&old, "old").unwrap();
-        fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o640)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let found = fs::metadata(&old).unwrap();
         let mut made = Made::default();
-        made.like(&old, &new, "new").unwrap();
+        made.like(&found, ANYBODY, &new, "new").unwrap();
         made.private(&secret, "secret").unwrap();
         assert_eq!((mode(&new), mode(&secret)), (0o640, 0o600));
         assert!(made.private(&old, "").is_err(), "never over another");
         drop(made);
         assert!(old.exists() && !new.exists() && !secret.exists());
-        replace(&old, "other").unwrap();
-        assert_eq!((fs::read_to_string(&old).unwrap().as_str(), mode(&old)), ("other", 0o640));
+        fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+        Made::default().like(&fs::metadata(&old).unwrap(), GROUP, &new, "a secret").unwrap();
+        let locked = Locked::new(&old).unwrap();
+        locked.replace("old", "other").unwrap();
+        assert_eq!((fs::read_to_string(&old).unwrap().as_str(), mode(&old)), ("other", 0o644));
+        let refused = locked.replace("old", "third").unwrap_err();
+        assert!(refused.to_string().contains("somebody else") && fs::read_to_string(&old).unwrap() == "other");
     }
 }

@@ -2,6 +2,7 @@
 
 mod files;
 mod rotate;
+mod step;
 
 use super::terminal::{Terminal, table};
 use super::{Exit, socket};

@@ -153,6 +153,8 @@ impl Peer {
         let algorithms = webpki::ALL_VERIFICATION_ALGS;
         let usage = KeyUsage::client_auth();
         let verified = leaf.verify_for_usage(algorithms, &anchors, intermediates, moment, usage, revocation, None);
+        let concerned = authorities.lists.iter().filter(|list| self.issuers.contains(&list.issuer));
+        concerned.for_each(|list| list.uses.add());
         let path = verified.map_err(|fault| refusal_of(&fault))?;
         let vouches = anchors.iter().position(|anchor| std::ptr::eq(anchor, path.anchor()));
         self.obeys(authorities, now)?;
@@ -166,9 +168,8 @@ impl Peer {
         if u64::try_from(self.lifetime).unwrap_or(0) > lifetime_max.saturating_add(1) {
             return Err(Refusal::CertificateLifetime);
         }
-        let concerned = || authorities.lists.iter().filter(|list| self.issuers.contains(&list.issuer));
-        concerned().for_each(|list| list.uses.add());
-        if concerned().all(|list| authorities.is_believed(list, now)) {
+        let mut concerned = authorities.lists.iter().filter(|list| self.issuers.contains(&list.issuer));
+        if concerned.all(|list| authorities.is_believed(list, now)) {
             Ok(())
         } else {
             Err(Refusal::RevocationListExpired)

@@ -3,6 +3,7 @@
 //! Pingora's parser is generous: it takes bare line feeds, folded lines and bodies whose framing two servers read in
 //! two ways. What comes through here has passed the strict reading first, byte for byte what Pingora then reads.
 
+use super::METHOD_MAX;
 use super::headers::is_framing;
 use crate::refusal::Refusal;
 
@@ -95,7 +96,7 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     else {
         return Err(Refusal::MalformedHead);
     };
-    if !is_token(method) || method.len() > 32 {
+    if !is_token(method) || method.len() > METHOD_MAX {
         return Err(Refusal::MalformedHead);
     }
     let version = match version {

@@ -66,8 +66,12 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     let limits = limits(config, beside);
     let (findings, warnings, secrets) = (Vec::new(), Vec::new(), Vec::new());
     let mut build = Build { config, files, beside, limits, findings, warnings, secrets };
-    let doors = || config.listeners.iter().chain(config.admin_https.as_ref().map(|https| &https.listener));
-    let entrances: Vec<_> = doors().map(|listener| build.entrance(listener)).collect();
+    // First the one that decides no request, so that its files can be told from the others.
+    let doors = || config.admin_https.iter().map(|https| &https.listener).chain(&config.listeners);
+    let for_admin = config.admin_https.as_ref().map(|https| build.entrance(&https.listener));
+    let admins = build.files.read().len();
+    let entrances: Vec<_> = config.listeners.iter().map(|listener| build.entrance(listener)).collect();
+    let entrances = for_admin.into_iter().chain(entrances);
     let mut trust = build.trust(config);
     let people: Vec<_> = config.people.iter().filter_map(|people| build.people(people)).collect();
     let providers =
@@ -84,7 +88,9 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
     config.audit.checkpoints.iter().for_each(|checkpoints| build.is_its_own(&checkpoints.file, &config.file));
     config.history_dir.iter().for_each(|folder| build.has_folder(folder, Some(folder)));
     build.external_secrets();
-    build.remembers_sights();
+    if build.findings.is_empty() {
+        build.remembers_sights();
+    }
     if !build.findings.is_empty() {
         return Err(build.findings);
     }
@@ -95,8 +101,8 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
         journal: journal.unwrap_or_default(),
         generation,
         digest: build.files.digest(config.text_digest),
-        policy: policy::digest(config, build.files.read()),
-        entrances: names.zip(entrances.into_iter().flatten()).collect(),
+        policy: policy::digest(config, build.files.read().get(admins..).unwrap_or_default()),
+        entrances: names.zip(entrances.flatten()).collect(),
         trust,
         rules,
         warnings: build.warnings.into(),

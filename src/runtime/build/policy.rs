@@ -6,13 +6,14 @@ use crate::keys::Read;
 use serde_json::Value;
 use std::path::Path;
 
-/// What concerns this node alone, or decides nothing.
-const OWN: [&str; 8] = ["node", "log", "admin", "history", "audit", "stop", "reload", "external_secrets"];
+/// What concerns this node alone, or decides nothing. Of `audit` it counts what becomes of requests without a record.
+const OWN: [&str; 9] = ["node", "log", "admin", "history", "audit", "stop", "reload", "dns", "external_secrets"];
 
-/// The digest of what the config decides, and of the files that decide: rules, CAs, public keys, shared secrets.
+/// The digest of what the config decides, and of the files that decide: rules, CAs, public keys, shared secrets, and what
+/// was revoked.
 pub(super) fn digest(config: &Config, read: &[Read]) -> Digest {
     let decides = decides(config);
-    let files = read.iter().filter(|read| read.kind.must_be_approved());
+    let files = read.iter().filter(|read| read.kind.decides());
     let files: Vec<_> = files.map(|read| (name(config, &read.path), read.digest().to_string())).collect();
     let files = files.iter().map(|(name, digest)| (name.as_str(), digest.as_bytes()));
     Digest::of(&std::iter::once(("config", decides.as_bytes())).chain(files).collect::<Vec<_>>())
@@ -27,7 +28,9 @@ fn decides(config: &Config) -> String {
     let mut document = serde_json::to_value(&*config.document).unwrap_or_default();
     if let Some(members) = document.as_object_mut() {
         members.retain(|key, _| !OWN.contains(&key.as_str()));
+        members.insert("on_failure".into(), format!("{:?}", config.audit.on_failure).into());
     }
+    document.get_mut("access").and_then(Value::as_object_mut).map(|access| access.remove("tests"));
     for listener in
         document.get_mut("listeners").and_then(Value::as_object_mut).into_iter().flat_map(|it| it.values_mut())
     {

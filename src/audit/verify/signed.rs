@@ -1,0 +1,31 @@
+//! How far records are signed, and which of the others may be so because a process still runs.
+
+use super::{Claim, Proven, SIGNED_WITHIN, UNSIGNED_MAX, Verifier, between};
+use std::{collections::HashMap, time::Duration};
+
+impl Verifier {
+    /// Up to which record each process is signed: by its checkpoints, or by the word of another whose own word is signed.
+    pub(super) fn signed(&self) -> HashMap<&str, u64> {
+        let mut signed: HashMap<&str, u64> =
+            self.checkpoints.iter().map(|(boot, last)| (&**boot, last.sequence)).collect();
+        loop {
+            let before = signed.clone();
+            let is_signed = |claim: &&Claim| before.get(&*claim.by.0).is_some_and(|signed| claim.by.1 <= *signed);
+            for Claim { of, .. } in self.claims.iter().filter(is_signed) {
+                let known = signed.entry(&of.0).or_default();
+                *known = (*known).max(of.1);
+            }
+            if signed == before {
+                return signed;
+            }
+        }
+    }
+
+    /// Whether a process that ends there could not have signed more yet: it has not stopped, and no other has signed for
+    /// long after it.
+    pub(super) fn may_be_unsigned(&self, proven: &Proven, unsigned: u64, unsigned_for: Duration) -> bool {
+        let after = self.signed.iter().find(|(place, _)| *place > proven.place);
+        let silent_for = after.map_or(Duration::ZERO, |(_, time)| between(time, &self.newest));
+        !proven.has_stopped && unsigned <= UNSIGNED_MAX && unsigned_for.max(silent_for) <= SIGNED_WITHIN
+    }
+}
