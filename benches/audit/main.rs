@@ -2,7 +2,6 @@
 #![expect(clippy::indexing_slicing, reason = "a bench that reads too far has failed")]
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 #![expect(clippy::print_stdout, reason = "its figures are its output")]
-#![expect(clippy::disallowed_methods, reason = "it measures time")]
 //! What a record costs: the event loop that hands it over, the thread that writes it, and the request that waits for it,
 //! by durability; how many there can be; and how long a proof of a million takes. `cargo bench --bench audit`.
 //!
