@@ -76,6 +76,9 @@ pub fn run(
         if let Some(replaced) = &options.replaced {
             replaced.refuse(&fault.finding().message);
         }
+        // It has said that it starts.
+        live.record_failure("stop", &Cause::default(), &fault.finding().message);
+        live.state().journal.flush();
     })?;
     let addresses = opening.addresses();
     let stopped = Arc::new(Notify::new());

@@ -30,6 +30,9 @@ pub struct Last<'a> {
     pub end: End,
     /// How many of the last ones no checkpoint covers.
     pub unsigned: u64,
+    /// It has not stopped, and others have signed for long after its last checkpoint: somebody has cut off its end, or it
+    /// was killed and nobody has said so.
+    pub is_silent: bool,
     /// Whether that is no more than a process leaves that may still run.
     pub may_be_unsigned: bool,
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Last<'_> {
         match end {
             End::Stopped => f.write_str(", where it stopped"),
             End::Crashed => f.write_str(", where it crashed"),
+            End::Open if self.is_silent => f.write_str(", and nothing says what became of it"),
             End::Open => Ok(()),
         }
     }

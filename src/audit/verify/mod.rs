@@ -313,8 +313,10 @@ impl Verifier {
         let unsigned = sequence.saturating_sub(signed.max(first.saturating_sub(1)));
         let signed_at = self.checkpoints.get(boot).map_or(&**began, |checkpoint| &checkpoint.time);
         let unsigned_for = if unsigned == 0 { Duration::ZERO } else { between(signed_at, time) };
-        let may_be_unsigned = unsigned == 0 || self.may_be_unsigned(proven, unsigned, unsigned_for);
-        Last { boot, first, sequence, time, end, unsigned, may_be_unsigned }
+        let silent_for = self.silent_for(boot, proven);
+        let is_silent = end == End::Open && silent_for > SIGNED_WITHIN;
+        let may_be_unsigned = unsigned == 0 || Self::may_be_unsigned(proven, unsigned, silent_for.max(unsigned_for));
+        Last { boot, first, sequence, time, end, unsigned, is_silent, may_be_unsigned }
     }
 }
 

@@ -21,11 +21,16 @@ impl Verifier {
         }
     }
 
+    /// For how long others have signed after a process had done so last, or after its last record.
+    pub(super) fn silent_for(&self, boot: &str, proven: &Proven) -> Duration {
+        let after = self.signed.iter().find(|(place, _)| *place > proven.place);
+        let since = after.map(|(_, time)| time).or_else(|| Some(&self.checkpoints.get(boot)?.time));
+        since.map_or(Duration::ZERO, |time| between(time, &self.newest))
+    }
+
     /// Whether a process that ends there could not have signed more yet: it has not stopped, and no other has signed for
     /// long after it.
-    pub(super) fn may_be_unsigned(&self, proven: &Proven, unsigned: u64, unsigned_for: Duration) -> bool {
-        let after = self.signed.iter().find(|(place, _)| *place > proven.place);
-        let silent_for = after.map_or(Duration::ZERO, |(_, time)| between(time, &self.newest));
-        !proven.has_stopped && unsigned <= UNSIGNED_MAX && unsigned_for.max(silent_for) <= SIGNED_WITHIN
+    pub(super) fn may_be_unsigned(proven: &Proven, unsigned: u64, silent_for: Duration) -> bool {
+        !proven.has_stopped && unsigned <= UNSIGNED_MAX && silent_for <= SIGNED_WITHIN
     }
 }
