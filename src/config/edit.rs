@@ -74,7 +74,7 @@ pub fn line_of(key: &Key) -> String {
         (None, None) => String::new(),
     };
     let created = key.created.as_ref().map(|day| format!(", created: {day}")).unwrap_or_default();
-    let state = if key.state == KeyState::default() { String::new() } else { format!(", state: {}", word(key.state)) };
+    let state = if key.state == KeyState::default() { String::new() } else { format!(", state: {}", key.state.word()) };
     // Some texts are numbers or words to YAML.
     let is_plain = key.kid.starts_with(|c: char| c.is_ascii_alphabetic()) && key.kid.contains(['-', '_']);
     let kid = if is_plain { key.kid.clone() } else { quoted(&key.kid) };
@@ -85,21 +85,12 @@ fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
 
-const fn word(state: KeyState) -> &'static str {
-    match state {
-        KeyState::Next => "next",
-        KeyState::Active => "active",
-        KeyState::Retiring => "retiring",
-        KeyState::Revoked => "revoked",
-    }
-}
-
 /// Another word for the state, or one after the key's id.
 fn with_state(text: &str, root: &Node, keys: &Place, (kid, state): (&str, KeyState)) -> Option<Vec<String>> {
     let entries = root.at(keys)?.items();
     let is_it = |entry: &Node| entry.get("kid").and_then(|kid| kid.to::<String>().ok()).as_deref() == Some(kid);
     let key = keys.index(entries.iter().position(is_it)?);
-    let word = word(state);
+    let word = state.word();
     if let Some(span) = root.span(&key.key("state"), false).filter(|_| root.at(&key.key("state")).is_some()) {
         let (before, after) = text.split_at_checked(offset(text, span)?)?;
         let rest = after.get(scalar(after)..)?;

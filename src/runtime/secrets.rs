@@ -49,7 +49,7 @@ impl Held {
         match (has_ended, self.label.kind) {
             (true, Kind::Certificate | Kind::Ca | Kind::RevocationList) => "expired",
             (true, _) => "too_old",
-            (false, _) => word(self.state),
+            (false, _) => self.state.word(),
         }
     }
 }
@@ -71,21 +71,12 @@ pub(super) fn changed(before: &[Held], now: &[Held]) -> Vec<KeyChange> {
             changes.push(KeyChange {
                 label: label.clone(),
                 fingerprint: is.or(was).and_then(|held| held.fingerprint),
-                before: was.map(|held| word(held.state)),
-                state: is.map(|held| word(held.state)),
+                before: was.map(|held| held.state.word()),
+                state: is.map(|held| held.state.word()),
             });
         }
     }
     changes
-}
-
-const fn word(state: KeyState) -> &'static str {
-    match state {
-        KeyState::Next => "next",
-        KeyState::Active => "active",
-        KeyState::Retiring => "retiring",
-        KeyState::Revoked => "revoked",
-    }
 }
 
 /// A secret by whose it is and by what it is: under its name another one is another, and under another name it is the same.
@@ -215,7 +206,7 @@ mod tests {
             text()
         );
         // Another key under the same name has not been used.
-        let other = Held { label: renamed.label.clone(), ..other };
+        let other = Held { label: renamed.label, ..other };
         secrets.adopt(std::slice::from_ref(&other), &metrics, at(150));
         assert_eq!((secrets.used(&one), secrets.used(&other)), ((0, None), (0, None)));
         assert!(!text().contains("belay_secret_last_used"), "{}", text());

@@ -269,6 +269,15 @@ async fn a_files_owner_and_mode_stay_whatever_the_callers_umask_is() {
     let output = Command::new("sh").args(["-c", script, program]).arg(&config).arg(&out).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!((mode("belay.yaml"), mode("checkout-2.pub"), mode("worker.json")), (0o644, 0o644, 0o600));
+    // From the config's folder, whose files are named as a whole there: the same config by another name.
+    let whole = |text: String| text.replace("'file:", &format!("'file:{}/", running.site.folder.path().display()));
+    running.site.write("belay.yaml", &whole(running.site.config_text()));
+    assert_eq!(command(&running.site, &["reload", "--accept", "all"]).code, Some(0));
+    let mut rotate = Command::new(program);
+    rotate.args(["keys", "rotate", "reports", "--json", "--kid", "reports-2"]).current_dir(running.site.folder.path());
+    let output = rotate.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && output.stdout.starts_with(b"{"), "{said}");
     let left = fs::read_dir(running.site.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(left.filter(|name| name.to_string_lossy().starts_with('.')).count() == 0, "nothing is left over");
 }

@@ -146,7 +146,7 @@ fn what_nobody_has_signed_is_not_taken_for_what_is_not_signed_yet() {
     assert_eq!(ends(&[log.clone()], &marks), Ok(vec![true]), "it may still run");
     // It goes on, and somebody puts another process between.
     let invented = Process::starting_at(12).writes(3);
-    log.extend(invented.clone());
+    log.extend(invented);
     log.extend(process.writes(20));
     marks.push(process.signs());
     log.extend(process.writes(20));
@@ -177,7 +177,7 @@ fn only_a_signed_word_vouches_for_another() {
     let mut new = Process::starting_at(40);
     log.push(new.act("start", Some(old.sealer.position())));
     log.extend(new.writes(2));
-    assert_eq!(ends(&[log.clone()], &[mark.clone()]), Ok(vec![false, true]), "anybody can say so");
+    assert_eq!(ends(&[log.clone()], std::slice::from_ref(&mark)), Ok(vec![false, true]), "anybody can say so");
     assert_eq!(ends(&[log.clone()], &[mark.clone(), new.signs()]), Ok(vec![true, true]));
     // The same of one that is told to have died.
     let mut log = log[..33].to_vec();
@@ -201,7 +201,7 @@ fn a_beginning_that_is_missing_is_missed() {
     let mut second = vec![process.upkeep(Upkeep::File { before })];
     second.extend(process.writes(5));
     let marks = [process.signs()];
-    assert_eq!(ends(&[first.clone(), second.clone()], &marks), Ok(vec![true]));
+    assert_eq!(ends(&[first, second.clone()], &marks), Ok(vec![true]));
     let beheaded = ends(&[second.clone()], &marks);
     assert!(matches!(beheaded, Err(Broken::Beheaded { first: 6, .. })), "{beheaded:?}");
     let other = Process::starting_at(0).writes(2);

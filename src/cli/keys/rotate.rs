@@ -17,7 +17,7 @@ use crate::name::closest;
 use serde_json::{Value, json};
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
@@ -359,15 +359,27 @@ impl Rotation<'_> {
         if self.ask("/approval")?.get("required").is_some_and(|required| required == true) {
             return Err(Error::Approvals(self.config.file.clone()));
         }
-        let checked = config::read(&self.config.file, &self.config.text, &filter::KINDS);
-        let mut findings = Vec::new();
-        let Some(built) = checked.config.and_then(|config| check::build(&Arc::new(config), &mut findings)) else {
+        let live = self.ask("/version")?.get("digest").and_then(|digest| Some(digest.as_str()?.to_owned()));
+        let file = &self.config.file;
+        // A digest names files by their ways from the config's folder, which the process may know by another name.
+        let names = [Some(file.clone()), path::absolute(file).ok(), file.canonicalize().ok()];
+        for name in names.into_iter().flatten() {
+            if Some(self.digest_at(&name)?) == live {
+                return Ok(());
+            }
+        }
+        Err(Error::Differs(file.clone()))
+    }
+
+    /// The digest of what stands there, if the file is called so.
+    fn digest_at(&self, file: &Path) -> Result<String, Error> {
+        let checked = config::read(file, &self.config.text, &filter::KINDS);
+        let mut findings = checked.findings;
+        let built = checked.config.and_then(|config| check::build(&Arc::new(config), &mut findings));
+        built.map(|built| built.digest.to_string()).ok_or_else(|| {
             self.terminal.show(&findings);
-            return Err(Error::Refused);
-        };
-        let digest = built.digest.to_string();
-        let is_live = self.ask("/version")?.get("digest").is_some_and(|live| *live == *digest);
-        if is_live { Ok(()) } else { Err(Error::Differs(self.config.file.clone())) }
+            Error::Refused
+        })
     }
 
     fn reload(&self, (kid, state): (&Kid, &str)) -> Result<(), Error> {
