@@ -360,6 +360,15 @@ impl Files {
         text.map(str::to_owned).map_err(|_no_text| Finding::of_file(path, "is no text in UTF-8", None))
     }
 
+    /// Reads a file that a filter shows or goes by, up to so many bytes.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is longer.
+    pub fn page(&mut self, path: &Path, max: usize) -> Result<Vec<u8>, Finding> {
+        let content = self.content(path, Kind::Decides, max as u64)?;
+        Ok(content.expose().to_vec())
+    }
+
     /// The files of a pattern, in the order of their names: one, or those whose name fits where a `*` is in it. Those
     /// that were rolled back are among them, even if they are gone.
     ///
@@ -388,14 +397,18 @@ impl Files {
     }
 
     fn text(&mut self, path: &Path, kind: Kind) -> Result<Secret, Finding> {
+        self.content(path, kind, FILE_MAX)
+    }
+
+    fn content(&mut self, path: &Path, kind: Kind, max: u64) -> Result<Secret, Finding> {
         self.seen.push(Seen::look(path));
         let found = if kind == Kind::Decides && self.pins.has(path) {
-            let found = content(path);
+            let found = content(path, max);
             let fault = found.as_ref().err().cloned();
             let counts = self.pins.correct(path, found.ok().map(Cow::Owned)).map(Cow::into_owned);
             counts.ok_or_else(|| fault.unwrap_or_default())
         } else {
-            content(path)
+            content(path, max)
         };
         let content = Secret::new(found.map_err(|fault| Finding::of_file(path, fault, None))?);
         self.read.push(Read { path: path.to_owned(), kind, content: content.clone() });
@@ -423,9 +436,8 @@ fn utf8<'a>(path: &Path, content: &'a Secret) -> Result<&'a str, Vec<Finding>> {
     text.map_err(|_no_text| vec![Finding::of_file(path, "is no text in UTF-8", None)])
 }
 
-fn content(path: &Path) -> Result<Vec<u8>, String> {
-    let most = FILE_MAX / 1024 / 1024;
-    content_up_to(path, FILE_MAX)?.ok_or_else(|| format!("is over {most} MiB, which no key or certificate is"))
+fn content(path: &Path, max: u64) -> Result<Vec<u8>, String> {
+    content_up_to(path, max)?.ok_or_else(|| format!("is over {} MiB, which no such file may be", max / 1024 / 1024))
 }
 
 /// What stands in a file, unless that is longer than so many bytes.

@@ -226,6 +226,18 @@ refusals! {
         "The service is overloaded.", "The limit counts 65,536 others, and who cannot be counted does not pass.";
     FilterFailed = 500 "filter" "filter_failed", None,
         "The request could not be prepared.", "A filter of the route could not do its work.";
+    NetworkNotAllowed = 403 "filter" "network_not_allowed", None,
+        "Not allowed.", "The client's address is not known, or in none of the networks that a filter `networks` lets pass.";
+    AuthorizerSilent = 503 "filter" "authorizer_silent", None,
+        "The service is not available.", "Who is asked by `ext_authz` has not answered in time, or with neither yes nor no.";
+    PluginFailed = 500 "filter" "plugin_failed", None,
+        "The request could not be prepared.", "A plugin has crashed, used up its time or memory, or left the request waiting for too long.";
+    PluginsBusy = 503 "filter" "plugins_busy", None,
+        "The service is overloaded.", "All instances that a plugin may have are at work, or it has crashed too often a moment ago.";
+    BodyTooLargeToFilter = 413 "filter" "body_too_large_to_filter", None,
+        "The request's body is too large.", "A filter wants to see the whole body, and it is over what may be held for that.";
+    ResponseTooLarge = 502 "filter" "response_too_large", None,
+        "The service's answer is too large.", "The response's body is over a filter's `body_limit`, or over what may be held for a plugin.";
     AuditUnavailable = 503 "audit" "audit_unavailable", None,
         "The service is not available.", "The decision could not be recorded, and nothing is served unrecorded.";
     NoServer = 503 "upstream" "no_server", None,

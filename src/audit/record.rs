@@ -117,6 +117,8 @@ pub struct Outcome {
     pub status: Option<u16>,
     /// Why the answer is ours and not the origin's.
     pub refusal: Option<Refusal>,
+    /// What filters have made of it, if there is something to tell.
+    pub filtered: Option<Box<Filtered>>,
     /// Whether the response ended as it should.
     pub complete: bool,
     /// Bytes of the request's body.
@@ -127,6 +129,17 @@ pub struct Outcome {
     pub took: Duration,
     /// The config that judged.
     pub judged: Judged,
+}
+
+/// What filters have made of a request.
+#[derive(Debug, Default)]
+pub struct Filtered {
+    /// The filter that has answered, or refused: its kind, or the plugin's name.
+    pub by: Option<Box<str>>,
+    /// The path that was sent instead of what was asked for, without its query.
+    pub path: Option<Box<str>>,
+    /// The host that was.
+    pub host: Option<Box<str>>,
 }
 
 /// A server that was asked.

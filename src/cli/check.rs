@@ -44,7 +44,7 @@ impl Args {
 }
 
 pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
-    let Checked { config, mut findings } = config::read_file(&args.config, &filter::KINDS);
+    let Checked { config, mut findings } = config::read_file(&args.config, filter::KINDS);
     let config = config.map(Arc::new);
     let snapshot = config.as_ref().and_then(|config| build(config, &mut findings));
     findings.extend(snapshot.iter().flat_map(|snapshot| snapshot.warnings.iter().cloned()));

@@ -82,7 +82,7 @@ impl Known {
         };
         let first = contents.first().and_then(|content| Some((text(content, "path")?, text(content, "text")?)));
         let (path, config) = first.ok_or(Exit::Unavailable)?;
-        let checked = config::read(Path::new(&path), &config, &filter::KINDS);
+        let checked = config::read(Path::new(&path), &config, filter::KINDS);
         let Some(config) = checked.config else {
             terminal.show(&checked.findings);
             return Err(Exit::Config);

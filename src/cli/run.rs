@@ -76,7 +76,7 @@ pub(super) fn main(args: Args, terminal: &Terminal) -> Exit {
 
 /// Reads a config, or says what is wrong with it.
 pub(super) fn load(file: &Path, terminal: &Terminal) -> Option<Config> {
-    let checked = config::read_file(file, &filter::KINDS);
+    let checked = config::read_file(file, filter::KINDS);
     terminal.show(&checked.findings);
     checked.config
 }

@@ -17,6 +17,6 @@ pub(super) struct Args {
 
 pub(super) fn main(_: &Args, terminal: &Terminal) -> Exit {
     // A schema is JSON already.
-    terminal.say(&serde_json::to_string_pretty(&config::schema(&filter::KINDS)).unwrap_or_default());
+    terminal.say(&serde_json::to_string_pretty(&config::schema(filter::KINDS)).unwrap_or_default());
     Exit::Ok
 }

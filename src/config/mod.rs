@@ -5,6 +5,7 @@
 //! becomes the `Config`, in domain types. Every step reports all of its faults, each with line, column and hint.
 //! Only [`read_file`] reads a file, and only that one; the files that it names are read when it is built.
 
+mod amount;
 mod approvers;
 mod check;
 pub mod document;
@@ -21,7 +22,7 @@ mod value;
 pub use approvers::Approvers;
 pub use edit::{KeyEdit, NotEdited, edit_keys, line_of};
 pub use fault::{Fault, Finding, Part, Severity};
-pub use filter::{FilterKind, FilterSpec};
+pub use filter::{FilterKind, FilterSpec, Reader};
 pub use model::{
     AdminHttps, AgentCheck, Audit, Balance, Bind, CertificateFiles, CheckKind, Checkpoints, ClientAddress, ClientAuth,
     Config, Dns, Durability, ExternalSecret, Followed, HashKey, HealthCheck, HttpCheck, Introduction, KeyFile,

@@ -10,20 +10,43 @@ use serde_json::{Map, Value, json};
 pub fn schema(filters: &[&dyn FilterKind]) -> Schema {
     let settings = SchemaSettings::draft2020_12().with_transform(WithoutNull);
     let mut schema = settings.into_generator().into_root_schema_for::<Document>();
-    let kinds = filters.iter().map(|kind| (kind.name().to_owned(), kind.schema().into()));
+    let mut definitions = Map::new();
+    let mut kinds = Map::new();
+    for kind in filters {
+        let name = title_of(kind.name());
+        let mut settings = without_null(kind.schema());
+        if let Some(Value::Object(inner)) = settings.remove("$defs") {
+            definitions.extend(inner);
+        }
+        let what = settings.get("description").cloned().unwrap_or_default();
+        kinds.insert(kind.name().into(), json!({ "$ref": format!("#/$defs/{name}"), "description": what }));
+        definitions.insert(name, Value::Object(settings));
+    }
     let filter = json!({
         "description": "A filter: one key that names it, and its settings.",
         "type": "object",
-        "properties": kinds.collect::<Map<_, _>>(),
+        "properties": kinds,
         "additionalProperties": false,
         "minProperties": 1,
         "maxProperties": 1,
     });
-    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
-        definitions.insert("Filter".into(), filter);
+    definitions.insert("Filter".into(), filter);
+    if let Some(known) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        known.extend(definitions);
     }
     schema.insert("title".into(), "Belay's config".into());
     sorted(schema)
+}
+
+/// What the settings of a filter are called: `BodyLimit` for `body_limit`.
+fn title_of(kind: &str) -> String {
+    let word = |word: &str| word.get(..1).unwrap_or_default().to_uppercase() + word.get(1..).unwrap_or_default();
+    kind.split('_').map(word).collect()
+}
+
+fn without_null(mut schema: Schema) -> Map<String, Value> {
+    WithoutNull.transform(&mut schema);
+    schema.as_object().cloned().unwrap_or_default()
 }
 
 /// The same in every build: parts that are left out of some decide how maps are kept.

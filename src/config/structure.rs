@@ -8,8 +8,7 @@ use schemars::Schema;
 use serde_json::{Map, Value as Json};
 
 /// Words of the design that no code enforces yet. They are refused like unknown ones, but said to be known.
-const NOT_YET: &[&str] =
-    &["checkpoints", "defaults", "durability", "include", "keep", "limit", "on_failure", "plugin", "respond"];
+const NOT_YET: &[&str] = &["checkpoints", "defaults", "durability", "include", "keep", "limit", "on_failure"];
 
 type Object = Map<String, Json>;
 

@@ -41,10 +41,13 @@ impl FilterKind for Stub {
         schemars::json_schema!({ "type": "object", "properties": { "word": { "type": "string" } }, "additionalProperties": false })
     }
 
-    fn parse(&self, settings: &Node, place: &Place) -> Result<Box<dyn FilterSpec>, Vec<Fault>> {
+    fn parse(&self, settings: &Node, reader: &mut Reader<'_>) -> Option<Box<dyn FilterSpec>> {
         match settings.get("word").map(|word| &word.value) {
-            Some(Value::Text(word)) if word == "good" => Ok(Box::new(Spec)),
-            _ => Err(vec![Fault::new(&place.key("word"), "this is not good")]),
+            Some(Value::Text(word)) if word == "good" => Some(Box::new(Spec)),
+            _ => {
+                reader.fault(Fault::new(&reader.place.key("word"), "this is not good"));
+                None
+            }
         }
     }
 }
@@ -89,7 +92,7 @@ fn another_version_is_refused() {
 
 #[test_case("audit: {", "audti: {", &["`audit` is missing", "there is no key `audti` here (did you mean `audit`?)"]; "slip at the top")]
 #[test_case("allow: public", "alow: public", &["`allow` is missing", "there is no key `alow` here (did you mean `allow`?)"]; "slip in a route")]
-#[test_case("methods: [GET]", "plugin: 1", &["`plugin` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
+#[test_case("methods: [GET]", "include: 1", &["`include` is not implemented yet, so nothing would enforce it (leave it out)"]; "a key of the design")]
 #[test_case("methods: [GET]", "methods: GET", &["this is a text, and a list is expected"]; "no list")]
 #[test_case("allow: public", "allow: private", &["this is `private`, and `public` or a list is expected"]; "no such word")]
 #[test_case("name: status", "name: status\n    identity: mtls+jtw", &["this is `mtls+jtw`, and `none` or `mtls` or `mtls+jwt` or `jwt` or `psk` or `mtls+user` or `mtls+jwt+user` or `jwt+user` or `psk+user` is expected (did you mean `mtls+jwt`?)"]; "slip in a word")]

@@ -3,93 +3,195 @@
 //! A filter is one file: settings, schema, behaviour and tests. It runs after the permit, so it may tighten and never
 //! widen, and the headers that carry identity or framing are out of its reach.
 
-mod set_headers;
+mod answer;
+mod body_limit;
+mod chain;
+mod compression;
+mod cors;
+mod error_pages;
+mod ext_authz;
+mod headers;
+mod kind;
+mod maintenance;
+mod networks;
+mod redirect;
+mod respond;
+mod rewrite;
+mod view;
 
-use crate::config::{FilterKind, FilterSpec};
+pub use answer::{Answer, Page};
+pub use chain::{Chain, Passage, Progress};
+pub use cors::asked_method;
+pub use kind::{Building, KINDS};
+pub use view::{About, Borrowed, Head, Headers, Request, Response, Sending};
+
 use crate::refusal::Refusal;
-use http::{HeaderName, HeaderValue};
-use std::{fmt, sync::Arc};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::{fmt, future::Future, pin::Pin};
 
-/// The headers that a filter works on.
-pub trait Headers {
-    /// Sets a header to one value.
-    ///
-    /// # Errors
-    /// [`Refusal::FilterFailed`] if it cannot be set.
-    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal>;
+/// What becomes of a request that a filter has looked at.
+pub enum Flow {
+    /// It goes on.
+    Goes,
+    /// The filter answers it; nothing is forwarded.
+    Answered(Answer),
+    /// The filter has taken the head and knows later what becomes of it.
+    Waits(Pin<Box<dyn Future<Output = Result<Waited, Refusal>> + Send>>),
+}
+
+/// What has become of a request, and the head that its filter had taken.
+#[derive(Debug)]
+pub struct Waited {
+    /// The head; none if it was not taken.
+    pub head: Option<Box<dyn Head>>,
+    /// What goes on of the piece of a body that it had taken.
+    pub body: Option<Bytes>,
+    /// The answer, if it is the filter's.
+    pub answer: Option<Answer>,
+}
+
+impl Flow {
+    /// Waits if need be, and gives the head back; the filter's answer, if it has one.
+    async fn settled(self, headers: &mut dyn Borrowed) -> Result<Option<Answer>, Refusal> {
+        let waiting = match self {
+            Self::Goes => return Ok(None),
+            Self::Answered(answer) => return Ok(Some(answer)),
+            Self::Waits(waiting) => waiting,
+        };
+        let waited = waiting.await?;
+        if let Some(head) = waited.head {
+            headers.take_back(head);
+        }
+        Ok(waited.answer)
+    }
+
+    /// Waits if need be, and leaves what goes on of a piece of a body; the filter's answer, if it has one.
+    async fn settled_body(self, piece: &mut Bytes) -> Result<Option<Answer>, Refusal> {
+        let waiting = match self {
+            Self::Goes => return Ok(None),
+            Self::Answered(answer) => return Ok(Some(answer)),
+            Self::Waits(waiting) => waiting,
+        };
+        let waited = waiting.await?;
+        *piece = waited.body.unwrap_or_default();
+        Ok(waited.answer)
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Goes => f.write_str("Goes"),
+            Self::Answered(answer) => f.debug_tuple("Answered").field(answer).finish(),
+            Self::Waits(_) => f.write_str("Waits"),
+        }
+    }
 }
 
 /// A filter, ready to run.
 pub trait Filter: fmt::Debug + Send + Sync {
+    /// What it is called in records: its kind, or a plugin's name.
+    fn name(&self) -> &str;
+
+    /// What it keeps of one request from one step to the next, if it keeps something. That takes the steps then.
+    ///
+    /// # Errors
+    /// The refusal that the client gets.
+    fn begin(&self, _about: &About<'_>) -> Result<Option<Box<dyn Running>>, Refusal> {
+        Ok(None)
+    }
+
     /// Works on the head of a request that has its permit.
     ///
     /// # Errors
     /// The refusal that the client gets.
-    fn request(&self, _headers: &mut dyn Headers) -> Result<(), Refusal> {
-        Ok(())
+    fn request(&self, _about: &About<'_>, _request: &mut Request<'_>) -> Result<Flow, Refusal> {
+        Ok(Flow::Goes)
     }
 
     /// Works on the head of a response.
     ///
     /// # Errors
     /// The refusal that the client gets instead.
-    fn response(&self, _headers: &mut dyn Headers) -> Result<(), Refusal> {
+    fn response(&self, _about: &About<'_>, _response: &mut Response<'_>) -> Result<(), Refusal> {
         Ok(())
     }
-}
 
-/// A kind of filter, from its settings to its behaviour.
-trait Kind: FilterKind {
-    /// Makes the filter, if the settings are its own.
-    fn build(&self, spec: &dyn FilterSpec) -> Option<Arc<dyn Filter>>;
-}
-
-const BUILDERS: [&dyn Kind; 1] = [&set_headers::SetHeadersKind];
-
-/// Every kind of filter, for whoever reads a config.
-pub const KINDS: [&dyn FilterKind; 1] = [&set_headers::SetHeadersKind];
-
-/// Filters in order.
-#[derive(Debug, Default)]
-pub struct Chain(Box<[Arc<dyn Filter>]>);
-
-impl Chain {
-    /// Builds filters from their settings; an error names a kind that does not exist.
-    ///
-    /// # Errors
-    /// The name of the kind.
-    pub fn build<'a>(specs: &[(&'a str, Box<dyn FilterSpec>)]) -> Result<Self, &'a str> {
-        let filter = |(name, spec): &(&'a str, Box<dyn FilterSpec>)| {
-            let kind = BUILDERS.iter().find(|kind| kind.name() == *name);
-            kind.and_then(|kind| kind.build(&**spec)).ok_or(*name)
-        };
-        specs.iter().map(filter).collect::<Result<_, _>>().map(Self)
+    /// What the client is shown instead of an answer of ours with such a status.
+    fn page(&self, _status: StatusCode) -> Option<&Page> {
+        None
     }
 
-    /// Runs the filters on a request, as written.
-    ///
-    /// # Errors
-    /// The first filter's refusal.
-    pub fn request(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
-        self.0.iter().try_for_each(|filter| filter.request(headers))
-    }
-
-    /// Runs the filters on a response, in reverse.
-    ///
-    /// # Errors
-    /// The first filter's refusal.
-    pub fn response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
-        self.0.iter().rev().try_for_each(|filter| filter.response(headers))
+    /// The answer to a browser's question that shows nobody's identity, whether a page may ask with that method; none if
+    /// it has nothing to say to it.
+    fn preflight(&self, _headers: &HeaderMap, _method: &HeaderValue) -> Option<Answer> {
+        None
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_kind_is_known_and_built() {
-        let names = |kinds: &[&dyn FilterKind]| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>();
-        assert_eq!(names(&KINDS), names(&BUILDERS.map(|kind| kind as &dyn FilterKind)));
+/// What a filter keeps of one request, and does with it.
+pub trait Running: fmt::Debug + Send + Sync {
+    /// See [`Filter::request`].
+    ///
+    /// # Errors
+    /// The refusal that the client gets.
+    fn request(&mut self, _about: &About<'_>, _request: &mut Request<'_>) -> Result<Flow, Refusal> {
+        Ok(Flow::Goes)
     }
+
+    /// Whether the request's body passes through it.
+    fn takes_request_body(&self) -> bool {
+        false
+    }
+
+    /// Whether it has to see something of the body before it lets the head go.
+    fn holds_head(&self) -> bool {
+        false
+    }
+
+    /// Takes a piece of the request's body and leaves what goes on.
+    ///
+    /// # Errors
+    /// The refusal that the client gets.
+    fn request_body(&mut self, _about: &About<'_>, _piece: &mut Bytes, _is_last: bool) -> Result<Flow, Refusal> {
+        Ok(Flow::Goes)
+    }
+
+    /// See [`Filter::response`].
+    ///
+    /// # Errors
+    /// The refusal that the client gets instead.
+    fn response(&mut self, _about: &About<'_>, _response: &mut Response<'_>) -> Result<Flow, Refusal> {
+        Ok(Flow::Goes)
+    }
+
+    /// Whether the response's body passes through it, so that its length is not known.
+    fn takes_response_body(&self) -> bool {
+        false
+    }
+
+    /// Whether it wants to see that body, changed or not.
+    fn looks_at_response_body(&self) -> bool {
+        self.takes_response_body()
+    }
+
+    /// Takes a piece of the response's body and leaves what goes on.
+    ///
+    /// # Errors
+    /// The reason for which the response breaks off.
+    fn response_body(&mut self, _about: &About<'_>, _piece: &mut Bytes, _is_last: bool) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Works on the response's trailers.
+    ///
+    /// # Errors
+    /// The reason for which the response breaks off.
+    fn response_trailers(&mut self, _about: &About<'_>, _trailers: &mut HeaderMap) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// The request has ended, one way or another.
+    fn ended(&mut self, _status: Option<StatusCode>) {}
 }

@@ -447,7 +447,7 @@ audit: { file: audit.jsonl }
 
     fn stating(facts: &[&str], listener: &str, who: Option<&str>, (method, host, path): (Method, &str, &str)) -> Story {
         let facts = facts.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
-        let config = config::read(Path::new("belay.yaml"), CONFIG, &crate::filter::KINDS).config.unwrap();
+        let config = config::read(Path::new("belay.yaml"), CONFIG, crate::filter::KINDS).config.unwrap();
         let asked = Asked {
             listener: ListenerName::parse(listener).unwrap(),
             workload: who.map(|who| WorkloadName::parse(who).unwrap()),
@@ -512,7 +512,7 @@ audit: { file: audit.jsonl }
         status: Option<u16>,
         expected: &str,
     ) {
-        let config = config::read(Path::new("belay.yaml"), CONFIG, &crate::filter::KINDS).config.unwrap();
+        let config = config::read(Path::new("belay.yaml"), CONFIG, crate::filter::KINDS).config.unwrap();
         let claims = if groups.is_empty() {
             serde_json::Value::Object(serde_json::Map::new())
         } else {

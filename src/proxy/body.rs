@@ -97,8 +97,9 @@ impl Body {
         Ok(())
     }
 
+    /// Who has proved nothing has no room of his own, and holds no more than what is kept before a server is picked.
     fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let room = self.room.as_mut().ok_or(Refusal::Internal)?;
+        let Some(room) = self.room.as_mut() else { return Ok(()) };
         if room.grow(bytes) { Ok(()) } else { Err(Refusal::HeldBodiesFull) }
     }
 }
@@ -148,6 +149,25 @@ pub(super) async fn check(session: &mut Session, exchange: &mut Exchange) -> Res
     }
     let came = read(session, body, needed).await?;
     if BodyDigest::of(&came) == expected { Ok(()) } else { Err(Refusal::TokenBody) }
+}
+
+/// The whole body, before the head goes on; Pingora keeps it for the server.
+///
+/// # Errors
+/// [`Refusal::BodyTooLargeToFilter`] if it is longer than what can be kept, [`Refusal::MalformedRequest`] if it cannot be
+/// read.
+pub(super) async fn whole(session: &mut Session, body: &mut Body) -> Result<Bytes, Refusal> {
+    let length = session.req_header().headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if body.withheld.is_some() || length.is_some_and(|length| length > BEFORE_PICK_MAX) {
+        return Err(Refusal::BodyTooLargeToFilter);
+    }
+    if session.as_downstream_mut().is_body_done() {
+        return session.as_downstream().get_retry_buffer().ok_or(Refusal::Internal);
+    }
+    let too_large =
+        |refusal| if refusal == Refusal::BodyTooLargeToHold { Refusal::BodyTooLargeToFilter } else { refusal };
+    read(session, body, BEFORE_PICK_MAX).await.map(BytesMut::freeze).map_err(too_large)
 }
 
 /// Reads a whole body, which Pingora keeps for the server.

@@ -49,7 +49,8 @@ pub(super) fn proxying(
     }
     // A kept connection that the server has closed meanwhile says nothing about the server: the request goes once more
     // on a new one, if doing it twice does no harm and its body is still there.
-    let harmless = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+    let is_there = !session.as_ref().retry_buffer_truncated() && !exchange.has_spent_body();
+    let harmless = session.req_header().method.is_idempotent() && is_there;
     if is_stale && harmless && exchange.repeats() {
         error.set_retry(true);
         return error;
@@ -88,6 +89,13 @@ pub(super) async fn answer(session: &mut Session, error: &Error, exchange: &mut 
         // Who does not read is not told, but the outcome is.
         exchange.refuse(Refusal::ResponseNotTaken);
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
+    let unanswered = session.response_written().is_none();
+    if let Some(answer) = exchange.take_answer().filter(|_| unanswered) {
+        session.as_downstream_mut().set_keepalive(None);
+        let status = answer.status.as_u16();
+        let told = respond::tell(session, exchange, answer).await;
+        return FailToProxy { error_code: if told.is_ok() { status } else { 0 }, can_reuse_downstream: false };
     }
     let refusal = exchange.refusal().or_else(|| refusal_of(error));
     let Some(refusal) = refusal.filter(|_| session.response_written().is_none()) else {

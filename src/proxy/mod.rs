@@ -7,8 +7,10 @@ mod connection;
 mod cookie;
 mod exchange;
 mod failure;
+mod filtering;
 mod hash_key;
 mod head;
+mod heads;
 mod limits;
 mod outbound;
 mod respond;
@@ -20,6 +22,7 @@ pub use exchange::Exchange;
 use crate::clock::Timestamp;
 use crate::config::ClientAddress;
 use crate::event_loop;
+use crate::filter::{self, Answer};
 use crate::identity::{self, Denied, Evidence, Shown, Verified};
 use crate::name::ListenerName;
 use crate::policy::{self, Access, Case, Cleared, Denial, Door, Permit};
@@ -47,7 +50,21 @@ pub struct Gate {
     live: Arc<Live>,
 }
 
-/// What judging leads to: the permit and the route's filters.
+/// What judging leads to.
+enum Judged {
+    /// The request may pass; it was judged by these facts.
+    Permitted(Arc<Facts>),
+    /// A browser has asked whether a page may ask.
+    Preflight(Answer),
+}
+
+/// The way to a permit, or to the answer of a question for which none is needed.
+enum Admission {
+    Permitted(Box<Admitted>),
+    Preflight(Answer),
+}
+
+/// A permit, and what it rests on.
 struct Admitted {
     permit: Permit,
     route: Arc<Route>,
@@ -64,8 +81,18 @@ impl Gate {
         Self { listener, live }
     }
 
-    /// The way of a request, up to its permit and through its filters.
-    async fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<(), Refusal> {
+    /// The way of a request, up to its permit and through its filters; the answer, if one of these answers it.
+    async fn pass(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Option<Answer>, Refusal> {
+        let facts = match self.judge(session, exchange).await? {
+            Judged::Permitted(facts) => facts,
+            Judged::Preflight(answer) => return Ok(Some(answer)),
+        };
+        body::check(session, exchange).await?;
+        filtering::request(session, exchange, facts).await
+    }
+
+    /// The way of a request up to its permit, and what it was judged by.
+    async fn judge(&self, session: &mut Session, exchange: &mut Exchange) -> Result<Judged, Refusal> {
         let snapshot = Arc::clone(exchange.snapshot());
         let entrance = snapshot.entrances.get(&self.listener).ok_or(Refusal::Internal)?;
         exchange.body().max = entrance.limits.body;
@@ -75,14 +102,20 @@ impl Gate {
         let clear = head::read(session).map_err(|refusal| exchange.deny(&refusal.into()))?;
         exchange.concerns(&clear.facts, session.req_header());
         head::fits(session, &clear.facts, entrance).map_err(|refusal| exchange.deny(&refusal.into()))?;
-        let admitted =
+        let admission =
             self.admit(session, exchange, &clear.facts, entrance).await.map_err(|denied| exchange.deny(&denied))?;
-        let Admitted { permit, route, facts, verified } = admitted;
+        let Admitted { permit, route, facts, verified } = match admission {
+            Admission::Permitted(admitted) => *admitted,
+            Admission::Preflight(answer) => {
+                exchange.allow_preflight().await?;
+                return Ok(Judged::Preflight(answer));
+            }
+        };
         let standing = Standing {
             live: Arc::clone(&self.live),
             listener: self.listener.clone(),
             tls: session.digest().and_then(|digest| digest.ssl_digest.clone()),
-            facts,
+            facts: Arc::clone(&facts),
             authorities: entrance.authorities.clone(),
             client: exchange.client_told(entrance.client_address),
             verified,
@@ -92,8 +125,7 @@ impl Gate {
         exchange.rests_on(standing).map_err(|refusal| exchange.deny(&refusal.into()))?;
         exchange.allow(permit).await?;
         head::clean(session, &clear, exchange.users_header())?;
-        let mut headers = outbound::Request(session.req_header_mut());
-        route.filters.request(&mut headers)
+        Ok(Judged::Permitted(facts))
     }
 
     /// Route, identity, policy.
@@ -103,9 +135,17 @@ impl Gate {
         exchange: &mut Exchange,
         facts: &Arc<Facts>,
         entrance: &Entrance,
-    ) -> Result<Admitted, Denied> {
+    ) -> Result<Admission, Denied> {
         let snapshot = Arc::clone(exchange.snapshot());
         let (early, facts) = self.original_host(session, exchange, facts, entrance)?;
+        if let Some((route, answer)) = preflight(session, &snapshot, &facts, entrance) {
+            exchange.belongs_to(&route);
+            if !route.door.is_public() {
+                let demanded = route.door.demanded(entrance.identity).of_workload();
+                self.prove(session, exchange, (&facts, early), (entrance, demanded)).await?;
+            }
+            return Ok(Admission::Preflight(answer));
+        }
         let Some(route) = snapshot.routes.find(&facts) else {
             exchange.belongs_nowhere();
             self.prove(session, exchange, (&facts, early), (entrance, entrance.identity)).await?;
@@ -113,9 +153,11 @@ impl Gate {
         };
         exchange.belongs_to(route);
         if route.door.is_hidden {
-            return self.admit_unseen(session, exchange, (&facts, early), (entrance, route)).await;
+            let admitted = self.admit_unseen(session, exchange, (&facts, early), (entrance, route)).await;
+            return admitted.map(|admitted| Admission::Permitted(Box::new(admitted)));
         }
-        self.admit_to(session, exchange, (&facts, early), (entrance, route)).await
+        let admitted = self.admit_to(session, exchange, (&facts, early), (entrance, route)).await;
+        admitted.map(|admitted| Admission::Permitted(Box::new(admitted)))
     }
 
     /// Identity and policy of a route.
@@ -285,6 +327,22 @@ impl Gate {
     }
 }
 
+/// The answer to a browser that asks whether a page may ask (CORS), and the route of what it asks for. A browser never
+/// shows there who its user is, so the proofs of his Worker are enough. A hidden route has no answer.
+fn preflight(
+    session: &Session,
+    snapshot: &Snapshot,
+    facts: &Facts,
+    entrance: &Entrance,
+) -> Option<(Arc<Route>, Answer)> {
+    let headers = &session.req_header().headers;
+    let asked = filter::asked_method(&facts.method, headers)?;
+    let method = http::Method::from_bytes(asked.as_bytes()).ok()?;
+    let route = snapshot.routes.first(&method, &facts.host, facts.path.as_str()).filter(|it| !it.door.is_hidden)?;
+    let answer = route.filters.preflight(headers, &asked).or_else(|| entrance.filters.preflight(headers, &asked))?;
+    Some((Arc::clone(route), answer))
+}
+
 fn denied(Denial { refusal, rule, shadow }: Denial, near: Vec<String>) -> Denied {
     Denied { rule, shadow, near, ..refusal.into() }
 }
@@ -361,12 +419,12 @@ impl ProxyHttp for Gate {
         if head::tokens(session)[0].is_some() {
             event_loop::turn(exchange.link().token_check()).await;
         }
-        let judged = match self.judge(session, exchange).await {
-            Ok(()) => body::check(session, exchange).await,
-            Err(refusal) => Err(refusal),
-        };
-        match judged {
-            Ok(()) => Ok(false),
+        match self.pass(session, exchange).await {
+            Ok(None) => Ok(false),
+            Ok(Some(answer)) => {
+                respond::tell(session, exchange, answer).await?;
+                Ok(true)
+            }
             Err(refusal) => {
                 exchange.refuse(refusal);
                 respond::refuse(session, exchange, refusal).await?;
@@ -421,7 +479,8 @@ impl ProxyHttp for Gate {
         is_last: bool,
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
-        exchange.body_came(piece, is_last).map_err(outbound::error)
+        exchange.body_came(piece, is_last).map_err(outbound::error)?;
+        filtering::request_body(exchange, piece, is_last).await
     }
 
     async fn response_filter(
@@ -434,16 +493,19 @@ impl ProxyHttp for Gate {
             return Err(unwanted);
         }
         respond::may_tunnel(session, response, exchange)?;
-        respond::dress(response, exchange)
+        respond::dress(session, response, exchange).await
     }
 
     fn response_body_filter(
         &self,
         _: &mut Session,
         piece: &mut Option<Bytes>,
-        _: bool,
+        is_last: bool,
         exchange: &mut Exchange,
     ) -> pingora::Result<Option<Duration>> {
+        if !exchange.link().is_tunnel() {
+            filtering::response_body(exchange, piece, is_last)?;
+        }
         let bytes = piece.as_ref().map_or(0, Bytes::len);
         exchange.sends(bytes);
         Ok(exchange.used().pace(bytes))
@@ -456,6 +518,7 @@ impl ProxyHttp for Gate {
         exchange: &mut Exchange,
     ) -> pingora::Result<Option<Bytes>> {
         exchange.filter_trailers(trailers);
+        filtering::response_trailers(exchange, trailers)?;
         Ok(None)
     }
 

@@ -2,34 +2,16 @@
 
 use super::cookie;
 use super::exchange::Exchange;
+use super::filtering;
 use super::head;
-use crate::filter::Headers;
 use crate::refusal::Refusal;
 use crate::request::headers;
+use http::StatusCode;
 use http::header::HOST;
-use http::{HeaderName, HeaderValue};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OkOrErr};
 use pingora_proxy::Session;
 use std::net::IpAddr;
-
-/// A request's head, for filters.
-pub(super) struct Request<'a>(pub(super) &'a mut RequestHeader);
-
-impl Headers for Request<'_> {
-    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
-        self.0.insert_header(name.clone(), value.clone()).map_err(|_unfit| Refusal::FilterFailed)
-    }
-}
-
-/// A response's head, for filters.
-pub(super) struct Response<'a>(pub(super) &'a mut ResponseHeader);
-
-impl Headers for Response<'_> {
-    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Refusal> {
-        self.0.insert_header(name.clone(), value.clone()).map_err(|_unfit| Refusal::FilterFailed)
-    }
-}
 
 /// Sets the identity headers. Only a request with a permit has any.
 ///
@@ -57,6 +39,9 @@ pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange:
     if let Some(host) = exchange.original_host() {
         request.insert_header(HOST, host)?;
     }
+    if let Some(filtering) = exchange.filtering() {
+        filtering::rewrite(request, filtering)?;
+    }
     forwarded(request, session, exchange)
 }
 
@@ -83,4 +68,9 @@ fn node(address: IpAddr) -> String {
 /// A refusal as Pingora's error.
 pub(super) fn error(refusal: Refusal) -> Box<Error> {
     Error::explain(ErrorType::HTTPStatus(refusal.facts().status), refusal.facts().explain)
+}
+
+/// That a filter answers instead of the origin, as Pingora's error.
+pub(super) fn answered(status: StatusCode) -> Box<Error> {
+    Error::explain(ErrorType::HTTPStatus(status.as_u16()), "a filter answers")
 }

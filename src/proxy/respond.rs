@@ -1,8 +1,10 @@
 //! Answers: ours to who is refused, and the last touch to the origin's.
 
 use super::exchange::Exchange;
+use super::filtering;
 use super::head;
 use super::outbound;
+use crate::filter;
 use crate::refusal::Refusal;
 use crate::request::headers::REQUEST_ID;
 use bytes::Bytes;
@@ -51,6 +53,29 @@ pub(super) async fn refuse(session: &mut Session, exchange: &mut Exchange, refus
     answering.await.unwrap_or_else(|_elapsed| Err(outbound::error(refusal)))
 }
 
+/// Gives a filter's answer.
+///
+/// # Errors
+/// If it cannot be sent.
+pub(super) async fn tell(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    answer: filter::Answer,
+) -> pingora::Result<()> {
+    let (mut head, body) = match filtering::own_answer(session, exchange, answer).await {
+        Ok(dressed) => dressed,
+        Err(refusal) => {
+            exchange.refuse(refusal);
+            return refuse(session, exchange, refusal).await;
+        }
+    };
+    exchange.used().tell_in(&mut head)?;
+    head.insert_header(REQUEST_ID, exchange.request_id().as_str())?;
+    let patience = session.as_downstream().get_write_timeout().map_or(ANSWER_FOR, |patience| patience.min(ANSWER_FOR));
+    let sending = time::timeout(patience, send(session, exchange, (head, body), true));
+    sending.await.unwrap_or_else(|_elapsed| Err(outbound::error(Refusal::ResponseNotTaken)))
+}
+
 async fn answer(session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> pingora::Result<()> {
     if let Some(arrived) = exchange.seems_to_be_nowhere() {
         // Who measures sees no difference between what was looked up and what was judged.
@@ -61,18 +86,29 @@ async fn answer(session: &mut Session, exchange: &mut Exchange, refusal: Refusal
     for (name, value) in &answer.headers {
         response.insert_header(*name, value.as_str())?;
     }
+    // Who sends heads like bombs is not waited for: each that waits is held in memory.
+    send(session, exchange, (response, answer.body), refusal != Refusal::HeadTooLarge).await
+}
+
+/// Sends an answer of ours. The connection closes if the client has not sent its whole body by then.
+async fn send(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    (response, body): (ResponseHeader, Bytes),
+    discards: bool,
+) -> pingora::Result<()> {
     if !session.as_downstream_mut().is_body_done() {
         session.as_downstream_mut().set_keepalive(None);
     }
     let bodiless = session.req_header().method == Method::HEAD;
-    exchange.responds(answer.status);
+    let bodiless = bodiless || body.is_empty();
+    exchange.responds(response.status.as_u16());
     session.write_response_header(Box::new(response), bodiless).await?;
     if !bodiless {
-        session.write_response_body(Some(Bytes::from(answer.body)), true).await?;
+        session.write_response_body(Some(body), true).await?;
     }
     exchange.answered();
-    // Who sends heads like bombs is not waited for: each that waits is held in memory.
-    if refusal != Refusal::HeadTooLarge {
+    if discards {
         discard_body(session).await;
     }
     Ok(())
@@ -82,7 +118,7 @@ async fn answer(session: &mut Session, exchange: &mut Exchange, refusal: Refusal
 pub(super) struct Answer {
     pub(super) status: u16,
     headers: Vec<(&'static str, String)>,
-    pub(super) body: String,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
@@ -96,9 +132,14 @@ impl Answer {
         let detail = facts.challenge.filter(|_| is_told_why);
         let problem = Problem { title: facts.text, status: facts.status, detail, request_id };
         // A struct of texts and a number always becomes JSON.
-        let body = format!("{}\n", serde_json::to_string(&problem).unwrap_or_default());
+        let problem = || format!("{}\n", serde_json::to_string(&problem).unwrap_or_default());
+        let page = StatusCode::from_u16(facts.status).ok().and_then(|status| exchange.page(status));
+        let (kind, body) = match page {
+            Some(page) => (page.content_type.to_str().unwrap_or_default().to_owned(), page.body.clone()),
+            None => ("application/problem+json".to_owned(), problem().into()),
+        };
         let mut headers = vec![
-            ("content-type", "application/problem+json".to_owned()),
+            ("content-type", kind),
             ("content-length", body.len().to_string()),
             ("cache-control", "no-store".to_owned()),
             (REQUEST_ID, request_id.to_owned()),
@@ -120,8 +161,7 @@ impl Answer {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str("connection: close\r\n\r\n");
-        text.push_str(&self.body);
-        text.into_bytes()
+        [text.as_bytes(), &self.body].concat()
     }
 }
 
@@ -186,11 +226,12 @@ pub(super) fn may_tunnel(session: &Session, response: &ResponseHeader, exchange:
 ///
 /// # Errors
 /// If a filter refuses or a header cannot be set.
-pub(super) fn dress(response: &mut ResponseHeader, exchange: &mut Exchange) -> pingora::Result<()> {
-    if let Err(refusal) = exchange.filter_response(&mut outbound::Response(response)) {
-        exchange.refuse(refusal);
-        return Err(outbound::error(refusal));
-    }
+pub(super) async fn dress(
+    session: &Session,
+    response: &mut ResponseHeader,
+    exchange: &mut Exchange,
+) -> pingora::Result<()> {
+    filtering::response(session, response, exchange).await?;
     if !response.status.is_informational() {
         exchange.server_answered(response.status.as_u16());
         exchange.responds(response.status.as_u16());

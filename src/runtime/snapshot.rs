@@ -62,7 +62,7 @@ pub struct Snapshot {
     /// For requests that belong nowhere.
     pub nowhere: metrics::Route,
     /// Where they go.
-    pub pools: Pools,
+    pub pools: Arc<Pools>,
     /// The files that it was built from, as they were then.
     pub files: Box<[Seen]>,
     /// What it was built from: the config, and the files in the order in which they were read.
@@ -105,6 +105,8 @@ pub struct Entrance {
     pub limits: Limits,
     /// What callers may use who come this way.
     pub requests: Box<[Limit]>,
+    /// What is done to those who pass, before the filters of their route.
+    pub filters: Chain,
     /// Its handles.
     pub metrics: metrics::Listener,
 }

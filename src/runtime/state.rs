@@ -194,6 +194,6 @@ fn rolled_back(config: Config, pins: &Pins) -> Result<Config, Vec<Finding>> {
     let text = pins.correct(&config.file, Some(config.text.as_bytes().into()));
     let Some(text) = text.filter(|text| **text != *config.text.as_bytes()) else { return Ok(config) };
     log::warn!("{} was rolled back: an earlier text counts until it is changed", config.file.display());
-    let checked = config::read(&config.file, &String::from_utf8_lossy(&text), &filter::KINDS);
+    let checked = config::read(&config.file, &String::from_utf8_lossy(&text), filter::KINDS);
     checked.config.ok_or(checked.findings)
 }

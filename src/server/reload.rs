@@ -57,7 +57,7 @@ async fn read(live: &Arc<Live>, file: PathBuf, again: bool) -> Checked {
     let live = Arc::clone(live);
     let read = spawn_blocking(move || {
         let counts = |text| if again { text } else { live.counts(&file, text) };
-        config::read_file_as(&file, &filter::KINDS, counts)
+        config::read_file_as(&file, filter::KINDS, counts)
     });
     read.await.unwrap_or_else(|_panic| broken())
 }
@@ -83,7 +83,7 @@ pub(super) async fn roll_back(live: &Arc<Live>, sockets: &mut Sockets, generatio
     let read = spawn_blocking(move || {
         let stored = reading.stored(generation)?;
         let text = stored.text().ok_or_else(|| Finding::of_file(&stored.entry.config, "is no text", None))?;
-        let checked = config::read(&stored.entry.config, text, &filter::KINDS);
+        let checked = config::read(&stored.entry.config, text, filter::KINDS);
         Ok((stored, checked))
     });
     let (stored, Checked { config, mut findings }) = match read.await {

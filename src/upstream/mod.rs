@@ -4,6 +4,7 @@
 
 mod dial;
 mod discovery;
+mod errand;
 mod health;
 mod learned;
 mod mode;
@@ -19,6 +20,7 @@ mod way;
 
 pub use dial::FULL;
 pub use discovery::Lookups;
+pub use errand::{Call, Errand, NoReply, Reply};
 pub use health::Health;
 pub use learned::Learned;
 pub use mode::Mode;

@@ -250,6 +250,11 @@ impl Pools {
         Ok(Choice::Queued(place))
     }
 
+    /// A pool by its name.
+    pub(super) fn pool(&self, name: &PoolName) -> Option<Arc<Pool>> {
+        self.by_name.get(name).map(|pool| pool.load_full())
+    }
+
     /// Looks who has come back, and who has room since; once a second is enough.
     pub fn tick(&self) {
         for pool in self.iter() {
@@ -343,6 +348,12 @@ impl Pool {
         self.state.budget.asked(now);
         let entry = self.plan.config.breaker.as_ref().map_or(Entry::Free, |rules| self.state.breaker.entry(rules, now));
         if entry == Entry::Closed { Err(Refusal::CircuitOpen) } else { Ok(entry) }
+    }
+
+    /// A server with room now, unless it is left alone or others wait for one.
+    pub(super) fn take_now(self: &Arc<Self>, wish: Wish) -> Option<Picked> {
+        let entry = self.enter(self.state.now()).ok()?;
+        if self.state.queue.is_empty() { self.take(wish, entry) } else { None }
     }
 
     /// How many requests all servers may work on.

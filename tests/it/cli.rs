@@ -116,7 +116,7 @@ async fn routes_are_shown_in_order() {
 fn the_schema_is_a_schema() {
     let schema: Value = serde_json::from_slice(&Belay::output(&["schema"]).stdout).unwrap();
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
-    assert!(schema["$defs"]["Filter"]["properties"]["set_headers"].is_object());
+    assert!(schema["$defs"]["Filter"]["properties"]["headers"].is_object());
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ fn page(title: &str, about: &str, body: &str) -> String {
 fn configuration() -> String {
     let about = "Every key that there is. An unknown key is an error with the line, the column and what was probably \
         meant. Relative paths start at the folder of the config's file. `belay schema` prints the same for editors.";
-    page("Configuration", about, &config::reference(&config::schema(&filter::KINDS)))
+    page("Configuration", about, &config::reference(&config::schema(filter::KINDS)))
 }
 
 fn metrics() -> String {

@@ -241,7 +241,7 @@ async fn a_history_goes_on_counting() {
     std::fs::create_dir(site.folder.path().join("history")).unwrap();
     let start = |text: &str| {
         site.write("belay.yaml", text);
-        let config = config::read_file(&site.config(), &filter::KINDS).config.unwrap();
+        let config = config::read_file(&site.config(), filter::KINDS).config.unwrap();
         let live = start_from(config).unwrap();
         live.snapshot().generation.number()
     };
@@ -250,7 +250,7 @@ async fn a_history_goes_on_counting() {
     assert_eq!([start(&without), start(&without)], [1, 1], "nobody remembers");
     assert_eq!([start(&with), start(&with), start(&with)], [1, 2, 3]);
     site.write("history/generation", "garbage");
-    let config = config::read_file(&site.config(), &filter::KINDS).config.unwrap();
+    let config = config::read_file(&site.config(), filter::KINDS).config.unwrap();
     let refused = start_from(config).unwrap_err();
     assert!(show(&refused).contains("the history cannot be read"), "{}", show(&refused));
 }

@@ -15,7 +15,7 @@ fn every_example_is_a_config_without_a_finding() {
     for path in examples {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# yaml-language-server: $schema="), "{}", path.display());
-        let checked = config::read(&path, &text, &filter::KINDS);
+        let checked = config::read(&path, &text, filter::KINDS);
         assert!(checked.findings.is_empty(), "{}", checked.findings[0]);
     }
 }
@@ -29,7 +29,7 @@ fn every_config_in_the_documents_is_one() {
         for fence in text.split("```yaml\n").skip(1) {
             let yaml = fence.split("```").next().unwrap();
             if yaml.lines().any(|line| line.starts_with("version:")) {
-                let checked = config::read(&PathBuf::from(page), yaml, &filter::KINDS);
+                let checked = config::read(&PathBuf::from(page), yaml, filter::KINDS);
                 assert!(checked.findings.is_empty(), "{page}: {}", checked.findings[0]);
                 found += 1;
             }

@@ -23,6 +23,7 @@ mod duplicates;
 mod effects;
 mod examples;
 mod failures;
+mod filtering;
 mod hiding;
 mod identity;
 mod keys;

@@ -319,3 +319,16 @@ async fn a_role_is_what_a_claim_says(role: &str, more: Value) {
     said.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     assert_eq!(world.ask(&ask(&said)).await.status, 200);
 }
+
+/// What is secret, and what somebody could have put into it, are not compressed together.
+#[test_case("", None; "unless it is said")]
+#[test_case(", for_users: true", Some("gzip"); "where it is said")]
+#[tokio::test]
+async fn an_answer_to_a_user_is_compressed(more: &str, coding: Option<&str>) {
+    let login = Login::new("l-1");
+    let filters = format!("    allow: [support]\n    filters: [{{ compression: {{ min: 0B{more} }} }}]\n");
+    let world = with(&login, |text| text.replacen("    allow: [support]\n", &filters, 1)).await;
+    let ask = Ask { h2: true, ..Ask::get("/admin/orders").for_user(&login.token("ada", &["support"])) };
+    let reply = world.ask(&ask.header("accept-encoding", "gzip")).await;
+    assert_eq!((reply.status, reply.header("content-encoding")), (200, coding));
+}

@@ -317,7 +317,7 @@ fn facts(target: &str) -> belay::request::Facts {
 }
 
 fn config_of(world: &World, text: &str) -> belay::config::Config {
-    belay::config::read(&world.config(), text, &belay::filter::KINDS).config.unwrap()
+    belay::config::read(&world.config(), text, belay::filter::KINDS).config.unwrap()
 }
 
 async fn is_open(tunnel: &mut TlsStream<DuplexStream>) -> bool {

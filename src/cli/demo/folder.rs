@@ -96,7 +96,7 @@ impl Folder {
     }
 
     fn write_config(&self, port: u16, origins: [SocketAddr; 2]) -> Result<(), Error> {
-        let schema = serde_json::to_string_pretty(&config::schema(&crate::filter::KINDS)).unwrap_or_default();
+        let schema = serde_json::to_string_pretty(&config::schema(crate::filter::KINDS)).unwrap_or_default();
         self.write("belay.schema.json", &schema)?;
         let yaml = config::write(&document(port, origins))?;
         self.write("belay.yaml", &format!("# yaml-language-server: $schema=belay.schema.json\n{yaml}"))
@@ -226,6 +226,7 @@ fn listener(port: u16) -> Listener {
         proxy_protocol: None,
         ports: Vec::new(),
         client_address: ClientAddress::default(),
+        filters: Vec::new(),
         host_from: HostFrom::default(),
         limits: Limits::default(),
     }
@@ -252,7 +253,7 @@ fn route((name, path): (&str, &str), methods: Option<&[&str]>, allow: Allow) -> 
         groups: Vec::new(),
         hide: false,
         body_digest: None,
-        filters: vec![BTreeMap::from([("set_headers".into(), json!({ "request": { "x-tenant": "shop" } }))])],
+        filters: vec![BTreeMap::from([("headers".into(), json!({ "request": { "set": { "x-tenant": "shop" } } }))])],
         limits: Vec::new(),
         max_age: None,
         outlives_token: false,

@@ -159,7 +159,7 @@ pub(super) fn main(args: &Args, terminal: &Terminal) -> Exit {
 
 /// Looks where it stands, and takes the next step if it can be taken.
 fn turn(args: &Args, terminal: &Terminal) -> Result<Step, Exit> {
-    let checked = config::read_file(args.socket.config(), &filter::KINDS);
+    let checked = config::read_file(args.socket.config(), filter::KINDS);
     let Some(config) = checked.config else {
         terminal.show(&checked.findings);
         return Err(Exit::Config);
@@ -373,7 +373,7 @@ impl Rotation<'_> {
 
     /// The digest of what stands there, if the file is called so.
     fn digest_at(&self, file: &Path) -> Result<String, Error> {
-        let checked = config::read(file, &self.config.text, &filter::KINDS);
+        let checked = config::read(file, &self.config.text, filter::KINDS);
         let mut findings = checked.findings;
         let built = checked.config.and_then(|config| check::build(&Arc::new(config), &mut findings));
         built.map(|built| built.digest.to_string()).ok_or_else(|| {

@@ -89,6 +89,7 @@ fn https(
         client_address: ClientAddress::Peer,
         host_from_token: false,
         limits,
+        filters: Vec::new(),
     };
     Some((address, AdminHttps { listener, allow }))
 }

@@ -1,27 +1,29 @@
 //! `listeners`.
 
+use super::filters::{self, Around};
 use super::{Check, twice};
-use crate::config::document::{self, CrlExpired, Handshake, HostFrom, Listener, SharedCa, Tls};
+use crate::config::document::{self, CrlExpired, Document, Handshake, HostFrom, Listener, SharedCa, Tls};
 use crate::config::fault::Fault;
 use crate::config::model::{self, AdminHttps, Bind, CertificateFiles};
-use crate::config::node::Place;
+use crate::config::node::{Node, Place};
 use crate::identity::Profile;
 use crate::name::ListenerName;
 use crate::network::Networks;
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn check(
     check: &mut Check<'_>,
-    listeners: &BTreeMap<String, Listener>,
+    document: &Document,
+    root: &Node,
     admin: &[(SocketAddr, Place)],
 ) -> Vec<model::Listener> {
     let top = Place::root().key("listeners");
     let mut bound: Vec<(Bind, Place)> = Vec::new();
     let mut checked = Vec::new();
-    for (name, listener) in listeners {
+    for (name, listener) in &document.listeners {
         let place = top.key(name);
         if name == AdminHttps::NAME {
             // Connections know their listener by its name alone, also while a reload takes it from one to the other.
@@ -44,6 +46,8 @@ pub(super) fn check(
         });
         no_address_at_a_path(check, listener, &place);
         let limits = limits(check, &listener.limits, &place.key("limits"));
+        let around = Around { root, pools: &document.pools };
+        let filters = filters::check(check, around, listener.filters.len(), &place.key("filters"));
         let tls = listener.tls.as_ref().map(|tls| tls_config(check, tls, &place.key("tls")));
         let name = check.key_name(ListenerName::parse, name, &place);
         checked.extend(name.zip(limits).map(|(name, limits)| model::Listener {
@@ -57,6 +61,7 @@ pub(super) fn check(
             client_address: listener.client_address,
             host_from_token: listener.host_from == HostFrom::Token,
             limits,
+            filters,
         }));
     }
     let admin = admin.iter().filter(|(address, _)| address.port() != 0);

@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod balance;
 mod failures;
+mod filters;
 mod health;
 mod limits;
 mod listeners;
@@ -20,6 +21,7 @@ mod trials;
 pub(super) use revoked::revoked;
 pub(super) use trials::trials;
 
+use super::amount;
 use super::document::{self, Document};
 use super::fault::Fault;
 use super::filter::FilterKind;
@@ -68,7 +70,7 @@ pub(super) fn check(
     let mut check = Check { context: *context, faults };
     let node = check.name(NodeName::parse, &document.node, &top.key("node"));
     let admin = admin::check(&mut check, document);
-    let listeners = listeners::check(&mut check, &document.listeners, &admin.addresses);
+    let listeners = listeners::check(&mut check, document, root, &admin.addresses);
     let tokens = access::tokens(&mut check, document.edge.as_ref());
     let roles = roles::check(&mut check, document);
     let workloads = access::workloads(&mut check, document, &roles);
@@ -192,31 +194,15 @@ impl Check<'_> {
     }
 
     fn duration(&mut self, text: &str, place: &Place, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let Some(duration) = value::duration(text) else {
-            self.fault(
-                Fault::new(place, format!("`{text}` is no time"))
-                    .hint("a number and ms, s, m, h or d, for example 30s"),
-            );
-            return None;
-        };
-        if range.contains(&duration) {
-            return Some(duration);
-        }
-        let hint = format!(
-            "from {} to {}",
-            humantime::format_duration(*range.start()),
-            humantime::format_duration(*range.end())
-        );
-        self.fault(Fault::new(place, format!("{text} is out of range")).hint(hint));
-        None
+        self.take(amount::duration(text, place, &range))
     }
 
     fn bytes(&mut self, text: &str, place: &Place, range: RangeInclusive<u64>) -> Option<u64> {
-        self.amount((text, value::bytes(text)), place, range, "32KiB")
+        self.take(amount::bytes((text, value::bytes(text)), place, &range, "32KiB"))
     }
 
     fn bytes_per_second(&mut self, text: &str, place: &Place, range: RangeInclusive<u64>) -> Option<u64> {
-        self.amount((text, value::bytes_per_second(text)), place, range, "1KiB/s")
+        self.take(amount::bytes((text, value::bytes_per_second(text)), place, &range, "1KiB/s"))
     }
 
     fn percent(&mut self, text: &str, place: &Place, range: RangeInclusive<u32>) -> Option<u32> {
@@ -229,27 +215,6 @@ impl Check<'_> {
                 range.end()
             )),
             None => Fault::new(place, format!("`{text}` is no share")).hint("a number and %, for example 50%"),
-        };
-        self.fault(fault);
-        None
-    }
-
-    fn amount(
-        &mut self,
-        (text, amount): (&str, Option<u64>),
-        place: &Place,
-        range: RangeInclusive<u64>,
-        example: &str,
-    ) -> Option<u64> {
-        let fault = match amount {
-            Some(amount) if range.contains(&amount) => return Some(amount),
-            Some(_) => Fault::new(place, format!("{text} is out of range")).hint(format!(
-                "from {} to {} bytes",
-                range.start(),
-                range.end()
-            )),
-            None => Fault::new(place, format!("`{text}` is no amount of bytes"))
-                .hint(format!("a number and B, KiB, MiB, GiB or TiB, for example {example}")),
         };
         self.fault(fault);
         None

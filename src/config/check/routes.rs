@@ -1,10 +1,10 @@
 //! `routes`: what they match, whom they let in, where they lead, and which can never be reached.
 
+use super::filters::{self, Around};
 use super::roles::Roles;
 use super::{Check, twice};
 use crate::config::document::{Allow, BodyDigestMode, Document, Match, Route};
 use crate::config::fault::Fault;
-use crate::config::filter::FilterSpec;
 use crate::config::model::{self, KeySource};
 use crate::config::node::{Node, Place};
 use crate::config::value;
@@ -52,7 +52,8 @@ pub(super) fn check(check: &mut Check<'_>, world: &World<'_>) -> Vec<model::Rout
         let pattern = pattern(check, &route.matches, &place.key("match"));
         let access = access(check, world, route, &place);
         demands_fit(check, world, route, &place);
-        let filters = filters(check, world, route, &place.key("filters"));
+        let around = Around { root: world.root, pools: &world.document.pools };
+        let filters = filters::check(check, around, route.filters.len(), &place.key("filters"));
         let groups = groups(check, route, &place.key("groups"));
         let pool = pool(check, world, route, &place.key("pool"));
         let max_age = route.max_age.as_ref().map(|text| check.duration(&text.0, &place.key("max_age"), AGES));
@@ -252,27 +253,6 @@ fn tokens_fit(check: &mut Check<'_>, world: &World<'_>, names: &[String], (profi
             check.fault(Fault::new(&place, message).hint("add `keys` to one of them, or demand `identity: mtls`"));
         }
     }
-}
-
-fn filters(
-    check: &mut Check<'_>,
-    world: &World<'_>,
-    route: &Route,
-    place: &Place,
-) -> Vec<(&'static str, Box<dyn FilterSpec>)> {
-    let mut checked = Vec::new();
-    for (index, filter) in route.filters.iter().enumerate() {
-        let Some(name) = filter.keys().next() else { continue };
-        let place = place.index(index).key(name);
-        let kind = check.context.filters.iter().find(|kind| kind.name() == name);
-        if let (Some(kind), Some(settings)) = (kind, world.root.at(&place)) {
-            match kind.parse(settings, &place) {
-                Ok(spec) => checked.push((kind.name(), spec)),
-                Err(faults) => faults.into_iter().for_each(|fault| check.fault(fault)),
-            }
-        }
-    }
-    checked
 }
 
 fn pool(check: &mut Check<'_>, world: &World<'_>, route: &Route, place: &Place) -> Option<PoolName> {

@@ -1,9 +1,10 @@
 //! `listeners`, word for word.
 
-use super::{DurationText, Limit, RateText, SizeText, time};
+use super::{DurationText, Limit, RateText, SizeText, filters, time};
 use crate::identity::Profile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Where connections come in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,11 @@ pub struct Listener {
     /// Which host routes match and the origin is asked for.
     #[serde(default)]
     pub host_from: HostFrom,
+    /// What is done to requests that may pass, in order, before the filters of their route; to responses after them, in
+    /// reverse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "filters")]
+    pub filters: Vec<BTreeMap<String, serde_json::Value>>,
     /// What one client, and all of them together, may use.
     #[serde(default)]
     pub limits: Limits,

@@ -352,7 +352,7 @@ const fn is_false(value: &bool) -> bool {
 }
 
 /// The schema of the filters comes from the filters: see `schema`.
-fn filters(_: &mut SchemaGenerator) -> Schema {
+pub(super) fn filters(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "$ref": "#/$defs/Filter" } })
 }
 

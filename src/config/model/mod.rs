@@ -206,6 +206,8 @@ pub struct Listener {
     pub host_from_token: bool,
     /// What clients may use.
     pub limits: Limits,
+    /// Filters in order, each with its kind's name.
+    pub filters: Vec<(&'static str, Box<dyn FilterSpec>)>,
 }
 
 /// Where a listener listens.

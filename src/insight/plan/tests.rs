@@ -40,7 +40,7 @@ routes:
 ";
 
 fn read(text: &str) -> Config {
-    let checked = config::read(Path::new("belay.yaml"), text, &filter::KINDS);
+    let checked = config::read(Path::new("belay.yaml"), text, filter::KINDS);
     checked.config.unwrap_or_else(|| panic!("{:?}\n{text}", checked.findings))
 }
 
@@ -64,12 +64,12 @@ fn takes_a_guard(from: &str, to: &str, name: &str) {
 #[test]
 fn a_folder_changes_nothing() {
     let text = format!("{BASE}{ROUTES}");
-    let at = |file: &str| config::read(Path::new(file), &text, &filter::KINDS).config.unwrap();
+    let at = |file: &str| config::read(Path::new(file), &text, filter::KINDS).config.unwrap();
     let (old, new) = (at("/etc/belay/belay.yaml"), at("belay.yaml"));
     assert_eq!(dangers(&old, &new), []);
     // The revoked key is known by its file, too.
     let renamed = text.replace("kid: b-1, key: 'file:b.pub', state: revoked", "kid: b-2, key: 'file:b.pub'");
-    let renamed = config::read(Path::new("belay.yaml"), &renamed, &filter::KINDS).config.unwrap();
+    let renamed = config::read(Path::new("belay.yaml"), &renamed, filter::KINDS).config.unwrap();
     let names: Vec<_> = dangers(&old, &renamed).into_iter().map(|danger| danger.name).collect();
     assert_eq!(names, ["b-2.revoked"]);
 }

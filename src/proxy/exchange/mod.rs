@@ -1,18 +1,19 @@
 //! One request and its response, from the head to the record of its outcome.
 
+mod filters;
 mod path;
 mod server;
 mod trace;
 
 use super::body::Body;
 use super::connection::Link;
+use super::filtering::Filtering;
 use super::limits::{self, Used};
 use super::respond::Answer;
 use super::standing::Standing;
 use crate::audit::{Decision, Outcome, Record, Source, Subject};
 use crate::clock::Timestamp;
 use crate::config::ClientAddress;
-use crate::filter::Headers;
 use crate::identity::{Denied, Profile, Shown, Sighting, Verified};
 use crate::metrics;
 use crate::name::{ListenerName, WorkloadName};
@@ -24,9 +25,9 @@ use crate::request::{Facts, Id};
 use crate::runtime::{Live, Route, Snapshot};
 use crate::tls::Client;
 use crate::upstream::{Picked, Ticket};
-use crate::verdict::{HasRead, Shadow};
+use crate::verdict::{HasRead, RuleId, Shadow};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 use once_cell::sync::OnceCell;
 use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
@@ -80,6 +81,8 @@ pub struct Exchange {
     /// How often a place on a connection was waited for.
     places: u8,
     body: Body,
+    /// What filters keep of it.
+    filtering: Option<Box<Filtering>>,
     used: Used,
     /// When another request may pass, where a limit says it.
     wait: Option<Duration>,
@@ -145,6 +148,7 @@ impl Exchange {
             repeats: false,
             repetitions: 0,
             places: 0,
+            filtering: None,
             used: Used::default(),
             wait: None,
             status: None,
@@ -316,12 +320,17 @@ impl Exchange {
         self.traceparent = self.traceparent.take().filter(|_| known).or_else(|| Some(trace::new()));
         let mut decision = self.decision(Ok(permit.rule().clone()));
         self.would_change(&mut decision, permit.shadow().cloned());
+        self.permit = Some(permit);
+        self.is_recorded(decision).await
+    }
+
+    /// The decision is recorded, before anything is done by it.
+    async fn is_recorded(&self, decision: Box<Decision>) -> Result<(), Refusal> {
         let recorded = match self.live.state().journal.decision(decision) {
             Ok(recorded) => recorded.safely().await,
             Err(refusal) => Err(refusal),
         };
         if recorded.is_ok() { &self.metrics().allowed } else { &self.metrics().denied }.inc();
-        self.permit = Some(permit);
         recorded
     }
 
@@ -334,7 +343,7 @@ impl Exchange {
         decision.shadow = shadow;
     }
 
-    fn decision(&mut self, verdict: Result<crate::verdict::RuleId, Refusal>) -> Box<Decision> {
+    fn decision(&mut self, verdict: Result<RuleId, Refusal>) -> Box<Decision> {
         self.stage = Stage::Decided;
         // Of who has proved nothing the start is enough to tell what he looks for.
         let path_max = if self.verified || verdict.is_ok() { PATH_MAX } else { STRANGERS_PATH_MAX };
@@ -435,24 +444,9 @@ impl Exchange {
         self.source.client.or_else(|| self.source.address.map(|(address, _)| address))
     }
 
-    /// Takes out of the trailers what is not to pass.
-    pub(in crate::proxy) fn filter_trailers(&self, trailers: &mut HeaderMap) {
-        const OF_GRPC: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
-        let passes = |name: &HeaderName| {
-            (self.answer == AnswerKind::Grpc && OF_GRPC.contains(&name.as_str()))
-                || self.picked.as_ref().is_some_and(|picked| picked.passes_trailer(name))
-        };
-        let dropped: Vec<_> = trailers.keys().filter(|name| !passes(name)).cloned().collect();
-        dropped.iter().for_each(|name| drop(trailers.remove(name)));
-    }
-
     /// The response is gRPC's.
     pub(in crate::proxy) const fn answers_grpc(&mut self) {
         self.answer = AnswerKind::Grpc;
-    }
-
-    pub(in crate::proxy) fn filter_response(&self, headers: &mut dyn Headers) -> Result<(), Refusal> {
-        self.route.as_ref().map_or(Ok(()), |route| route.filters.response(headers))
     }
 
     /// Records the outcome.
@@ -483,6 +477,7 @@ impl Exchange {
 
     fn record_outcome(&mut self, status: Option<u16>, (received, sent): (usize, usize), complete: bool) {
         self.stage = Stage::Ended;
+        let filtered = self.filtered(status);
         let now = self.live.state().clock.now();
         let took = now.since(self.started);
         self.metrics().duration.observe(took.as_secs_f64());
@@ -503,6 +498,7 @@ impl Exchange {
             attempts: self.tried.len().saturating_add(usize::from(self.picked.is_some())),
             status,
             refusal: self.refusal,
+            filtered,
             complete,
             received,
             sent,

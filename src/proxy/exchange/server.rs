@@ -1,12 +1,13 @@
 //! The server that a request goes to: picked, picked again, and what is said of it.
 
-use super::Exchange;
+use super::{AnswerKind, Exchange};
 use crate::audit::Asked;
 use crate::proxy::cookie;
 use crate::proxy::hash_key::{self, Known};
 use crate::proxy::head;
 use crate::refusal::Refusal;
 use crate::upstream::{Choice, Failure, Picked, Place, Pool, Purpose, Ticket, Wish};
+use http::{HeaderMap, HeaderName};
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 use std::{
@@ -102,6 +103,17 @@ impl Exchange {
         self.picked.as_ref()?.cookie(self.ticket, self.started.unix_seconds())
     }
 
+    /// Takes out of the trailers what is not to pass.
+    pub(in crate::proxy) fn filter_trailers(&self, trailers: &mut HeaderMap) {
+        const OF_GRPC: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+        let passes = |name: &HeaderName| {
+            (self.answer == AnswerKind::Grpc && OF_GRPC.contains(&name.as_str()))
+                || self.picked.as_ref().is_some_and(|picked| picked.passes_trailer(name))
+        };
+        let dropped: Vec<_> = trailers.keys().filter(|name| !passes(name)).cloned().collect();
+        dropped.iter().for_each(|name| drop(trailers.remove(name)));
+    }
+
     /// Whether the next attempt may be for the same server: so many kept connections may be stale.
     pub(in crate::proxy) const fn repeats(&mut self) -> bool {
         self.repeats = self.repetitions < REPETITIONS_MAX;
@@ -139,7 +151,7 @@ impl Exchange {
     /// Whether the request goes to another server after that failure of this one.
     pub(in crate::proxy) fn tries_another(&mut self, session: &Session, failure: Failure) -> bool {
         let has_begun = self.status.is_some() || session.response_written().is_some();
-        if has_begun || session.as_ref().retry_buffer_truncated() {
+        if has_begun || session.as_ref().retry_buffer_truncated() || self.has_spent_body() {
             return false;
         }
         let head = session.req_header();

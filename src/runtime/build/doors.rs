@@ -15,6 +15,7 @@ impl Build<'_> {
             Some(tls) => self.tls(listener, tls)?,
             None => (None, None),
         };
+        let filters = self.filters(&listener.filters)?;
         let own = listener.bind.iter().filter_map(config::Bind::tcp).map(|address| address.port());
         Some(Entrance {
             tls,
@@ -27,6 +28,7 @@ impl Build<'_> {
             ports: own.chain(listener.ports.iter().copied()).chain([443]).collect(),
             limits: listener.limits,
             requests: self.limits(&[Scope::Listener(listener.name.clone())]),
+            filters,
             metrics: self.beside.metrics.listener(&listener.name),
         })
     }

@@ -14,8 +14,8 @@ use super::secrets::{Held, Secrets};
 use super::sights::Sights;
 use super::snapshot::{Entrance, Limit, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
-use crate::config::{self, Config, Finding, Scope};
-use crate::filter::Chain;
+use crate::config::{self, Config, FilterSpec, Finding, Scope};
+use crate::filter::{Building, Chain};
 use crate::generation::Generation;
 use crate::keys::{Files, Read};
 use crate::limit::Limiters;
@@ -114,7 +114,7 @@ pub fn build(config: &Arc<Config>, generation: Generation, beside: &Beside<'_>) 
         routes: Table::new(config.routes.iter().map(|route| route.pattern.clone()).zip(routes.into_iter().flatten())),
         hides: config.routes.iter().any(|route| route.is_hidden),
         nowhere: metrics.route(None),
-        pools: Pools::build(pools.into_iter().flatten().collect(), &config.priorities, servers, metrics),
+        pools: Arc::new(Pools::build(pools.into_iter().flatten().collect(), &config.priorities, servers, metrics)),
         files: build.files.seen().into(),
         read: std::iter::once(Read::config(&config.file, &config.text)).chain(build.files.read().to_vec()).collect(),
     })
@@ -183,8 +183,7 @@ impl Build<'_> {
     }
 
     fn route(&mut self, route: &config::Route, rules: Option<&RuleSet>) -> Option<Arc<Route>> {
-        let unknown = |kind: &str| Finding::of_file("", format!("there is no filter `{kind}`"), None);
-        let filters = self.take(Chain::build(&route.filters).map_err(unknown))?;
+        let filters = self.filters(&route.filters)?;
         let door = Door {
             route: route.name.clone(),
             demands: route.identity,
@@ -198,6 +197,11 @@ impl Build<'_> {
         let limits = self.limits(&[Scope::Route(route.name.clone()), Scope::Pool(route.pool.clone())]);
         let metrics = self.beside.metrics.route(Some(&route.name));
         Some(Arc::new(Route { door, filters, limits, metrics }))
+    }
+
+    fn filters(&mut self, specs: &[(&'static str, Box<dyn FilterSpec>)]) -> Option<Chain> {
+        let mut building = Building { files: &mut self.files };
+        Chain::build(specs, &mut building).map_err(|findings| self.findings.extend(findings)).ok()
     }
 
     /// Notes an audit log that is a folder, or a file that the config is read from.

@@ -55,6 +55,8 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Reply {
@@ -85,7 +87,7 @@ pub async fn over_h1<S: AsyncRead + AsyncWrite + Unpin>(
     let mut raw = Vec::new();
     // A connection that ends without close_notify has ended all the same.
     stream.read_to_end(&mut raw).await.unwrap_or_default();
-    parse(&String::from_utf8(raw).unwrap())
+    parse(&String::from_utf8_lossy(&raw))
 }
 
 /// Reads a response whose body ends with the connection.
@@ -94,7 +96,8 @@ pub fn parse(raw: &str) -> Reply {
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let split = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Reply { status, headers: lines.filter_map(split).collect(), body: body.to_owned() }
+    let bytes = body.as_bytes().to_vec();
+    Reply { status, headers: lines.filter_map(split).collect(), body: body.to_owned(), bytes }
 }
 
 /// Makes a request over HTTP/2.
@@ -124,5 +127,6 @@ pub async fn over_h2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let pair =
         |(name, value): (&http::HeaderName, &http::HeaderValue)| (name.to_string(), value.to_str().unwrap().to_owned());
     let headers = head.headers.iter().map(pair).collect();
-    Reply { status: head.status.as_u16(), headers, body: String::from_utf8(text).unwrap() }
+    let body = String::from_utf8_lossy(&text).into_owned();
+    Reply { status: head.status.as_u16(), headers, body, bytes: text }
 }

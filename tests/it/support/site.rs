@@ -203,7 +203,7 @@ routes:
   - name: reports
     match: {{ host: shop.example.com, path: /reports/* }}
     allow: [reader]
-    filters: [{{ set_headers: {{ request: {{ x-tenant: shop }}, response: {{ x-served-by: belay }} }} }}]
+    filters: [{{ headers: {{ request: {{ set: {{ x-tenant: shop }} }}, response: {{ set: {{ x-served-by: belay }} }} }} }}]
     pool: shop
   - name: certificate-only
     match: {{ host: shop.example.com, path: /mtls }}

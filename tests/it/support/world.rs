@@ -208,7 +208,7 @@ pub async fn settled(what: &str, is_true: impl Fn() -> bool) {
 }
 
 fn load(site: &Site) -> Result<config::Config, Vec<Finding>> {
-    let checked = config::read_file(&site.config(), &filter::KINDS);
+    let checked = config::read_file(&site.config(), filter::KINDS);
     checked.config.ok_or(checked.findings)
 }
 

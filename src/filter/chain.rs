@@ -1,0 +1,303 @@
+//! Filters in order, and one request's way through them.
+
+use super::kind::{self, Building};
+use super::{About, Answer, Filter, Flow, Page, Request, Response, Running};
+use crate::config::{FilterSpec, Finding};
+use crate::refusal::Refusal;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use std::sync::Arc;
+
+/// Filters in order. A copy is the same chain.
+#[derive(Debug, Clone, Default)]
+pub struct Chain(Arc<[Arc<dyn Filter>]>);
+
+/// How far a request has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// Through all filters.
+    Through,
+    /// As far as a filter that answers it.
+    Answered(Answer),
+    /// As far as a filter that wants to see the body first: see [`Passage::prepare`].
+    WantsBody,
+}
+
+/// One request's way through the filters of its listener and then of its route; its response goes through them in
+/// reverse.
+#[derive(Debug, Default)]
+pub struct Passage {
+    chains: [Chain; 2],
+    /// What filters keep of the request, by their number; empty if none keeps anything.
+    running: Vec<Option<Box<dyn Running>>>,
+    /// How many filters have seen the head.
+    entered: usize,
+    /// Whether the last of those holds it still.
+    is_held: bool,
+    /// The body, where it was read before the head went on, and how many filters it has passed.
+    prepared: Option<(Bytes, usize)>,
+    /// A filter has worked on the body while it was sent, which cannot be done twice.
+    has_spent_body: bool,
+}
+
+impl Chain {
+    /// Builds filters from their settings.
+    ///
+    /// # Errors
+    /// What is wrong with which file.
+    pub fn build(
+        specs: &[(&'static str, Box<dyn FilterSpec>)],
+        building: &mut Building<'_>,
+    ) -> Result<Self, Vec<Finding>> {
+        let (mut filters, mut findings) = (Vec::new(), Vec::new());
+        for (kind, spec) in specs {
+            match kind::build((kind, &**spec), building) {
+                Ok(filter) => filters.push(filter),
+                Err(found) => findings.extend(found),
+            }
+        }
+        if findings.is_empty() { Ok(Self(filters.into())) } else { Err(findings) }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What the client is shown instead of an answer of ours with such a status: by the last filter that says it.
+    #[must_use]
+    pub fn page(&self, status: StatusCode) -> Option<&Page> {
+        self.0.iter().rev().find_map(|filter| filter.page(status))
+    }
+
+    /// The answer to a browser's question that shows nobody's identity: by the first filter that has one.
+    #[must_use]
+    pub fn preflight(&self, headers: &HeaderMap, method: &HeaderValue) -> Option<Answer> {
+        self.0.iter().find_map(|filter| filter.preflight(headers, method))
+    }
+}
+
+impl Passage {
+    /// The way of a request through the filters of its listener and its route.
+    ///
+    /// # Errors
+    /// The refusal of a filter that cannot take it.
+    pub fn begin(chains: [&Chain; 2], about: &About<'_>) -> Result<Self, Refusal> {
+        let mut passage = Self { chains: chains.map(Clone::clone), ..Self::default() };
+        let count = passage.filters().count();
+        for (number, filter) in chains.into_iter().flat_map(|chain| chain.0.iter()).enumerate() {
+            let Some(running) = filter.begin(about)? else { continue };
+            passage.running.resize_with(count, || None);
+            if let Some(place) = passage.running.get_mut(number) {
+                *place = Some(running);
+            }
+        }
+        Ok(passage)
+    }
+
+    fn filters(&self) -> impl DoubleEndedIterator<Item = &Arc<dyn Filter>> {
+        let [first, second] = &self.chains;
+        first.0.iter().chain(second.0.iter())
+    }
+
+    fn filter(&self, number: usize) -> Option<Arc<dyn Filter>> {
+        let [first, second] = &self.chains;
+        first.0.get(number).or_else(|| second.0.get(number.checked_sub(first.0.len())?)).cloned()
+    }
+
+    fn running(&mut self, number: usize) -> Option<&mut Box<dyn Running>> {
+        self.running.get_mut(number)?.as_mut()
+    }
+
+    /// Goes on with the head of a request.
+    ///
+    /// # Errors
+    /// The first filter's refusal.
+    pub async fn request(&mut self, about: &About<'_>, request: &mut Request<'_>) -> Result<Progress, Refusal> {
+        if std::mem::take(&mut self.is_held) && self.holds_head() {
+            return Err(Refusal::FilterFailed);
+        }
+        while let Some(filter) = self.filter(self.entered) {
+            let number = self.entered;
+            self.entered = number.saturating_add(1);
+            let flow = match self.running(number) {
+                Some(running) => running.request(about, request)?,
+                None => filter.request(about, request)?,
+            };
+            if let Some(answer) = flow.settled(request.headers).await? {
+                // It goes back through the filters before this one.
+                self.entered = number;
+                return Ok(Progress::Answered(answer));
+            }
+            if request.has_body && self.holds_head() {
+                self.is_held = true;
+                return Ok(Progress::WantsBody);
+            }
+        }
+        Ok(Progress::Through)
+    }
+
+    fn holds_head(&mut self) -> bool {
+        let last = self.entered.checked_sub(1);
+        last.and_then(|last| self.running(last)).is_some_and(|running| running.holds_head())
+    }
+
+    /// Takes the whole body before the head goes on, through the filters that have seen the head.
+    ///
+    /// # Errors
+    /// The first filter's refusal.
+    pub async fn prepare(&mut self, about: &About<'_>, body: Bytes) -> Result<Option<Answer>, Refusal> {
+        let (mut body, passed) = self.prepared.take().unwrap_or((body, 0));
+        let answer = self.through_body(about, &mut body, true, passed..self.entered).await?;
+        self.prepared = Some((body, self.entered));
+        Ok(answer)
+    }
+
+    /// The length of the body, where it is known although filters have worked on it.
+    #[must_use]
+    pub fn prepared_length(&self) -> Option<usize> {
+        let (body, passed) = self.prepared.as_ref()?;
+        (!self.takes_body_from(*passed)).then_some(body.len())
+    }
+
+    fn takes_body_from(&self, number: usize) -> bool {
+        self.running.iter().skip(number).flatten().any(|running| running.takes_request_body())
+    }
+
+    /// Whether a body of the request does not go on as it comes.
+    #[must_use]
+    pub fn takes_request_body(&self) -> bool {
+        self.prepared.is_some() || self.takes_body_from(0)
+    }
+
+    /// Whether filters have worked on the body while it was sent, so that it cannot be sent again.
+    #[must_use]
+    pub const fn has_spent_body(&self) -> bool {
+        self.has_spent_body
+    }
+
+    /// Takes a piece of the request's body on its way to the server and leaves what goes on.
+    ///
+    /// # Errors
+    /// The first filter's refusal.
+    pub async fn request_body(
+        &mut self,
+        about: &About<'_>,
+        piece: &mut Option<Bytes>,
+        is_last: bool,
+    ) -> Result<Option<Answer>, Refusal> {
+        let mut passed = 0;
+        let mut bytes = piece.take().unwrap_or_default();
+        if let Some((prepared, already)) = &self.prepared {
+            // What comes once more was taken before.
+            bytes = if is_last { prepared.clone() } else { Bytes::new() };
+            passed = *already;
+        }
+        if self.takes_body_from(passed) {
+            self.has_spent_body = true;
+            let count = self.running.len();
+            let answer = self.through_body(about, &mut bytes, is_last, passed..count).await?;
+            if answer.is_some() {
+                return Ok(answer);
+            }
+        }
+        // Nothing at all would tell the server that this is the end, and an empty last piece would be a second one.
+        *piece = Some(bytes).filter(|bytes| !(is_last && bytes.is_empty()));
+        Ok(None)
+    }
+
+    async fn through_body(
+        &mut self,
+        about: &About<'_>,
+        bytes: &mut Bytes,
+        is_last: bool,
+        numbers: std::ops::Range<usize>,
+    ) -> Result<Option<Answer>, Refusal> {
+        for number in numbers {
+            let Some(running) = self.running(number).filter(|running| running.takes_request_body()) else { continue };
+            let answer = running.request_body(about, bytes, is_last)?.settled_body(bytes).await?;
+            if answer.is_some() {
+                return Ok(answer);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Works on the head of a response, through the filters that its request has seen, in reverse.
+    ///
+    /// # Errors
+    /// The first filter's refusal.
+    pub async fn response(
+        &mut self,
+        about: &About<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<Option<Answer>, Refusal> {
+        for number in (0..self.entered).rev() {
+            let Some(filter) = self.filter(number) else { continue };
+            let flow = match self.running(number) {
+                Some(running) => running.response(about, response)?,
+                None => filter.response(about, response).map(|()| Flow::Goes)?,
+            };
+            let answer = flow.settled(response.headers).await?;
+            if answer.is_some() {
+                return Ok(answer);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the response's body does not go on as it comes.
+    #[must_use]
+    pub fn takes_response_body(&self) -> bool {
+        self.running.iter().take(self.entered).flatten().any(|running| running.takes_response_body())
+    }
+
+    /// Whether filters want to see that body.
+    #[must_use]
+    pub fn looks_at_response_body(&self) -> bool {
+        self.running.iter().take(self.entered).flatten().any(|running| running.looks_at_response_body())
+    }
+
+    /// Takes a piece of the response's body and leaves what goes on.
+    ///
+    /// # Errors
+    /// The reason for which the response breaks off.
+    pub fn response_body(
+        &mut self,
+        about: &About<'_>,
+        piece: &mut Option<Bytes>,
+        is_last: bool,
+    ) -> Result<(), Refusal> {
+        let mut bytes = piece.take().unwrap_or_default();
+        for running in self.running.iter_mut().take(self.entered).rev().flatten() {
+            if running.looks_at_response_body() {
+                running.response_body(about, &mut bytes, is_last)?;
+            }
+        }
+        *piece = Some(bytes).filter(|bytes| !(is_last && bytes.is_empty()));
+        Ok(())
+    }
+
+    /// Works on the response's trailers.
+    ///
+    /// # Errors
+    /// The reason for which the response breaks off.
+    pub fn response_trailers(&mut self, about: &About<'_>, trailers: &mut HeaderMap) -> Result<(), Refusal> {
+        let mut running = self.running.iter_mut().take(self.entered).rev().flatten();
+        running.try_for_each(|running| running.response_trailers(about, trailers))
+    }
+
+    /// The filter that has worked last, by name.
+    #[must_use]
+    pub fn last(&self) -> Option<Arc<dyn Filter>> {
+        self.filter(self.entered.checked_sub(1)?)
+    }
+
+    /// The request has ended, one way or another.
+    pub fn ended(&mut self, status: Option<StatusCode>) {
+        for mut running in std::mem::take(&mut self.running).into_iter().flatten() {
+            running.ended(status);
+        }
+    }
+}
