@@ -47,7 +47,12 @@ impl RootContext for Plugin {
     // Without a configuration there is no context, and the host has to refuse the request.
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
         let config = Rc::clone(self.config.as_ref()?);
-        Some(Box::new(Exchange { config, is_refused: false, request: Default::default(), response: Default::default() }))
+        Some(Box::new(Exchange {
+            config,
+            is_refused: false,
+            request: Default::default(),
+            response: Default::default(),
+        }))
     }
 }
 

@@ -39,12 +39,14 @@ impl Texts {
 
     /// Goes on with the search; what it finds is the first text that is complete.
     pub fn find(&self, place: &mut Place, piece: &[u8]) -> Option<&str> {
+        let mut state = place.0;
         for byte in piece {
-            place.0 = self.next[self.slot(place.0, *byte)];
-            if let Some(index) = self.found[usize::from(place.0)] {
+            state = self.next[self.slot(state, *byte)];
+            if let Some(index) = self.found[usize::from(state)] {
                 return Some(&self.texts[index]);
             }
         }
+        place.0 = state;
         None
     }
 
