@@ -24,6 +24,12 @@ impl Timestamp {
         Self(u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000))
     }
 
+    /// Nanoseconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub const fn unix_nanoseconds(self) -> u64 {
+        self.0
+    }
+
     /// Whole seconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn unix_seconds(self) -> UnixSeconds {

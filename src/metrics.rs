@@ -85,6 +85,11 @@ metrics! {
     provider_fetched: IntGaugeVec, "belay_provider_keys_fetched_timestamp_seconds", ["issuer"], "When an identity provider's keys were fetched last.";
     provider_keys: IntGaugeVec, "belay_provider_keys", ["issuer"], "Keys of an identity provider that count; 0 while none is known.";
     clock_offset: IntGaugeVec, "belay_edge_clock_offset_seconds", ["issuer"], "How long before its arrival the last token was signed, by the two clocks; below 0 where the edge's is ahead.";
+    plugin_instances: IntGaugeVec, "belay_plugin_instances", ["plugin"], "Instances of a plugin that there are, at work or free.";
+    plugin_failures: IntCounterVec, "belay_plugin_failures_total", ["plugin", "cause"], "How often a plugin has stopped: it has crashed, used up its time or fuel, let a request wait for too long (wait), or changed the length of a body (length).";
+    plugin_counters: IntCounterVec, "belay_plugin_counter_total", ["plugin", "name"], "What a plugin counts itself: at most 64 metrics each.";
+    plugin_gauges: IntGaugeVec, "belay_plugin_gauge", ["plugin", "name"], "What a plugin measures itself.";
+    plugin_histograms: HistogramVec, "belay_plugin_histogram", ["plugin", "name"], "What a plugin observes itself, in its own unit; Belay's boundaries are those of milliseconds.";
     audit_records: IntCounter, "belay_audit_records_total", [], "Audit records written.";
     audit_failures: IntCounter, "belay_audit_write_failures_total", [], "Attempts to write audit records that failed.";
     audit_lost: IntCounter, "belay_audit_records_lost_total", [], "Audit records that found no room. Any is one too many.";
@@ -122,6 +127,99 @@ kinds! {
     HistogramVec = "histogram", |name, help, labels| {
         Self::new(HistogramOpts::new(name, help).buckets(DURATION_BOUNDARIES.to_vec()), labels)
     };
+}
+
+/// Where plugins' metrics are.
+#[derive(Debug, Clone)]
+pub struct PluginMetrics {
+    instances: IntGaugeVec,
+    failures: IntCounterVec,
+    counters: IntCounterVec,
+    gauges: IntGaugeVec,
+    histograms: HistogramVec,
+}
+
+/// A plugin's handles.
+#[derive(Debug)]
+pub struct PluginHandles {
+    /// Its instances.
+    pub instances: IntGauge,
+    failures: IntCounterVec,
+    plugin: Box<str>,
+}
+
+impl PluginHandles {
+    /// Counts that it has stopped, which is rare.
+    pub fn failed(&self, cause: &str) {
+        self.failures.with_label_values(&[&*self.plugin, cause]).inc();
+    }
+}
+
+/// A metric that a plugin has defined.
+#[derive(Debug)]
+pub enum PluginMetric {
+    /// It only grows.
+    Counter(IntCounter),
+    /// It goes up and down.
+    Gauge(IntGauge),
+    /// It is observed.
+    Histogram(Histogram),
+}
+
+impl PluginMetric {
+    /// Adds; none where that cannot be.
+    #[must_use]
+    pub fn add(&self, by: i64) -> Option<()> {
+        match self {
+            Self::Counter(counter) => counter.inc_by(u64::try_from(by).ok()?),
+            Self::Gauge(gauge) => gauge.add(by),
+            Self::Histogram(_) => return None,
+        }
+        Some(())
+    }
+
+    /// Sets or observes; none where that cannot be.
+    #[must_use]
+    pub fn record(&self, value: u64) -> Option<()> {
+        match self {
+            Self::Counter(_) => return None,
+            Self::Gauge(gauge) => gauge.set(i64::try_from(value).ok()?),
+            #[expect(clippy::cast_precision_loss, reason = "an observation is no count")]
+            Self::Histogram(histogram) => histogram.observe(value as f64 / 1000.0),
+        }
+        Some(())
+    }
+
+    /// What it is; of a histogram how often it was observed.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        match self {
+            Self::Counter(counter) => counter.get(),
+            Self::Gauge(gauge) => u64::try_from(gauge.get()).unwrap_or_default(),
+            Self::Histogram(histogram) => histogram.get_sample_count(),
+        }
+    }
+}
+
+impl PluginMetrics {
+    /// A plugin's handles.
+    #[must_use]
+    pub fn of(&self, plugin: &str) -> PluginHandles {
+        let instances = self.instances.with_label_values(&[plugin]);
+        PluginHandles { instances, failures: self.failures.clone(), plugin: plugin.into() }
+    }
+
+    /// A metric of a plugin's own, by its kind in proxy-wasm: 0 a counter, 1 a gauge, 2 a histogram; none of another.
+    #[must_use]
+    pub fn metric(&self, plugin: &str, kind: u32, name: &str) -> Option<PluginMetric> {
+        let labels = &[plugin, name];
+        match kind {
+            0 => Some(PluginMetric::Counter(self.counters.with_label_values(labels))),
+            1 => Some(PluginMetric::Gauge(self.gauges.with_label_values(labels))),
+            2 => Some(PluginMetric::Histogram(self.histograms.with_label_values(labels))),
+            _ => None,
+        }
+    }
 }
 
 /// A listener's handles.
@@ -339,6 +437,18 @@ impl Metrics {
             answers: self.lookups.with_label_values(&[name, "answer"]),
             failures: self.lookups.with_label_values(&[name, "failure"]),
             servers: self.found.with_label_values(&[name]),
+        }
+    }
+
+    /// Where plugins' metrics are.
+    #[must_use]
+    pub fn plugins(&self) -> PluginMetrics {
+        PluginMetrics {
+            instances: self.plugin_instances.clone(),
+            failures: self.plugin_failures.clone(),
+            counters: self.plugin_counters.clone(),
+            gauges: self.plugin_gauges.clone(),
+            histograms: self.plugin_histograms.clone(),
         }
     }
 

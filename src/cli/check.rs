@@ -4,7 +4,7 @@ use super::terminal::Terminal;
 use super::{DEFAULT_CONFIG, Exit, policy};
 use crate::clock::{self, Clock};
 use crate::config::{self, Checked, Config, Finding, Severity};
-use crate::filter;
+use crate::filter::{self, Plugins};
 use crate::generation::Generation;
 use crate::limit::Limiters;
 use crate::metrics::Metrics;
@@ -115,7 +115,9 @@ pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option
     let (revocations, limiters, providers) = (Revocations::default(), Limiters::default(), Providers::default());
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();
+        let plugins = Plugins::new(&metrics, config.plugin_cache.clone());
         let beside = Beside {
+            plugins: &plugins,
             metrics: &metrics,
             servers: &servers,
             sights: &sights,

@@ -1,7 +1,7 @@
 //! Filters in order, and one request's way through them.
 
 use super::kind::{self, Building};
-use super::{About, Answer, Filter, Flow, Page, Request, Response, Running};
+use super::{About, Answer, Borrowed, Filter, Flow, Page, Request, Response, Running};
 use crate::config::{FilterSpec, Finding};
 use crate::refusal::Refusal;
 use bytes::Bytes;
@@ -147,9 +147,14 @@ impl Passage {
     ///
     /// # Errors
     /// The first filter's refusal.
-    pub async fn prepare(&mut self, about: &About<'_>, body: Bytes) -> Result<Option<Answer>, Refusal> {
+    pub async fn prepare(
+        &mut self,
+        about: &About<'_>,
+        head: &mut dyn Borrowed,
+        body: Bytes,
+    ) -> Result<Option<Answer>, Refusal> {
         let (mut body, passed) = self.prepared.take().unwrap_or((body, 0));
-        let answer = self.through_body(about, &mut body, true, passed..self.entered).await?;
+        let answer = self.through_body((about, Some(head)), &mut body, true, passed..self.entered).await?;
         self.prepared = Some((body, self.entered));
         Ok(answer)
     }
@@ -161,11 +166,21 @@ impl Passage {
         (!self.takes_body_from(*passed)).then_some(body.len())
     }
 
+    fn looks_from(&self, number: usize) -> bool {
+        self.running.iter().skip(number).flatten().any(|running| running.looks_at_request_body())
+    }
+
     fn takes_body_from(&self, number: usize) -> bool {
         self.running.iter().skip(number).flatten().any(|running| running.takes_request_body())
     }
 
-    /// Whether a body of the request does not go on as it comes.
+    /// Whether filters want to see the request's body.
+    #[must_use]
+    pub fn looks_at_request_body(&self) -> bool {
+        self.prepared.is_some() || self.looks_from(0)
+    }
+
+    /// Whether a body of the request does not go on as it comes, so that its length is another.
     #[must_use]
     pub fn takes_request_body(&self) -> bool {
         self.prepared.is_some() || self.takes_body_from(0)
@@ -194,10 +209,10 @@ impl Passage {
             bytes = if is_last { prepared.clone() } else { Bytes::new() };
             passed = *already;
         }
-        if self.takes_body_from(passed) {
+        if self.looks_from(passed) {
             self.has_spent_body = true;
             let count = self.running.len();
-            let answer = self.through_body(about, &mut bytes, is_last, passed..count).await?;
+            let answer = self.through_body((about, None), &mut bytes, is_last, passed..count).await?;
             if answer.is_some() {
                 return Ok(answer);
             }
@@ -209,14 +224,15 @@ impl Passage {
 
     async fn through_body(
         &mut self,
-        about: &About<'_>,
+        (about, mut head): (&About<'_>, Option<&mut dyn Borrowed>),
         bytes: &mut Bytes,
         is_last: bool,
         numbers: std::ops::Range<usize>,
     ) -> Result<Option<Answer>, Refusal> {
         for number in numbers {
-            let Some(running) = self.running(number).filter(|running| running.takes_request_body()) else { continue };
-            let answer = running.request_body(about, bytes, is_last)?.settled_body(bytes).await?;
+            let Some(running) = self.running(number).filter(|running| running.looks_at_request_body()) else { continue };
+            let flow = running.request_body(about, again(&mut head), bytes, is_last)?;
+            let answer = flow.settled_body(again(&mut head), bytes).await?;
             if answer.is_some() {
                 return Ok(answer);
             }
@@ -279,13 +295,20 @@ impl Passage {
         Ok(())
     }
 
-    /// Works on the response's trailers.
+    /// Works on the response's trailers; what filters still have of the body goes before them.
     ///
     /// # Errors
     /// The reason for which the response breaks off.
-    pub fn response_trailers(&mut self, about: &About<'_>, trailers: &mut HeaderMap) -> Result<(), Refusal> {
-        let mut running = self.running.iter_mut().take(self.entered).rev().flatten();
-        running.try_for_each(|running| running.response_trailers(about, trailers))
+    pub fn response_trailers(&mut self, about: &About<'_>, trailers: &mut HeaderMap) -> Result<Bytes, Refusal> {
+        let mut rest = Bytes::new();
+        for running in self.running.iter_mut().take(self.entered).rev().flatten() {
+            if !rest.is_empty() && running.looks_at_response_body() {
+                running.response_body(about, &mut rest, false)?;
+            }
+            let own = running.response_trailers(about, trailers)?;
+            rest = if rest.is_empty() { own } else { [rest, own].concat().into() };
+        }
+        Ok(rest)
     }
 
     /// The filter that has worked last, by name.
@@ -299,5 +322,13 @@ impl Passage {
         for mut running in std::mem::take(&mut self.running).into_iter().flatten() {
             running.ended(status);
         }
+    }
+}
+
+/// The same head once more, for a while.
+fn again<'a>(head: &'a mut Option<&mut dyn Borrowed>) -> Option<&'a mut dyn Borrowed> {
+    match head {
+        Some(head) => Some(&mut **head as &mut dyn Borrowed),
+        None => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The kinds of filters that there are, from settings to behaviour.
 
 use super::{
-    Filter, body_limit, compression, cors, error_pages, ext_authz, headers, maintenance, networks, redirect, respond,
+    Filter, Plugins, body_limit, compression, cors, error_pages, ext_authz, headers, maintenance, networks, plugin, redirect, respond,
     rewrite,
 };
 use crate::config::{FilterKind, FilterSpec, Finding, Node, Reader};
@@ -15,6 +15,8 @@ use std::{any::Any, fmt, marker::PhantomData, sync::Arc};
 pub struct Building<'a> {
     /// Reads files.
     pub files: &'a mut Files,
+    /// Runs plugins.
+    pub plugins: &'a Plugins,
 }
 
 /// Settings as they are written, of one kind of filter.
@@ -93,6 +95,7 @@ kinds![
     headers::HeadersFilter,
     maintenance::Maintenance,
     networks::NetworksFilter,
+    plugin::PluginFilter,
     redirect::Redirect,
     respond::Respond,
     rewrite::Rewrite,

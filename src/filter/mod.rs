@@ -14,6 +14,7 @@ mod headers;
 mod kind;
 mod maintenance;
 mod networks;
+mod plugin;
 mod redirect;
 mod respond;
 mod rewrite;
@@ -23,6 +24,7 @@ pub use answer::{Answer, Page};
 pub use chain::{Chain, Passage, Progress};
 pub use cors::asked_method;
 pub use kind::{Building, KINDS};
+pub use plugin::Plugins;
 pub use view::{About, Borrowed, Head, Headers, Request, Response, Sending};
 
 use crate::refusal::Refusal;
@@ -67,13 +69,20 @@ impl Flow {
     }
 
     /// Waits if need be, and leaves what goes on of a piece of a body; the filter's answer, if it has one.
-    async fn settled_body(self, piece: &mut Bytes) -> Result<Option<Answer>, Refusal> {
+    async fn settled_body(
+        self,
+        headers: Option<&mut dyn Borrowed>,
+        piece: &mut Bytes,
+    ) -> Result<Option<Answer>, Refusal> {
         let waiting = match self {
             Self::Goes => return Ok(None),
             Self::Answered(answer) => return Ok(Some(answer)),
             Self::Waits(waiting) => waiting,
         };
         let waited = waiting.await?;
+        if let (Some(headers), Some(head)) = (headers, waited.head) {
+            headers.take_back(head);
+        }
         *piece = waited.body.unwrap_or_default();
         Ok(waited.answer)
     }
@@ -140,7 +149,7 @@ pub trait Running: fmt::Debug + Send + Sync {
         Ok(Flow::Goes)
     }
 
-    /// Whether the request's body passes through it.
+    /// Whether the request's body passes through it, so that its length is not known.
     fn takes_request_body(&self) -> bool {
         false
     }
@@ -150,11 +159,22 @@ pub trait Running: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Takes a piece of the request's body and leaves what goes on.
+    /// Whether it wants to see that body, changed or not.
+    fn looks_at_request_body(&self) -> bool {
+        self.takes_request_body()
+    }
+
+    /// Takes a piece of the request's body and leaves what goes on. The head is there if it has not gone on yet.
     ///
     /// # Errors
     /// The refusal that the client gets.
-    fn request_body(&mut self, _about: &About<'_>, _piece: &mut Bytes, _is_last: bool) -> Result<Flow, Refusal> {
+    fn request_body(
+        &mut self,
+        _about: &About<'_>,
+        _head: Option<&mut dyn Borrowed>,
+        _piece: &mut Bytes,
+        _is_last: bool,
+    ) -> Result<Flow, Refusal> {
         Ok(Flow::Goes)
     }
 
@@ -184,12 +204,12 @@ pub trait Running: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Works on the response's trailers.
+    /// Works on the response's trailers, and gives what it still has of the body before them.
     ///
     /// # Errors
     /// The reason for which the response breaks off.
-    fn response_trailers(&mut self, _about: &About<'_>, _trailers: &mut HeaderMap) -> Result<(), Refusal> {
-        Ok(())
+    fn response_trailers(&mut self, _about: &About<'_>, _trailers: &mut HeaderMap) -> Result<Bytes, Refusal> {
+        Ok(Bytes::new())
     }
 
     /// The request has ended, one way or another.

@@ -99,7 +99,8 @@ async fn head(
             Progress::WantsBody => {
                 let body = body::whole(session, exchange.body()).await?;
                 let about = about(exchange, &facts).ok_or(Refusal::Internal)?;
-                if let Some(answer) = filtering.passage.prepare(&about, body).await? {
+                let mut head = heads::Request(session.req_header_mut());
+                if let Some(answer) = filtering.passage.prepare(&about, &mut head, body).await? {
                     return Ok(Some(answer));
                 }
             }
@@ -152,7 +153,7 @@ pub(super) async fn request_body(
     piece: &mut Option<Bytes>,
     is_last: bool,
 ) -> pingora::Result<()> {
-    if !exchange.filtering().is_some_and(|filtering| filtering.passage.takes_request_body()) {
+    if !exchange.filtering().is_some_and(|filtering| filtering.passage.looks_at_request_body()) {
         return Ok(());
     }
     let Some(mut filtering) = exchange.take_filtering() else { return Ok(()) };
@@ -250,18 +251,23 @@ pub(super) fn response_body(exchange: &mut Exchange, piece: &mut Option<Bytes>, 
     instead(exchange, filtering, result.map(|()| None))
 }
 
-/// Takes the response's trailers through the filters.
+/// Takes the response's trailers through the filters; what these still have of the body.
 ///
 /// # Errors
 /// The reason for which the response breaks off, as Pingora's error.
-pub(super) fn response_trailers(exchange: &mut Exchange, trailers: &mut HeaderMap) -> pingora::Result<()> {
-    let Some(mut filtering) = exchange.take_filtering() else { return Ok(()) };
+pub(super) fn response_trailers(
+    exchange: &mut Exchange,
+    trailers: &mut HeaderMap,
+) -> pingora::Result<Option<Bytes>> {
+    let Some(mut filtering) = exchange.take_filtering() else { return Ok(None) };
     let facts = Arc::clone(&filtering.facts);
     let result = match about(exchange, &facts) {
         Some(about) => filtering.passage.response_trailers(&about, trailers),
         None => Err(Refusal::Internal),
     };
-    instead(exchange, filtering, result.map(|()| None))
+    let rest = result.as_ref().ok().cloned().filter(|rest| !rest.is_empty());
+    instead(exchange, filtering, result.map(|_| None))?;
+    Ok(rest)
 }
 
 /// A filter's answer, dressed by the filters before it: its head and its body.

@@ -518,8 +518,7 @@ impl ProxyHttp for Gate {
         exchange: &mut Exchange,
     ) -> pingora::Result<Option<Bytes>> {
         exchange.filter_trailers(trailers);
-        filtering::response_trailers(exchange, trailers)?;
-        Ok(None)
+        filtering::response_trailers(exchange, trailers)
     }
 
     fn fail_to_connect(

@@ -117,6 +117,7 @@ pub(super) fn unchangeable(old: &Config, new: &Config) -> Vec<Finding> {
         (marks(old) != marks(new), "audit.checkpoints.file"),
         (old.log.format != new.log.format, "log.format"),
         (old.history_dir != new.history_dir, "history.dir"),
+        (old.plugin_cache != new.plugin_cache, "plugins.cache"),
     ];
     let finding =
         |what| Finding::of_file("", format!("a running process cannot change {what}"), Some("restart it".into()));

@@ -474,6 +474,7 @@ fn warn_of(snapshot: &Snapshot, now: Timestamp) {
 /// Says in the metrics what is live from now on.
 fn told(state: &State, snapshot: &Snapshot) {
     let config = &snapshot.config;
+    state.plugins.use_pools(&snapshot.pools);
     log::set_max_level(match config.log.level {
         LogLevel::Error => log::LevelFilter::Error,
         LogLevel::Warning => log::LevelFilter::Warn,

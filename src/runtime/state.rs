@@ -11,7 +11,7 @@ use super::snapshot::Snapshot;
 use crate::audit::{Predecessor, Sealer};
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Config, Finding};
-use crate::filter;
+use crate::filter::{self, Plugins};
 use crate::identity::{Elsewhere, ReplayStore};
 use crate::journal::{self, Found, Journal, Opening};
 use crate::limit::Limiters;
@@ -54,6 +54,8 @@ pub struct State {
     pub limiters: Limiters,
     /// Identity providers and their keys.
     pub providers: Providers,
+    /// Plugins that run.
+    pub plugins: Plugins,
     /// Who must approve a config, if somebody must.
     pub approval: Option<Approval>,
     /// Room for bodies that are held until their digest is checked.
@@ -97,7 +99,8 @@ impl State {
         let (metrics, servers, providers) = (&self.metrics, &self.servers, &self.providers);
         let (sights, revocations) = (&self.sights, &self.revocations);
         let (limiters, secrets) = (&self.limiters, &self.secrets);
-        Beside { metrics, servers, sights, secrets, revocations, limiters, providers, live, pins, now }
+        let plugins = &self.plugins;
+        Beside { metrics, servers, sights, secrets, revocations, limiters, providers, plugins, live, pins, now }
     }
 }
 
@@ -166,6 +169,7 @@ pub fn start(
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
     let heir = ArcSwapOption::empty();
+    let plugins = Plugins::new(&metrics, config.plugin_cache.clone());
     let state = State {
         started: clock.now(),
         clock,
@@ -178,6 +182,7 @@ pub fn start(
         revocations,
         limiters: Limiters::default(),
         providers: Providers::default(),
+        plugins,
         approval,
         held,
         warned,

@@ -172,6 +172,7 @@ fn document(port: u16, [a, b]: [SocketAddr; 2]) -> Document {
             },
             route(("status", "/status"), None, Allow::Word("public".into())),
         ],
+        plugins: None,
         pools: named([("shop", pool([("a", a), ("b", b)]))]),
         revoked: None,
         checks: BTreeMap::new(),

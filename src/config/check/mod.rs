@@ -124,6 +124,7 @@ pub(super) fn check(
             .history
             .as_ref()
             .map_or(0, |history| usize::try_from(history.keep).unwrap_or(usize::MAX)),
+        plugin_cache: document.plugins.as_ref().map(|plugins| check.path(&plugins.cache)),
         history_dir: document.history.as_ref().map(|history| check.path(&history.dir)),
     })
 }

@@ -97,6 +97,18 @@ pub struct Document {
     /// What outlives a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+    /// What all plugins have in common.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugins: Option<Plugins>,
+}
+
+/// What all plugins have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Plugins {
+    /// A folder for what was compiled of them, which is made if it is not there: a start is then as fast as if it had
+    /// been done before. What stands there runs as a part of Belay, so nobody else may write into it.
+    pub cache: String,
 }
 
 /// A secret that Belay does not read.

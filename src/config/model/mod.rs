@@ -102,6 +102,8 @@ pub struct Config {
     pub log: ProcessLog,
     /// The folder for what outlives a restart.
     pub history_dir: Option<PathBuf>,
+    /// Where compiled plugins are kept, if they are.
+    pub plugin_cache: Option<PathBuf>,
     /// How many generations are remembered there.
     pub history_keep: usize,
 }

@@ -15,7 +15,7 @@ use super::sights::Sights;
 use super::snapshot::{Entrance, Limit, Route, Snapshot};
 use crate::clock::{Timestamp, UnixSeconds};
 use crate::config::{self, Config, FilterSpec, Finding, Scope};
-use crate::filter::{Building, Chain};
+use crate::filter::{Building, Chain, Plugins};
 use crate::generation::Generation;
 use crate::keys::{Files, Read};
 use crate::limit::Limiters;
@@ -48,6 +48,8 @@ pub struct Beside<'a> {
     pub limiters: &'a Limiters,
     /// Identity providers that are known.
     pub providers: &'a Providers,
+    /// Plugins that run.
+    pub plugins: &'a Plugins,
     /// The generation that is live.
     pub live: Option<&'a Snapshot>,
     /// The files that were rolled back.
@@ -200,7 +202,7 @@ impl Build<'_> {
     }
 
     fn filters(&mut self, specs: &[(&'static str, Box<dyn FilterSpec>)]) -> Option<Chain> {
-        let mut building = Building { files: &mut self.files };
+        let mut building = Building { files: &mut self.files, plugins: self.beside.plugins };
         Chain::build(specs, &mut building).map_err(|findings| self.findings.extend(findings)).ok()
     }
 

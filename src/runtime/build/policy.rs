@@ -7,7 +7,8 @@ use serde_json::Value;
 use std::path::Path;
 
 /// What concerns this node alone, or decides nothing. Of `audit` it counts what becomes of requests without a record.
-const OWN: [&str; 9] = ["node", "log", "admin", "history", "audit", "stop", "reload", "dns", "external_secrets"];
+const OWN: [&str; 10] =
+    ["node", "log", "admin", "history", "audit", "stop", "reload", "dns", "external_secrets", "plugins"];
 
 /// The digest of what the config decides, and of the files that decide: rules, CAs, public keys, shared secrets, and what
 /// was revoked.
