@@ -82,12 +82,13 @@ impl Passage {
     /// The way of a request through the filters of its listener and its route.
     ///
     /// # Errors
-    /// The refusal of a filter that cannot take it.
-    pub fn begin(chains: [&Chain; 2], about: &About<'_>) -> Result<Self, Refusal> {
+    /// The refusal of a filter that cannot take it, and the filter's name.
+    pub fn begin(chains: [&Chain; 2], about: &About<'_>) -> Result<Self, (Refusal, Box<str>)> {
         let mut passage = Self { chains: chains.map(Clone::clone), ..Self::default() };
         let count = passage.filters().count();
         for (number, filter) in chains.into_iter().flat_map(|chain| chain.0.iter()).enumerate() {
-            let Some(running) = filter.begin(about)? else { continue };
+            let begun = filter.begin(about).map_err(|refusal| (refusal, filter.name().into()))?;
+            let Some(running) = begun else { continue };
             passage.running.resize_with(count, || None);
             if let Some(place) = passage.running.get_mut(number) {
                 *place = Some(running);
@@ -230,7 +231,9 @@ impl Passage {
         numbers: std::ops::Range<usize>,
     ) -> Result<Option<Answer>, Refusal> {
         for number in numbers {
-            let Some(running) = self.running(number).filter(|running| running.looks_at_request_body()) else { continue };
+            let Some(running) = self.running(number).filter(|running| running.looks_at_request_body()) else {
+                continue;
+            };
             let flow = running.request_body(about, again(&mut head), bytes, is_last)?;
             let answer = flow.settled_body(again(&mut head), bytes).await?;
             if answer.is_some() {

@@ -1,8 +1,8 @@
 //! The kinds of filters that there are, from settings to behaviour.
 
 use super::{
-    Filter, Plugins, body_limit, compression, cors, error_pages, ext_authz, headers, maintenance, networks, plugin, redirect, respond,
-    rewrite,
+    Filter, Plugins, body_limit, compression, cors, error_pages, ext_authz, headers, maintenance, networks, plugin,
+    redirect, respond, rewrite,
 };
 use crate::config::{FilterKind, FilterSpec, Finding, Node, Reader};
 use crate::keys::Files;

@@ -65,10 +65,19 @@ pub(super) async fn request(
     facts: Arc<Facts>,
 ) -> Result<Option<Answer>, Refusal> {
     let Some(chains) = exchange.chains() else { return Ok(None) };
-    let passage = Passage::begin([&chains[0], &chains[1]], &about(exchange, &facts).ok_or(Refusal::Internal)?)?;
+    let begun = Passage::begin([&chains[0], &chains[1]], &about(exchange, &facts).ok_or(Refusal::Internal)?);
+    let (passage, refused) = match begun {
+        Ok(passage) => (passage, None),
+        Err((refusal, by)) => (Passage::default(), Some((refusal, by))),
+    };
     // Whether there is a body is asked before anybody takes the head that says it.
     let has_body = !session.as_downstream_mut().is_body_done();
     let mut filtering = Box::new(Filtering { facts, passage, sending: Sending::default(), answer: None, by: None });
+    if let Some((refusal, by)) = refused {
+        filtering.by = Some(by);
+        exchange.is_filtered(filtering);
+        return Err(refusal);
+    }
     let answer = head(session, exchange, &mut filtering, has_body).await;
     filtering.note(&answer.as_ref().map(|_| ()).map_err(|refusal| *refusal));
     if let Some(max) = filtering.sending.body_max {
@@ -255,10 +264,7 @@ pub(super) fn response_body(exchange: &mut Exchange, piece: &mut Option<Bytes>, 
 ///
 /// # Errors
 /// The reason for which the response breaks off, as Pingora's error.
-pub(super) fn response_trailers(
-    exchange: &mut Exchange,
-    trailers: &mut HeaderMap,
-) -> pingora::Result<Option<Bytes>> {
+pub(super) fn response_trailers(exchange: &mut Exchange, trailers: &mut HeaderMap) -> pingora::Result<Option<Bytes>> {
     let Some(mut filtering) = exchange.take_filtering() else { return Ok(None) };
     let facts = Arc::clone(&filtering.facts);
     let result = match about(exchange, &facts) {

@@ -37,6 +37,7 @@ mod origins;
 mod paths;
 mod people;
 mod planning;
+mod plugins;
 mod profiles;
 mod providers;
 mod proxying;

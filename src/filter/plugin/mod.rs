@@ -20,7 +20,7 @@ use crate::config::{Fault, FilterSpec, Finding, Place, Reader};
 use crate::name::PoolName;
 use bytes::Bytes;
 use limits::Limits;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -43,6 +43,7 @@ pub(super) struct PluginFilter {
     name: Option<String>,
     /// What the plugin is configured with: a text, `file:PATH`, or a map, which it gets as JSON.
     #[serde(default)]
+    #[schemars(schema_with = "text_or_map")]
     config: Option<serde_json::Value>,
     /// The same for the virtual machine that it runs in, as Envoy has it.
     #[serde(default)]
@@ -60,6 +61,11 @@ pub(super) struct PluginFilter {
     /// What it may use.
     #[serde(default)]
     limits: PluginLimits,
+}
+
+/// What stands in a map is the plugin's to understand.
+fn text_or_map(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "string" }, { "type": "object", "additionalProperties": true }] })
 }
 
 /// What a plugin may use.

@@ -133,7 +133,8 @@ mod tests {
         #[test]
         fn what_is_written_is_read(pairs: Vec<(Vec<u8>, Vec<u8>)>) {
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
-            prop_assert_eq!(read_pairs(&write_pairs(&pairs).unwrap()), Some(pairs));
+            let written = write_pairs(&pairs).unwrap();
+            prop_assert_eq!(read_pairs(&written), Some(pairs));
         }
 
         #[test]

@@ -320,7 +320,12 @@ impl Vm {
     }
 
     /// Shows the plugin a head; whether it may go on.
-    pub(super) fn on_headers(&mut self, is_request: bool, (id, count): (u32, usize), is_all: bool) -> Result<bool, Failure> {
+    pub(super) fn on_headers(
+        &mut self,
+        is_request: bool,
+        (id, count): (u32, usize),
+        is_all: bool,
+    ) -> Result<bool, Failure> {
         self.means(id);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let function = if is_request { &self.exports.request_headers } else { &self.exports.response_headers };

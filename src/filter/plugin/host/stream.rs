@@ -52,7 +52,15 @@ impl Stream {
             Err(refusal) => return Err(refusal),
         };
         let (plugin, instance) = (Arc::clone(plugin), Some(instance));
-        Ok(Some(Self { plugin, instance, id, holds_head: false, lengths: [None; 2], takes: [false; 2], looks: [false; 2] }))
+        Ok(Some(Self {
+            plugin,
+            instance,
+            id,
+            holds_head: false,
+            lengths: [None; 2],
+            takes: [false; 2],
+            looks: [false; 2],
+        }))
     }
 
     /// The instance, as long as it works.

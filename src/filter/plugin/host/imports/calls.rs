@@ -148,11 +148,7 @@ fn define_metric(caller: &mut Caller<'_, Host>, kind: u32, (name, length): (u32,
     put(caller, at, &number.to_le_bytes())
 }
 
-fn with_metric(
-    caller: &Caller<'_, Host>,
-    metric: u32,
-    act: impl FnOnce(&PluginMetric) -> Option<()>,
-) -> Outcome {
+fn with_metric(caller: &Caller<'_, Host>, metric: u32, act: impl FnOnce(&PluginMetric) -> Option<()>) -> Outcome {
     let kept = &caller.data().shared.kept;
     let found = kept.with_metric(metric, |metric| Some(act(metric))).ok_or(Status::NotFound)?;
     found.ok_or_else(|| Status::BadArgument.into())

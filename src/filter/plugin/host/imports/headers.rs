@@ -37,12 +37,9 @@ pub(super) fn link(book: &mut Book<'_>) -> wasmtime::Result<()> {
             answer(change(&mut caller, map, (key, size), |memory| slice(memory, at, length).map(Change::Replace)))
         },
     )?;
-    book.add(
-        (ENV, "proxy_remove_header_map_value"),
-        |mut caller: Caller<'_, Host>, map: u32, key: u32, size: u32| {
-            answer(change(&mut caller, map, (key, size), |_| Ok(Change::Remove)))
-        },
-    )
+    book.add((ENV, "proxy_remove_header_map_value"), |mut caller: Caller<'_, Host>, map: u32, key: u32, size: u32| {
+        answer(change(&mut caller, map, (key, size), |_| Ok(Change::Remove)))
+    })
 }
 
 /// Does something with a list that is there.

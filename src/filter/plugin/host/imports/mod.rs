@@ -171,12 +171,7 @@ fn returns_a_number(ty: &FuncType) -> bool {
 }
 
 /// A function that always answers the same.
-fn stub(
-    linker: &mut Linker<Host>,
-    (module, name): (&str, &str),
-    ty: FuncType,
-    answer: i32,
-) -> wasmtime::Result<()> {
+fn stub(linker: &mut Linker<Host>, (module, name): (&str, &str), ty: FuncType, answer: i32) -> wasmtime::Result<()> {
     let answering = move |_: Caller<'_, Host>, _: &[Val], results: &mut [Val]| {
         results.iter_mut().for_each(|result| *result = Val::I32(answer));
         Ok(())

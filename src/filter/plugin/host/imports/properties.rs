@@ -46,12 +46,9 @@ pub(super) fn link(book: &mut Book<'_>) -> wasmtime::Result<()> {
             answer(get(&mut caller, (path, size), (at, length)))
         },
     )?;
-    book.add(
-        (ENV, "proxy_set_property"),
-        |mut caller: Caller<'_, Host>, path: u32, size: u32, at: u32, length: u32| {
-            answer(set(&mut caller, (path, size), (at, length)))
-        },
-    )
+    book.add((ENV, "proxy_set_property"), |mut caller: Caller<'_, Host>, path: u32, size: u32, at: u32, length: u32| {
+        answer(set(&mut caller, (path, size), (at, length)))
+    })
 }
 
 fn get(caller: &mut Caller<'_, Host>, (path, size): (u32, u32), to: (u32, u32)) -> Outcome {

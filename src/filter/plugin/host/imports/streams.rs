@@ -73,8 +73,8 @@ fn work(host: &mut Host) -> Result<&mut Work, Status> {
 }
 
 fn take_context(host: &mut Host, context: u32) -> Outcome {
-    let is_known = context == crate::filter::plugin::host::work::ROOT
-        || host.work.as_ref().is_some_and(|work| work.id == context);
+    let is_known =
+        context == crate::filter::plugin::host::work::ROOT || host.work.as_ref().is_some_and(|work| work.id == context);
     if !is_known {
         return Err(Status::BadArgument.into());
     }
