@@ -131,7 +131,7 @@ kinds! {
 
 /// Where plugins' metrics are.
 #[derive(Debug, Clone)]
-pub struct PluginMetrics {
+pub struct PluginFamilies {
     instances: IntGaugeVec,
     failures: IntCounterVec,
     counters: IntCounterVec,
@@ -201,7 +201,7 @@ impl PluginMetric {
     }
 }
 
-impl PluginMetrics {
+impl PluginFamilies {
     /// A plugin's handles.
     #[must_use]
     pub fn of(&self, plugin: &str) -> PluginHandles {
@@ -442,8 +442,8 @@ impl Metrics {
 
     /// Where plugins' metrics are.
     #[must_use]
-    pub fn plugins(&self) -> PluginMetrics {
-        PluginMetrics {
+    pub fn plugins(&self) -> PluginFamilies {
+        PluginFamilies {
             instances: self.plugin_instances.clone(),
             failures: self.plugin_failures.clone(),
             counters: self.plugin_counters.clone(),

@@ -115,7 +115,7 @@ pub(super) fn build(config: &Arc<Config>, findings: &mut Vec<Finding>) -> Option
     let (revocations, limiters, providers) = (Revocations::default(), Limiters::default(), Providers::default());
     let built = metrics.and_then(|metrics| {
         let now = clock::System.now();
-        let plugins = Plugins::new(&metrics, config.plugin_cache.clone());
+        let plugins = Plugins::new(&metrics, config.plugin_cache.as_deref());
         let beside = Beside {
             plugins: &plugins,
             metrics: &metrics,

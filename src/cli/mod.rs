@@ -12,6 +12,7 @@ mod keys;
 mod known;
 mod log;
 mod plan;
+mod plugin;
 mod policy;
 mod recent;
 mod reload;
@@ -62,6 +63,7 @@ enum Command {
     Reload(reload::Args),
     Plan(plan::Args),
     Policy(policy::Args),
+    Plugin(plugin::Args),
     Audit(audit::Args),
     Approve(approve::Args),
     History(history::History),
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Some(Command::Plan(args)) => plan::main(&args, &terminal),
         Some(Command::Audit(args)) => audit::main(&args, &terminal),
         Some(Command::Policy(args)) => policy::main(&args, &terminal),
+        Some(Command::Plugin(args)) => plugin::main(&args, &terminal),
         Some(Command::Approve(args)) => approve::main(&args, &terminal),
         Some(Command::History(args)) => args.main(&terminal),
         Some(Command::Show(args)) => args.main(&terminal),

@@ -5,6 +5,7 @@ use super::{About, Answer, Borrowed, Filter, Flow, Page, Request, Response, Runn
 use crate::config::{FilterSpec, Finding};
 use crate::refusal::Refusal;
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct Passage {
     running: Vec<Option<Box<dyn Running>>>,
     /// How many filters have seen the head.
     entered: usize,
+    /// The one that has worked last.
+    at: usize,
     /// Whether the last of those holds it still.
     is_held: bool,
     /// The body, where it was read before the head went on, and how many filters it has passed.
@@ -121,7 +124,7 @@ impl Passage {
         }
         while let Some(filter) = self.filter(self.entered) {
             let number = self.entered;
-            self.entered = number.saturating_add(1);
+            (self.entered, self.at) = (number.saturating_add(1), number);
             let flow = match self.running(number) {
                 Some(running) => running.request(about, request)?,
                 None => filter.request(about, request)?,
@@ -130,6 +133,11 @@ impl Passage {
                 // It goes back through the filters before this one.
                 self.entered = number;
                 return Ok(Progress::Answered(answer));
+            }
+            self.running(number).into_iter().for_each(|running| running.head_goes(true));
+            // Nobody knows how long it will be, and those who come now are not to think that they do.
+            if self.running(number).is_some_and(|running| running.takes_request_body()) {
+                request.headers.remove(&CONTENT_LENGTH);
             }
             if request.has_body && self.holds_head() {
                 self.is_held = true;
@@ -231,13 +239,19 @@ impl Passage {
         numbers: std::ops::Range<usize>,
     ) -> Result<Option<Answer>, Refusal> {
         for number in numbers {
+            self.at = number;
             let Some(running) = self.running(number).filter(|running| running.looks_at_request_body()) else {
                 continue;
             };
             let flow = running.request_body(about, again(&mut head), bytes, is_last)?;
             let answer = flow.settled_body(again(&mut head), bytes).await?;
             if answer.is_some() {
+                self.entered = self.entered.min(number);
                 return Ok(answer);
+            }
+            let length = bytes.len();
+            if let Some(running) = self.running(number) {
+                running.body_goes(true, length, is_last)?;
             }
         }
         Ok(None)
@@ -254,13 +268,20 @@ impl Passage {
     ) -> Result<Option<Answer>, Refusal> {
         for number in (0..self.entered).rev() {
             let Some(filter) = self.filter(number) else { continue };
+            self.at = number;
             let flow = match self.running(number) {
                 Some(running) => running.response(about, response)?,
                 None => filter.response(about, response).map(|()| Flow::Goes)?,
             };
             let answer = flow.settled(response.headers).await?;
             if answer.is_some() {
+                // It goes back through the filters that have not seen the response yet.
+                self.entered = number;
                 return Ok(answer);
+            }
+            self.running(number).into_iter().for_each(|running| running.head_goes(false));
+            if self.running(number).is_some_and(|running| running.takes_response_body()) {
+                response.headers.remove(&CONTENT_LENGTH);
             }
         }
         Ok(None)
@@ -289,10 +310,17 @@ impl Passage {
         is_last: bool,
     ) -> Result<(), Refusal> {
         let mut bytes = piece.take().unwrap_or_default();
-        for running in self.running.iter_mut().take(self.entered).rev().flatten() {
-            if running.looks_at_response_body() {
-                running.response_body(about, &mut bytes, is_last)?;
+        for number in (0..self.entered).rev() {
+            let Some(running) = self.running(number).filter(|running| running.looks_at_response_body()) else {
+                continue;
+            };
+            let passed = running
+                .response_body(about, &mut bytes, is_last)
+                .and_then(|()| running.body_goes(false, bytes.len(), is_last));
+            if passed.is_err() {
+                self.at = number;
             }
+            passed?;
         }
         *piece = Some(bytes).filter(|bytes| !(is_last && bytes.is_empty()));
         Ok(())
@@ -317,7 +345,7 @@ impl Passage {
     /// The filter that has worked last, by name.
     #[must_use]
     pub fn last(&self) -> Option<Arc<dyn Filter>> {
-        self.filter(self.entered.checked_sub(1)?)
+        self.filter(self.at)
     }
 
     /// The request has ended, one way or another.

@@ -2,12 +2,12 @@
 
 use super::kind::{Building, Settings, Spec};
 use super::respond::Shown;
-use super::{About, Filter, Flow, Page, Request, Response, Running};
+use super::{About, Answer, Filter, Flow, Page, Request, Response, Running};
 use crate::config::{Fault, FilterSpec, Finding, Reader};
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LAST_MODIFIED};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
@@ -117,10 +117,12 @@ impl Running for Replacing {
     }
 
     fn response(&mut self, _: &About<'_>, response: &mut Response<'_>) -> Result<Flow, Refusal> {
-        if !response.has_body {
-            return Ok(Flow::Goes);
-        }
+        self.body = None;
         if let Some(page) = self.pages.page(response.status) {
+            if !response.has_body {
+                let answer = Answer::new(ErrorPages::NAME, response.status).showing(page);
+                return Ok(Flow::Answered(answer.with(CACHE_CONTROL, HeaderValue::from_static("no-store"))));
+            }
             response.headers.set(&CONTENT_TYPE, &page.content_type)?;
             response.headers.set(&CACHE_CONTROL, &HeaderValue::from_static("no-store"))?;
             [CONTENT_ENCODING, ETAG, LAST_MODIFIED].iter().for_each(|name| response.headers.remove(name));
@@ -136,5 +138,9 @@ impl Running for Replacing {
     fn response_body(&mut self, _: &About<'_>, piece: &mut Bytes, is_last: bool) -> Result<(), Refusal> {
         *piece = self.body.clone().filter(|_| is_last).unwrap_or_default();
         Ok(())
+    }
+
+    fn response_trailers(&mut self, _: &About<'_>, _: &mut HeaderMap) -> Result<Bytes, Refusal> {
+        Ok(self.body.take().unwrap_or_default())
     }
 }

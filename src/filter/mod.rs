@@ -25,6 +25,8 @@ pub use chain::{Chain, Passage, Progress};
 pub use cors::asked_method;
 pub use kind::{Building, KINDS};
 pub use plugin::Plugins;
+#[cfg(feature = "wasm")]
+pub use plugin::{reference as plugin_reference, trial};
 pub use view::{About, Borrowed, Head, Headers, Request, Response, Sending};
 
 use crate::refusal::Refusal;
@@ -176,6 +178,17 @@ pub trait Running: fmt::Debug + Send + Sync {
         _is_last: bool,
     ) -> Result<Flow, Refusal> {
         Ok(Flow::Goes)
+    }
+
+    /// The head goes on, after all that was waited for.
+    fn head_goes(&mut self, _is_request: bool) {}
+
+    /// So much of a body goes on.
+    ///
+    /// # Errors
+    /// The reason for which it may not.
+    fn body_goes(&mut self, _is_request: bool, _bytes: usize, _is_last: bool) -> Result<(), Refusal> {
+        Ok(())
     }
 
     /// See [`Filter::response`].

@@ -121,6 +121,8 @@ pub struct Response<'a> {
     pub headers: &'a mut dyn Borrowed,
     /// The request's headers, as they are sent.
     pub asked: &'a HeaderMap,
+    /// Whether a cookie of ours will be set beside it.
+    pub gets_cookie: bool,
     /// Whether a body follows.
     pub has_body: bool,
 }

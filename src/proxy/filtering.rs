@@ -24,6 +24,8 @@ pub(super) struct Filtering {
     answer: Option<Answer>,
     /// Who has answered, or refused.
     pub(super) by: Option<Box<str>>,
+    /// Whether a body follows the request's head.
+    has_body: bool,
 }
 
 impl Filtering {
@@ -71,8 +73,10 @@ pub(super) async fn request(
         Err((refusal, by)) => (Passage::default(), Some((refusal, by))),
     };
     // Whether there is a body is asked before anybody takes the head that says it.
-    let has_body = !session.as_downstream_mut().is_body_done();
-    let mut filtering = Box::new(Filtering { facts, passage, sending: Sending::default(), answer: None, by: None });
+    session.as_downstream_mut().is_body_done();
+    let has_body = !session.as_downstream_mut().is_body_empty();
+    let mut filtering =
+        Box::new(Filtering { facts, passage, sending: Sending::default(), answer: None, by: None, has_body });
     if let Some((refusal, by)) = refused {
         filtering.by = Some(by);
         exchange.is_filtered(filtering);
@@ -140,8 +144,7 @@ pub(super) fn rewrite(request: &mut RequestHeader, filtering: &Filtering) -> pin
     if let Some(host) = &filtering.sending.host {
         request.insert_header(http::header::HOST, &**host)?;
     }
-    let has_body = request.headers.contains_key(CONTENT_LENGTH) || request.headers.contains_key(TRANSFER_ENCODING);
-    if filtering.passage.takes_request_body() && (has_body || request.version == Version::HTTP_2) {
+    if filtering.has_body && filtering.passage.takes_request_body() {
         request.remove_header(&CONTENT_LENGTH);
         request.remove_header(&TRANSFER_ENCODING);
         match filtering.passage.prepared_length() {
@@ -214,9 +217,11 @@ pub(super) async fn response(
     let Some(mut filtering) = exchange.take_filtering() else { return Ok(()) };
     let facts = Arc::clone(&filtering.facts);
     let asked = session.req_header();
-    let has_body = may_have_body(&asked.method, response.status);
+    let is_empty = response.headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() == b"0");
+    let has_body = may_have_body(&asked.method, response.status) && !is_empty;
+    let gets_cookie = exchange.cookie().is_some();
     let result = match about(exchange, &facts) {
-        Some(about) => dress(&mut filtering.passage, &about, response, (&asked.headers, has_body)).await,
+        Some(about) => dress(&mut filtering.passage, &about, response, (&asked.headers, has_body, gets_cookie)).await,
         None => Err(Refusal::Internal),
     };
     instead(exchange, filtering, result)
@@ -230,12 +235,13 @@ async fn dress(
     passage: &mut Passage,
     about: &About<'_>,
     response: &mut ResponseHeader,
-    (asked, has_body): (&HeaderMap, bool),
+    (asked, has_body, gets_cookie): (&HeaderMap, bool, bool),
 ) -> Result<Option<Answer>, Refusal> {
     let status = response.status;
     let mut headers = heads::Response(response);
-    let answer =
-        passage.response(about, &mut filter::Response { status, headers: &mut headers, asked, has_body }).await?;
+    let answer = passage
+        .response(about, &mut filter::Response { status, headers: &mut headers, asked, has_body, gets_cookie })
+        .await?;
     if has_body && passage.takes_response_body() {
         response.remove_header(&CONTENT_LENGTH);
         response.insert_header(TRANSFER_ENCODING, "chunked").map_err(|_unfit| Refusal::FilterFailed)?;
@@ -294,10 +300,11 @@ pub(super) async fn own_answer(
     let mut body = Some(answer.body);
     if let Some(mut filtering) = exchange.take_filtering() {
         let facts = Arc::clone(&filtering.facts);
-        let asked = (&session.req_header().headers, has_body);
+        let asked = (&session.req_header().headers, has_body, false);
         let dressed = match about(exchange, &facts) {
             Some(about) => match dress(&mut filtering.passage, &about, &mut head, asked).await {
-                Ok(_) if has_body && filtering.passage.looks_at_response_body() => {
+                Ok(Some(_)) => Err(Refusal::FilterFailed),
+                Ok(None) if has_body && filtering.passage.looks_at_response_body() => {
                     filtering.passage.response_body(&about, &mut body, true)
                 }
                 result => result.map(|_| ()),

@@ -31,6 +31,7 @@ use crate::provider::Wanted;
 use crate::refusal::Refusal;
 use crate::request::{Facts, host_of};
 use crate::runtime::{Entrance, Live, Route, Snapshot};
+use crate::verdict::RuleId;
 use async_trait::async_trait;
 use bytes::Bytes;
 use connection::Link;
@@ -42,6 +43,9 @@ use pingora::{Error, ErrorType};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use standing::Standing;
 use std::{net::IpAddr, sync::Arc, time::Duration};
+
+/// What records name as the rule by which a browser's question is answered.
+const PREFLIGHT: &str = "filters.cors";
 
 /// Serves the requests of one listener.
 #[derive(Debug)]
@@ -140,10 +144,13 @@ impl Gate {
         let (early, facts) = self.original_host(session, exchange, facts, entrance)?;
         if let Some((route, answer)) = preflight(session, &snapshot, &facts, entrance) {
             exchange.belongs_to(&route);
+            let mut principal = Principal::Anonymous;
             if !route.door.is_public() {
                 let demanded = route.door.demanded(entrance.identity).of_workload();
-                self.prove(session, exchange, (&facts, early), (entrance, demanded)).await?;
+                let verified = self.prove(session, exchange, (&facts, early), (entrance, demanded)).await?;
+                principal = verified.principal().clone();
             }
+            limits::keep(session, exchange, (entrance, &route), (&principal, &RuleId::new(PREFLIGHT)))?;
             return Ok(Admission::Preflight(answer));
         }
         let Some(route) = snapshot.routes.find(&facts) else {
@@ -338,7 +345,7 @@ fn preflight(
     let headers = &session.req_header().headers;
     let asked = filter::asked_method(&facts.method, headers)?;
     let method = http::Method::from_bytes(asked.as_bytes()).ok()?;
-    let route = snapshot.routes.first(&method, &facts.host, facts.path.as_str()).filter(|it| !it.door.is_hidden)?;
+    let route = snapshot.routes.first_of(&method, &facts.host, facts.path.as_str(), |route| !route.door.is_hidden)?;
     let answer = route.filters.preflight(headers, &asked).or_else(|| entrance.filters.preflight(headers, &asked))?;
     Some((Arc::clone(route), answer))
 }
@@ -480,6 +487,9 @@ impl ProxyHttp for Gate {
         exchange: &mut Exchange,
     ) -> pingora::Result<()> {
         exchange.body_came(piece, is_last).map_err(outbound::error)?;
+        if exchange.link().is_tunnel() {
+            return Ok(());
+        }
         filtering::request_body(exchange, piece, is_last).await
     }
 
@@ -513,12 +523,17 @@ impl ProxyHttp for Gate {
 
     async fn response_trailer_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         trailers: &mut HeaderMap,
         exchange: &mut Exchange,
     ) -> pingora::Result<Option<Bytes>> {
         exchange.filter_trailers(trailers);
-        filtering::response_trailers(exchange, trailers)
+        let rest = filtering::response_trailers(exchange, trailers);
+        if rest.is_err() {
+            // The library would let the trailers go, as if all were well.
+            session.as_downstream_mut().shutdown().await;
+        }
+        rest
     }
 
     fn fail_to_connect(

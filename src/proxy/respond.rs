@@ -69,6 +69,7 @@ pub(super) async fn tell(
             return refuse(session, exchange, refusal).await;
         }
     };
+    without_our_challenge(&mut head)?;
     exchange.used().tell_in(&mut head)?;
     head.insert_header(REQUEST_ID, exchange.request_id().as_str())?;
     let patience = session.as_downstream().get_write_timeout().map_or(ANSWER_FOR, |patience| patience.min(ANSWER_FOR));
@@ -242,13 +243,7 @@ pub(super) async fn dress(
     if head::is_stream(&response.headers) {
         exchange.link().is_streaming();
     }
-    let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
-    if challenges.iter().any(is_like_ours) {
-        response.remove_header(&WWW_AUTHENTICATE);
-        for other in challenges.into_iter().filter(|value| !is_like_ours(value)) {
-            response.append_header(WWW_AUTHENTICATE, other)?;
-        }
-    }
+    without_our_challenge(response)?;
     if let Some(cookie) = exchange.cookie().filter(|_| !response.status.is_informational()) {
         response.append_header(SET_COOKIE, cookie)?;
         // A cache that kept it would send everybody to this client's server.
@@ -256,6 +251,18 @@ pub(super) async fn dress(
     }
     exchange.used().tell_in(response)?;
     response.insert_header(REQUEST_ID, exchange.request_id().as_str())
+}
+
+/// Takes out challenges that only we may make.
+fn without_our_challenge(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
+    if challenges.iter().any(is_like_ours) {
+        response.remove_header(&WWW_AUTHENTICATE);
+        for other in challenges.into_iter().filter(|value| !is_like_ours(value)) {
+            response.append_header(WWW_AUTHENTICATE, other)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a value holds our scheme anywhere: several challenges may stand in one value.

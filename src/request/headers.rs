@@ -49,7 +49,8 @@ pub fn is_ours(name: &str) -> bool {
         || is("tracestate")
 }
 
-/// Whether it frames a message or belongs to one connection (RFC 9110 § 7.6.1), so that no filter may touch it.
+/// Whether it frames a message or belongs to one connection (RFC 9110 § 7.6.1), so that no filter may touch it; in all
+/// spellings, as for [`is_ours`].
 #[must_use]
 pub fn is_framing(name: &str) -> bool {
     const FRAMING: [&str; 10] = [
@@ -64,7 +65,9 @@ pub fn is_framing(name: &str) -> bool {
         "upgrade",
         "http2-settings",
     ];
-    FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing))
+    let is_same =
+        |(own, other): (u8, u8)| own.eq_ignore_ascii_case(&other) || (own == b'-' && !other.is_ascii_alphanumeric());
+    FRAMING.iter().any(|framing| framing.len() == name.len() && framing.bytes().zip(name.bytes()).all(is_same))
 }
 
 #[cfg(test)]

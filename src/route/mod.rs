@@ -45,9 +45,16 @@ impl<T> Table<T> {
     /// The first route that takes such a request. The host is in lower case.
     #[must_use]
     pub fn first(&self, method: &Method, host: &str, path: &str) -> Option<&T> {
+        self.first_of(method, host, path, |_| true)
+    }
+
+    /// The first route that takes such a request, among some.
+    #[must_use]
+    pub fn first_of(&self, method: &Method, host: &str, path: &str, is_one: impl Fn(&T) -> bool) -> Option<&T> {
         let indices = self.by_host.get(host).unwrap_or(&self.elsewhere);
         let candidates = indices.iter().filter_map(|index| self.routes.get(*index));
-        candidates.filter(|(pattern, _)| pattern.takes(method, host, path)).map(|(_, route)| route).next()
+        let mut fitting = candidates.filter(|(pattern, route)| pattern.takes(method, host, path) && is_one(route));
+        fitting.next().map(|(_, route)| route)
     }
 
     /// The routes in order.

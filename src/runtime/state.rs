@@ -169,7 +169,7 @@ pub fn start(
     let replay = ReplayStore::new(ReplayStore::CAPACITY, horizon);
     let (slots, tarpit, servers) = (Slots::default(), Tarpit::default(), Servers::default());
     let heir = ArcSwapOption::empty();
-    let plugins = Plugins::new(&metrics, config.plugin_cache.clone());
+    let plugins = Plugins::new(&metrics, config.plugin_cache.as_deref());
     let state = State {
         started: clock.now(),
         clock,

@@ -205,7 +205,7 @@ async fn serve(live: Arc<Live>, parts: Parts, received: Received) {
     ready();
     notify::ready();
     let watchdog = tokio::spawn(notify::watchdog());
-    signals::obey(Wishes { received, ordered }, Post { live, options, sockets, trigger, attended }).await;
+    Box::pin(signals::obey(Wishes { received, ordered }, Post { live, options, sockets, trigger, attended })).await;
     following.abort();
     watchdog.abort();
     stopped.notify_one();

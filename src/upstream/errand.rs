@@ -100,17 +100,15 @@ impl Pools {
     /// [`NoReply`].
     pub async fn send(&self, errand: &Errand, call: Call) -> Result<Reply, NoReply> {
         let timeout = call.timeout;
-        let sending = Box::pin(async {
-            let mut picked = self.pick_for(errand).ok_or(NoReply::NoServer)?;
-            let reply = converse(&mut picked, call).await;
-            match &reply {
-                Ok(reply) => picked.responded(reply.status.as_u16()),
-                Err(NoReply::Broken) => picked.failed(),
-                Err(_) => {}
-            }
-            reply
-        });
-        time::timeout(timeout, sending).await.unwrap_or(Err(NoReply::Slow))
+        let mut picked = self.pick_for(errand).ok_or(NoReply::NoServer)?;
+        let conversing = Box::pin(converse(&mut picked, call));
+        let reply = time::timeout(timeout, conversing).await.unwrap_or(Err(NoReply::Slow));
+        match &reply {
+            Ok(reply) => picked.responded(reply.status.as_u16()),
+            Err(NoReply::Broken | NoReply::Slow) => picked.failed(),
+            Err(NoReply::NoServer | NoReply::TooLong | NoReply::NoRequest) => {}
+        }
+        reply
     }
 
     /// A server for an errand, if one has room now.

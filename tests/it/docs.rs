@@ -13,6 +13,7 @@ fn the_references_are_true() {
         ("metrics.md", metrics()),
         ("refusals.md", refusals()),
         ("cli.md", command_line()),
+        ("plugins.md", plugins()),
         ("openapi.json", serde_json::to_string_pretty(&admin::openapi()).unwrap() + "\n"),
     ];
     let mut stale = Vec::new();
@@ -69,6 +70,13 @@ fn refusals() -> String {
     let ended = Hangup::ALL.iter().map(|hangup| format!("| `{}` | {} |\n", hangup.code(), hangup.explain()));
     let body = format!("{head}{}{hangups}{}", rows.collect::<String>(), ended.collect::<String>());
     page("Refusals", about, &body)
+}
+
+fn plugins() -> String {
+    let about = "What a plugin can call and ask. Which settings the filter `plugin` has stands in \
+        [configuration.md](configuration.md), and how to write one in [plugins/README.md](../plugins/README.md). \
+        `belay plugin check FILE` shows which of all this a module needs.";
+    page("Plugins", about, &filter::plugin_reference())
 }
 
 fn command_line() -> String {

@@ -492,6 +492,45 @@ async fn is_no_filter(filters: &str, message: &str) {
     assert_eq!(world.ask(&orders()).await.status, 200, "the old one goes on");
 }
 
+/// What is remembered gives no more than what was said, whatever the client sends.
+#[tokio::test]
+async fn what_is_remembered_is_the_services_word() {
+    let world = asking("take: [x-plan, x-tier], cache: { ttl: 1m }").await;
+    let ask = Ask { target: "/orders/yes", ..orders() };
+    for tier in [None, Some("admin")] {
+        let ask = tier.into_iter().fold(ask.clone(), |ask, tier| ask.header("x-tier", tier));
+        let headers = world.ask(&ask).await.echo()["headers"].clone();
+        assert_eq!((&headers["x-plan"], &headers["x-tier"]), (&json!("gold"), &Value::Null));
+    }
+}
+
+/// An error without a body shows the page as well.
+#[tokio::test]
+async fn an_empty_error_shows_a_page() {
+    let pages = "[{ error_pages: { of_origin: true, pages: { 500-599: { body: <h1>Sorry</h1> } } } }]";
+    let world = before_origin(pages, |_| "HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n".into()).await;
+    for h2 in [false, true] {
+        let reply = world.ask(&Ask { h2, ..orders() }).await;
+        assert_eq!((reply.status, reply.body.as_str()), (503, "<h1>Sorry</h1>"));
+    }
+}
+
+/// A browser's questions count with the limits of what they are about.
+#[tokio::test]
+async fn a_browsers_questions_have_limits() {
+    let world = World::with(|text| {
+        let limited = "    limits: [{ rate: 1/d, burst: 2 }]\n    allow: [checkout]\n";
+        edited(text, CORS, "").replacen("    allow: [checkout]\n", limited, 1)
+    })
+    .await;
+    let ask = preflight("PUT", "https://app.example.com");
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(world.ask(&ask).await.status);
+    }
+    assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
+}
+
 /// A file that cannot be read leaves the old generation.
 #[tokio::test]
 async fn a_filters_file_must_be_there() {

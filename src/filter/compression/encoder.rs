@@ -10,8 +10,8 @@ use std::{fmt, io::Write};
 const GZIP_LEVEL: u32 = 4;
 const BROTLI_LEVEL: u32 = 4;
 const ZSTD_LEVEL: i32 = 3;
-/// As bits: 256 KiB of memory for each response.
-const BROTLI_WINDOW: u32 = 18;
+/// As bits: what is looked back at is 256 KiB, so that a response takes a small multiple of that.
+const WINDOW: u32 = 18;
 const BROTLI_BUFFER: usize = 4096;
 
 /// How a body is compressed.
@@ -50,9 +50,13 @@ impl Encoder {
     /// None if the library has no room for it.
     pub(super) fn new(algorithm: Algorithm) -> Option<Self> {
         Some(match algorithm {
-            Algorithm::Zstd => Self::Zstd(Some(zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL).ok()?)),
+            Algorithm::Zstd => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL).ok()?;
+                encoder.window_log(WINDOW).ok()?;
+                Self::Zstd(Some(encoder))
+            }
             Algorithm::Brotli => {
-                let writer = brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, BROTLI_LEVEL, BROTLI_WINDOW);
+                let writer = brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, BROTLI_LEVEL, WINDOW);
                 Self::Brotli(Some(Box::new(writer)))
             }
             Algorithm::Gzip => Self::Gzip(Some(GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL)))),

@@ -197,6 +197,10 @@ impl Running for Stream {
     }
 
     fn response(&mut self, _: &About<'_>, response: &mut Response<'_>) -> Result<Flow, Refusal> {
+        self.encoder = None;
+        if response.gets_cookie && !self.settings.with_cookies {
+            return Ok(Flow::Goes);
+        }
         if !self.settings.is_fit(response.status, response.headers.all()) {
             return Ok(Flow::Goes);
         }
@@ -222,6 +226,12 @@ impl Running for Stream {
             *piece = encoded.ok_or(Refusal::FilterFailed)?;
         }
         Ok(())
+    }
+
+    fn response_trailers(&mut self, _: &About<'_>, _: &mut HeaderMap) -> Result<Bytes, Refusal> {
+        // Before trailers no piece says that it is the last.
+        let Some(mut encoder) = self.encoder.take() else { return Ok(Bytes::new()) };
+        encoder.encode(&[], true, false).ok_or(Refusal::FilterFailed)
     }
 }
 

@@ -3,7 +3,7 @@
 mod cache;
 
 use super::kind::{Building, Settings, Spec};
-use super::{About, Answer, Filter, Flow, Head, Request, Waited, headers};
+use super::{About, Answer, Filter, Flow, Head, Headers, Request, Waited, headers};
 use crate::config::document::{DurationText, SizeText};
 use crate::config::{Fault, FilterSpec, Finding, Place, Reader};
 use crate::name::PoolName;
@@ -197,7 +197,7 @@ impl Filter for Asked {
         let call = self.call(about, request).ok_or(Refusal::FilterFailed)?;
         let question = self.cache.as_ref().map(|_| Cache::question(&call));
         if let Some(known) = self.cache.as_ref().zip(question.as_ref()).and_then(|(cache, key)| cache.get(key)) {
-            return known.iter().try_for_each(|(name, value)| request.headers.set(name, value)).map(|()| Flow::Goes);
+            return gives(&mut *request.headers, &self.take, &known).map(|()| Flow::Goes);
         }
         let (pools, errand, take) = (Arc::clone(about.pools), self.errand.clone(), Arc::clone(&self.take));
         let remembers = self.cache.clone().zip(question);
@@ -221,12 +221,20 @@ fn taken(reply: &Reply, take: &[HeaderName]) -> Arc<[(HeaderName, HeaderValue)]>
     take.iter().filter_map(|name| Some((name.clone(), reply.headers.get(name)?.clone()))).collect()
 }
 
+/// Gives the origin what the service says. What the client has sent under such a name must not pass for its word.
+fn gives<H: Headers + ?Sized>(
+    headers: &mut H,
+    take: &[HeaderName],
+    given: &[(HeaderName, HeaderValue)],
+) -> Result<(), Refusal> {
+    take.iter().for_each(|name| headers.remove(name));
+    given.iter().try_for_each(|(name, value)| headers.set(name, value))
+}
+
 /// The client's answer, unless he may pass.
 fn decided(reply: &Reply, head: &mut dyn Head, take: &[HeaderName]) -> Result<Option<Answer>, Refusal> {
     if reply.status.is_success() {
-        // What the client has sent under such a name must not pass for the service's word.
-        take.iter().for_each(|name| head.remove(name));
-        return taken(reply, take).iter().try_for_each(|(name, value)| head.set(name, value)).map(|()| None);
+        return gives(head, take, &taken(reply, take)).map(|()| None);
     }
     if !reply.status.is_client_error() && !reply.status.is_redirection() {
         return Err(Refusal::AuthorizerSilent);

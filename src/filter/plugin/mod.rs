@@ -7,9 +7,11 @@ mod host;
 mod limits;
 #[cfg(not(feature = "wasm"))]
 mod none;
+#[cfg(feature = "wasm")]
+pub mod trial;
 
 #[cfg(feature = "wasm")]
-pub use host::Plugins;
+pub use host::{Plugins, reference};
 #[cfg(not(feature = "wasm"))]
 pub use none::Plugins;
 
@@ -122,7 +124,6 @@ pub(super) struct Plug {
 
 /// All that a plugin is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "nobody runs it"))]
 struct Plugging {
     /// The module.
     module: Bytes,
@@ -195,6 +196,13 @@ fn limits_of(limits: &PluginLimits, place: &Place, reader: &mut Reader<'_>) -> O
         body: usize::try_from(body?).ok()?,
         wait: wait?,
     })
+}
+
+/// What a plugin may use of which nothing is said.
+#[cfg(feature = "wasm")]
+fn limits_of_default() -> Option<Limits> {
+    let mut reader = Reader::new(Place::root(), std::path::Path::new(""));
+    limits_of(&PluginLimits::default(), &Place::root(), &mut reader)
 }
 
 impl FilterSpec for Plug {

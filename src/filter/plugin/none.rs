@@ -2,7 +2,7 @@
 
 use crate::metrics::Metrics;
 use crate::upstream::Pools;
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 /// All plugins of a process: none, in this build.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ pub struct Plugins(());
 impl Plugins {
     /// None.
     #[must_use]
-    pub const fn new(_: &Metrics, _: Option<PathBuf>) -> Self {
+    pub const fn new(_: &Metrics, _: Option<&Path>) -> Self {
         Self(())
     }
 

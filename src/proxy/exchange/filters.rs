@@ -4,6 +4,7 @@ use super::{Exchange, PATH_MAX, path};
 use crate::audit::Filtered;
 use crate::filter::{Answer, Chain, Page};
 use crate::name::ListenerName;
+use crate::proxy::PREFLIGHT;
 use crate::proxy::filtering::Filtering;
 use crate::refusal::Refusal;
 use crate::verdict::RuleId;
@@ -37,7 +38,14 @@ impl Exchange {
     /// # Errors
     /// [`Refusal::AuditUnavailable`] if it cannot be recorded.
     pub(in crate::proxy) async fn allow_preflight(&mut self) -> Result<(), Refusal> {
-        let decision = self.decision(Ok(RuleId::new("filters.cors")));
+        let decision = self.decision(Ok(RuleId::new(PREFLIGHT)));
+        let (journal, listener) = (&self.live.state().journal, &self.source.listener);
+        // Who has proved nothing may fill the log no more than with what is refused.
+        if !self.verified && !journal.admits(listener, PREFLIGHT, decision.time) {
+            self.recorded = false;
+            self.metrics().allowed.inc();
+            return Ok(());
+        }
         self.is_recorded(decision).await
     }
 

@@ -1,38 +1,37 @@
 //! Bodies: streamed and held, of requests and of responses, as Envoy's own tests of its plugins have them.
 
 use super::*;
-use crate::support::HOST;
 use crate::support::checks::answering;
+use crate::support::{HOST, Reply};
 use serde_json::json;
 use test_case::test_case;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-/// An origin that sends a request's body back, without a length or with it.
-async fn mirror(with_length: bool) -> String {
+/// An origin that sends a request's body back.
+async fn mirror() -> String {
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = socket.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut heard = Vec::new();
-                let body = loop {
-                    // Who has gone has nothing to hear.
-                    if stream.read_buf(&mut heard).await.unwrap_or_default() == 0 {
-                        return;
-                    }
-                    if let Some(body) = body_of(&String::from_utf8_lossy(&heard)) {
-                        break body;
-                    }
-                };
-                let length = if with_length { format!("content-length: {}\r\n", body.len()) } else { String::new() };
-                let answer = format!("HTTP/1.1 200 OK\r\n{length}connection: close\r\n\r\n{body}");
-                stream.write_all(answer.as_bytes()).await.unwrap_or_default();
-            });
+            let (stream, _) = socket.accept().await.unwrap();
+            tokio::spawn(reflect(stream));
         }
     });
     address
+}
+
+async fn reflect(mut stream: TcpStream) {
+    let mut heard = Vec::new();
+    while body_of(&String::from_utf8_lossy(&heard)).is_none() {
+        // Who has gone has nothing to hear.
+        if stream.read_buf(&mut heard).await.unwrap_or_default() == 0 {
+            return;
+        }
+    }
+    let body = body_of(&String::from_utf8_lossy(&heard)).unwrap();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+    stream.write_all(answer.as_bytes()).await.unwrap_or_default();
 }
 
 /// The whole body of a request, once it is there.
@@ -57,7 +56,7 @@ fn body_of(text: &str) -> Option<String> {
 }
 
 async fn mirrored(guest: &Guest, more: &str) -> World {
-    let address = mirror(true).await;
+    let address = mirror().await;
     let pool = format!("  own: {{ servers: [{{ name: o, address: '{address}' }}] }}\n");
     let site = Site::new(NOW).await;
     write(&site, guest);
@@ -98,7 +97,7 @@ async fn a_body_is_changed(stretch: &str, with: &str, expected: &str) {
             let world = mirrored(&guest, "").await;
             for h2 in [false, true] {
                 let reply = world.ask(&Ask { h2, ..post("body") }).await;
-                let body = if h2 { reply.body.clone() } else { unchunked(&reply.body) };
+                let body = unchunked(&reply);
                 assert_eq!(
                     (reply.status, body.as_str()),
                     (200, expected),
@@ -109,8 +108,12 @@ async fn a_body_is_changed(stretch: &str, with: &str, expected: &str) {
     }
 }
 
-fn unchunked(body: &str) -> String {
-    body_of(&format!("transfer-encoding: chunked\r\n\r\n{body}")).unwrap_or_else(|| body.to_owned())
+/// The body of a reply, of which over HTTP/1.1 the pieces are known.
+fn unchunked(reply: &Reply) -> String {
+    match reply.header("transfer-encoding") {
+        Some(_) => body_of(&format!("transfer-encoding: chunked\r\n\r\n{}", reply.body)).unwrap(),
+        None => reply.body.clone(),
+    }
 }
 
 /// The whole of a body can be read at its end, in however many pieces it came.
@@ -239,4 +242,73 @@ async fn what_is_held_has_its_limit() {
     let reply = world.ask(&Ask { h2: false, ..orders() }).await;
     assert!(!reply.body.contains("123456789"), "what could not be looked at is not shown: {reply:?}");
     assert_eq!(outcome(&world)["event"]["reason"], "filter.response_too_large");
+}
+
+/// A body that the token names was read before the plugin is asked, and is shown to it all the same.
+#[tokio::test]
+async fn a_signed_body_is_seen_too() {
+    for holds in [false, true] {
+        let mut guest = Guest::new();
+        let [none, bad] = ["", "It is bad."].map(|text| guest.text(text));
+        let guest = guest
+            .on_request(if holds { "(i32.const 1)" } else { "(i32.const 0)" })
+            .on_request_body(&format!(
+                "(if (i32.eqz (local.get $last)) (then (return (i32.const 1))))
+                 (drop (call $get_buffer (i32.const 0) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
+                 (if (i32.eq (i32.load16_u (call $at)) (i32.const 0x6162))
+                   (then (drop (call $respond (i32.const 400) {none} {bad} {none} (i32.const -1))) (return (i32.const 1))))
+                 (i32.const 0)"
+            ));
+        let world = plugged(&guest, "").await;
+        for (body, status, h2) in [("bad", 400, false), ("good", 200, false), ("bad", 400, true), ("good", 200, true)] {
+            let digest = belay::identity::BodyDigest::of(body.as_bytes()).to_string();
+            let reply = world.ask(&Ask { method: "POST", body, h2, ..orders() }.claim("cdg", digest)).await;
+            assert_eq!(reply.status, status, "{body}, holds: {holds}, h2: {h2}");
+            assert!(status != 200 || reply.echo()["body_bytes"] == 4);
+        }
+    }
+}
+
+/// A plugin that only looks stands before a filter that changes the length, on the way back.
+#[tokio::test]
+async fn others_may_change_what_it_looks_at() {
+    let guest = Guest::new().on_response_body("(i32.const 0)");
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\naaaaaaaaaaaaaaaaaaaa";
+    let address = answering("\r\n\r\n", move |_| answer.into()).await;
+    let pool = format!("  own: {{ servers: [{{ name: o, address: '{address}' }}] }}\n");
+    let site = Site::new(NOW).await;
+    write(&site, &guest);
+    let world = World::before_checks(site, |text| {
+        let text = edited(text, "", &pool).replacen("    pool: shop\n", "    pool: own\n", 1);
+        text.replacen("guest.wasm } }]", "guest.wasm } }, { compression: { min: 0B, algorithms: [gzip] } }]", 1)
+    });
+    let reply = world.ask(&orders().header("accept-encoding", "gzip")).await;
+    assert_eq!((reply.status, reply.header("content-encoding")), (200, Some("gzip")));
+    assert!(!world.metrics().contains("cause=\"length\""));
+}
+
+/// An answer of a plugin's own is not taken for the response that another filter had begun with.
+#[tokio::test]
+async fn an_own_answer_is_nobody_elses_response() {
+    let mut guest = Guest::new();
+    let [none, body] = ["", "Hidden."].map(|text| guest.text(text));
+    let guest = guest.on_response(&format!(
+        "(drop (call $respond (i32.const 403) {none} {body} {none} (i32.const -1))) (i32.const 1)"
+    ));
+    let site = Site::new(NOW).await;
+    write(&site, &guest);
+    let world = World::before_checks(site, |text| {
+        let text = edited(text, "", "");
+        text.replacen(
+            "[{ plugin: { wasm: guest.wasm } }]",
+            "[{ headers: { response: { set: { x-first: seen } } } }, \
+            { plugin: { wasm: guest.wasm } }, { compression: { min: 0B } }]",
+            1,
+        )
+    });
+    world.is_healthy().await;
+    let reply = world.ask(&orders().header("accept-encoding", "gzip")).await;
+    assert_eq!((reply.status, reply.body.as_str(), reply.header("content-encoding")), (403, "Hidden.", None));
+    assert_eq!(reply.header("x-first"), Some("seen"), "the filters before it dress it");
+    assert_eq!(outcome(&world)["belay"]["filter"], "guest");
 }

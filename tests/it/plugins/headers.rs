@@ -80,7 +80,9 @@ async fn a_list_that_is_set_is_all_there_is() {
 #[test_case(":path", "/admin", "2"; "another path")]
 #[test_case(":method", "DELETE", "2"; "another method")]
 #[test_case(":authority", "admin.example.com", "2"; "another host")]
-#[test_case("host", "admin.example.com", "0"; "another host by its old name, which is framing")]
+#[test_case("host", "admin.example.com", "2"; "another host by its old name")]
+#[test_case("Content_Length", "0", "2"; "another length in disguise")]
+#[test_case("connection", "close", "2"; "the connection")]
 #[test_case("transfer-encoding", "chunked", "0"; "framing")]
 #[test_case("content-length", "0", "0"; "another length")]
 #[test_case("x y", "1", "2"; "no name")]
@@ -383,4 +385,20 @@ async fn a_configuration_that_it_refuses_is_a_fault() {
     let guest = Guest::new().on("proxy_on_configure", "(param i32 i32) (result i32)", "(i32.const 0)");
     let said = refused(&guest, "").await;
     assert!(said.contains("guest.wasm") && said.contains("it refuses its `config`"), "{said}");
+}
+
+#[tokio::test]
+async fn its_machine_is_configured_too() {
+    let mut guest = Guest::new();
+    let name = guest.text("x-machine");
+    let guest = guest
+        .on("proxy_on_vm_start", "(param i32 i32) (result i32)", "(i32.eq (local.get 1) (i32.const 7))")
+        .on_request(&format!(
+            "(drop (call $get_buffer (i32.const 6) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
+             (drop (call $set_header (i32.const 0) {name} (call $at) (call $length)))
+             (i32.const 0)"
+        ));
+    assert_eq!(told(&plugged(&guest, ", vm_config: machine").await, "x-machine").await, "machine");
+    let said = refused(&guest, ", vm_config: other").await;
+    assert!(said.contains("it refuses its `vm_config`"), "{said}");
 }

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod calls;
+mod checking;
 mod examples;
 mod guest;
 mod headers;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::support::settled;
 use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 use test_case::test_case;
 
@@ -105,6 +106,7 @@ async fn a_flood_of_lines_is_cut() {
     );
     let world = plugged(&guest.on_request(&what), ", limits: { time: 1s }").await;
     assert_eq!(world.ask(&orders()).await.status, 200);
+    // How many are let through is counted in `shared::tests::lines_are_few`.
 }
 
 /// What is no plugin leaves the old generation, with a word that helps.
@@ -161,9 +163,8 @@ async fn a_reload_loses_nothing() {
         for version in ["2", "3", "4"] {
             write(&world.site, &says(version));
             world.apply(&format!("{text}# {version}\n")).unwrap_or_else(|findings| panic!("{}", show(&findings)));
-            for _ in 0..50 {
-                tokio::task::yield_now().await;
-            }
+            let before = world.forwarded();
+            settled("some more requests have come", || world.forwarded() > before + 3).await;
         }
     };
     let (seen, _) = tokio::join!(asking(std::sync::Arc::clone(&world)), reloading);
@@ -173,4 +174,69 @@ async fn a_reload_loses_nothing() {
         world.metrics().contains("belay_plugin_instances{plugin=\"guest\"} 2")
     })
     .await;
+}
+
+/// Whoever asks for more than he may have gets nothing, and can go on.
+#[tokio::test]
+async fn memory_has_its_limit() {
+    let mut guest = Guest::new();
+    let more = tells(&mut guest, "x-more", "(i32.eq (memory.grow (i32.const 1)) (i32.const 4))");
+    let too_much = tells(&mut guest, "x-too-much", "(i32.eq (memory.grow (i32.const 100)) (i32.const -1))");
+    let world =
+        plugged(&guest.on_request(&format!("{more} {too_much} (i32.const 0)")), ", limits: { memory: 1MiB }").await;
+    let headers = world.ask(&orders()).await.echo()["headers"].clone();
+    assert_eq!((&headers["x-more"], &headers["x-too-much"]), (&json!("1"), &json!("1")));
+}
+
+/// Compiled modules are kept where the config says it, if nobody else may write there.
+#[tokio::test]
+async fn what_is_compiled_is_kept() {
+    let site = Site::new(NOW).await;
+    write(&site, &Guest::new());
+    let folder = site.folder.path().join("compiled");
+    let world = World::before_checks(site, |text| edited(text, "", "plugins: { cache: compiled }\n"));
+    settled("something is kept", || files(&folder) > 0).await;
+    // Another folder needs a restart.
+    let text = world.config_text().replacen("cache: compiled", "cache: elsewhere", 1);
+    assert!(show(&world.apply(&text).unwrap_err()).contains("plugins.cache"));
+    let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "it is nobody else's");
+    let open = Site::new(NOW).await;
+    write(&open, &Guest::new());
+    let folder = open.folder.path().join("compiled");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+    open.write("belay.yaml", &edited(open.config_text(), "", "plugins: { cache: compiled }\n"));
+    let output = crate::support::Belay::output(&["check", "-c", &open.config().to_string_lossy()]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("others may write into the folder of compiled plugins"), "{said}");
+}
+
+fn files(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+    let count = |entry: &std::fs::DirEntry| if entry.path().is_dir() { files(&entry.path()) } else { 1 };
+    entries.iter().map(count).sum()
+}
+
+/// One that has stopped while nobody asked lets nobody pass unseen.
+#[tokio::test]
+async fn one_that_has_stopped_by_itself_lets_nobody_pass() {
+    let mut guest = Guest::new();
+    let [name, value] = ["x-seen", "yes"].map(|text| guest.text(text));
+    let starts = "(drop (call $tick_period (i32.const 10))) (i32.const 1)";
+    let guest = guest
+        .on("proxy_on_vm_start", "(param i32 i32) (result i32)", starts)
+        .on("proxy_on_tick", "(param i32)", "(unreachable)")
+        .on_request(&format!("(drop (call $set_header (i32.const 0) {name} {value})) (i32.const 0)"));
+    let world = plugged(&guest, "").await;
+    let line = "belay_plugin_failures_total{cause=\"crash\",plugin=\"guest\"}";
+    settled("it has stopped", || world.metrics().contains(line)).await;
+    for _ in 0..10 {
+        let reply = world.ask(&orders()).await;
+        // Another instance has looked at it, or it is refused.
+        match reply.status {
+            200 => assert_eq!(reply.echo()["headers"]["x-seen"], "yes"),
+            status => assert!([500, 503].contains(&status), "{status}"),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The words of proxy-wasm, version 0.2.1, and how lists of headers lie in a plugin's memory.
 //! <https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1>
 
+use std::ops::{Index, IndexMut};
+
 /// What a host function answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -74,6 +76,40 @@ impl Way {
             0 => Some(Self::Request),
             1 => Some(Self::Response),
             _ => None,
+        }
+    }
+}
+
+/// Something of each direction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Both<T> {
+    request: T,
+    response: T,
+}
+
+impl<T> Both<T> {
+    /// Whether it is so of one of them.
+    pub(super) fn any(&self, is_so: impl Fn(&T) -> bool) -> bool {
+        is_so(&self.request) || is_so(&self.response)
+    }
+}
+
+impl<T> Index<Way> for Both<T> {
+    type Output = T;
+
+    fn index(&self, way: Way) -> &T {
+        match way {
+            Way::Request => &self.request,
+            Way::Response => &self.response,
+        }
+    }
+}
+
+impl<T> IndexMut<Way> for Both<T> {
+    fn index_mut(&mut self, way: Way) -> &mut T {
+        match way {
+            Way::Request => &mut self.request,
+            Way::Response => &mut self.response,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! One instance of a plugin: its memory, its functions, and the calls into it, each within its limits.
 
+use super::abi::{Both, Way};
 use super::engine;
 use super::pool::Plugin;
 use super::shared::Shared;
 use super::work::{Delivered, Host, ROOT, Work};
 use crate::filter::About;
+use crate::name::WorkloadName;
 use crate::upstream::Reply;
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -21,7 +23,7 @@ use wasmtime::{
     AsContextMut, InstancePre, Memory, Store, StoreLimitsBuilder, Trap, TypedFunc, WasmParams, WasmResults,
 };
 
-/// A start may take so many times what a call may.
+/// A start as a whole may take so many times what a call may.
 const START_FACTOR: u32 = 10;
 /// The most entries of a table, which holds functions.
 const TABLE_MAX: usize = 100_000;
@@ -33,6 +35,8 @@ pub(super) struct Instance {
     pub(super) woken: Notify,
     failed: AtomicBool,
     plugin: Weak<Plugin>,
+    /// For whom it works.
+    pub(super) who: Mutex<Option<WorkloadName>>,
 }
 
 /// Its memory and its functions.
@@ -90,6 +94,7 @@ impl Failure {
 }
 
 type Numbers3 = (u32, u32, u32);
+type Numbers5 = (u32, u32, u32, u32, u32);
 
 /// The functions of a plugin that there are.
 #[derive(Default)]
@@ -106,7 +111,7 @@ pub(super) struct Exports {
     log: Option<TypedFunc<u32, ()>>,
     delete: Option<TypedFunc<u32, ()>>,
     tick: Option<TypedFunc<u32, ()>>,
-    call_answered: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
+    call_answered: Option<TypedFunc<Numbers5, ()>>,
 }
 
 /// In the first version a plugin was not told whether a head is all that there is.
@@ -173,11 +178,19 @@ fn run<P: WasmParams, R: WasmResults>(
     store: &mut Store<Host>,
     function: &TypedFunc<P, R>,
     params: P,
-    factor: u32,
 ) -> Result<R, Failure> {
     let limits = store.data().shared.limits;
-    store.set_fuel(limits.fuel.saturating_mul(factor.into())).map_err(Failure::of)?;
-    store.set_epoch_deadline(engine::beats(limits.time.saturating_mul(factor)));
+    store.set_fuel(limits.fuel).map_err(Failure::of)?;
+    store.set_epoch_deadline(engine::beats(limits.time));
+    run_on(store, function, params)
+}
+
+/// The same within what is left of them.
+fn run_on<P: WasmParams, R: WasmResults>(
+    store: &mut Store<Host>,
+    function: &TypedFunc<P, R>,
+    params: P,
+) -> Result<R, Failure> {
     function.call(store.as_context_mut(), params).map_err(Failure::of)
 }
 
@@ -219,8 +232,13 @@ impl Instance {
         store.data_mut().memory = Some(memory);
         store.data_mut().allocate = allocate;
         let vm = Vm { store, exports, last_context: ROOT, ticked: Instant::now() };
-        let instance =
-            Arc::new(Self { vm: Mutex::new(vm), woken: Notify::new(), failed: AtomicBool::new(false), plugin });
+        let instance = Arc::new(Self {
+            vm: Mutex::new(vm),
+            woken: Notify::new(),
+            failed: AtomicBool::new(false),
+            plugin,
+            who: Mutex::default(),
+        });
         let mut vm = instance.vm.lock();
         vm.store.data_mut().mailbox = Arc::downgrade(&instance);
         vm.begin(&found)?;
@@ -247,7 +265,7 @@ impl Instance {
         if !self.failed.swap(true, Ordering::AcqRel)
             && let Some(plugin) = self.plugin.upgrade()
         {
-            plugin.failed(failure);
+            plugin.failed(failure, self.who.lock().clone());
         }
         self.woken.notify_one();
     }
@@ -270,23 +288,23 @@ impl Vm {
     fn begin(&mut self, instance: &wasmtime::Instance) -> Result<(), Failure> {
         for name in ["_initialize", "_start"] {
             if let Ok(start) = instance.get_typed_func::<(), ()>(&mut self.store, name) {
-                run(&mut self.store, &start, (), START_FACTOR)?;
+                run_on(&mut self.store, &start, ())?;
                 break;
             }
         }
         if let Some(create) = &self.exports.context_create {
-            run(&mut self.store, create, (ROOT, 0), START_FACTOR)?;
+            run_on(&mut self.store, create, (ROOT, 0))?;
         }
         let shared = Arc::clone(&self.store.data().shared);
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let refused = |what: &str| Failure::new(Cause::Crash, format!("it refuses its {what}"));
         if let Some(start) = &self.exports.vm_start
-            && run(&mut self.store, start, (ROOT, length(&shared.vm_configuration)), START_FACTOR)? == 0
+            && run_on(&mut self.store, start, (ROOT, length(&shared.vm_configuration)))? == 0
         {
             return Err(refused("`vm_config`"));
         }
         if let Some(configure) = &self.exports.configure
-            && run(&mut self.store, configure, (ROOT, length(&shared.configuration)), START_FACTOR)? == 0
+            && run_on(&mut self.store, configure, (ROOT, length(&shared.configuration)))? == 0
         {
             return Err(refused("`config`"));
         }
@@ -301,7 +319,7 @@ impl Vm {
         let host = self.store.data_mut();
         (host.work, host.context, host.is_done) = (Some(Work::new(id, about)), id, false);
         if let Some(create) = &self.exports.context_create {
-            run(&mut self.store, create, (id, ROOT), 1)?;
+            run(&mut self.store, create, (id, ROOT))?;
         }
         Ok(id)
     }
@@ -310,55 +328,61 @@ impl Vm {
         self.store.data_mut().work.as_mut()
     }
 
-    /// Whether a call waits for its answer.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.store.data().calls.is_empty()
+    /// Whether a call of a request waits for its answer.
+    pub(super) fn is_waiting(&self, id: u32) -> bool {
+        self.store.data().calls.values().any(|call| call.context == id)
     }
 
+    /// From here on that context's request is meant. What was said before does not count for what is shown now.
     fn means(&mut self, context: u32) {
-        self.store.data_mut().context = context;
+        let host = self.store.data_mut();
+        host.context = context;
+        if let Some(work) = &mut host.work {
+            work.is_resumed = Both::default();
+        }
     }
 
     /// Shows the plugin a head; whether it may go on.
-    pub(super) fn on_headers(
-        &mut self,
-        is_request: bool,
-        (id, count): (u32, usize),
-        is_all: bool,
-    ) -> Result<bool, Failure> {
+    pub(super) fn on_headers(&mut self, way: Way, (id, count): (u32, usize), is_all: bool) -> Result<bool, Failure> {
         self.means(id);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let function = if is_request { &self.exports.request_headers } else { &self.exports.response_headers };
+        let function = match way {
+            Way::Request => &self.exports.request_headers,
+            Way::Response => &self.exports.response_headers,
+        };
         let action = match function {
             None => 0,
-            Some(OnHeaders::Now(function)) => run(&mut self.store, function, (id, count, is_all.into()), 1)?,
-            Some(OnHeaders::Once(function)) => run(&mut self.store, function, (id, count), 1)?,
+            Some(OnHeaders::Now(function)) => run(&mut self.store, function, (id, count, is_all.into()))?,
+            Some(OnHeaders::Once(function)) => run(&mut self.store, function, (id, count))?,
         };
         Ok(action == 0)
     }
 
     /// Shows the plugin a piece of a body, with what it holds of it already; whether it may go on.
-    pub(super) fn on_body(&mut self, is_request: bool, id: u32, length: usize, is_last: bool) -> Result<bool, Failure> {
+    pub(super) fn on_body(&mut self, way: Way, id: u32, length: usize, is_last: bool) -> Result<bool, Failure> {
         self.means(id);
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        let function = if is_request { &self.exports.request_body } else { &self.exports.response_body };
+        let function = match way {
+            Way::Request => &self.exports.request_body,
+            Way::Response => &self.exports.response_body,
+        };
         let Some(function) = function else { return Ok(true) };
-        Ok(run(&mut self.store, function, (id, length, is_last.into()), 1)? == 0)
+        Ok(run(&mut self.store, function, (id, length, is_last.into()))? == 0)
     }
 
-    /// Shows the plugin trailers.
-    pub(super) fn on_trailers(&mut self, id: u32, count: usize) -> Result<(), Failure> {
+    /// Shows the plugin trailers; whether they may go on.
+    pub(super) fn on_trailers(&mut self, id: u32, count: usize) -> Result<bool, Failure> {
         self.means(id);
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let Some(function) = &self.exports.response_trailers else { return Ok(()) };
-        run(&mut self.store, function, (id, count), 1).map(|_| ())
+        let Some(function) = &self.exports.response_trailers else { return Ok(true) };
+        Ok(run(&mut self.store, function, (id, count))? == 0)
     }
 
     /// Tells the plugin that its request has ended; whether it is done with it.
     pub(super) fn on_done(&mut self, id: u32) -> Result<bool, Failure> {
         self.means(id);
         let Some(done) = &self.exports.done else { return Ok(true) };
-        let is_done = run(&mut self.store, done, id, 1)? != 0;
+        let is_done = run(&mut self.store, done, id)? != 0;
         Ok(is_done || self.store.data().is_done)
     }
 
@@ -366,37 +390,37 @@ impl Vm {
     pub(super) fn forgets(&mut self, id: u32) -> Result<(), Failure> {
         self.means(id);
         for function in [&self.exports.log, &self.exports.delete].into_iter().flatten() {
-            run(&mut self.store, function, id, 1)?;
+            run(&mut self.store, function, id)?;
         }
         let host = self.store.data_mut();
-        host.calls.retain(|_, context| *context == ROOT);
+        host.calls.retain(|_, call| call.context == ROOT || call.is_wanted());
         (host.work, host.context) = (None, ROOT);
         Ok(())
     }
 
-    /// Wakes the plugin, if it wants to be.
-    pub(super) fn ticks(&mut self) -> Result<(), Failure> {
+    /// Wakes the plugin, if it wants to be; whether it has been.
+    pub(super) fn ticks(&mut self) -> Result<bool, Failure> {
         let is_due = self.store.data().tick.is_some_and(|period| self.ticked.elapsed() >= period);
-        let Some(tick) = self.exports.tick.as_ref().filter(|_| is_due) else { return Ok(()) };
+        let Some(tick) = self.exports.tick.as_ref().filter(|_| is_due) else { return Ok(false) };
         self.ticked = Instant::now();
         let before = self.store.data().context;
         self.store.data_mut().context = ROOT;
-        let ticked = run(&mut self.store, tick, ROOT, 1);
+        let ticked = run(&mut self.store, tick, ROOT);
         self.store.data_mut().context = before;
-        ticked
+        ticked.map(|()| true)
     }
 
     /// Gives the plugin the answer to a call of its own, if it still waits for it.
     fn answers(&mut self, number: u32, reply: Option<Reply>) -> Result<(), Failure> {
         let host = self.store.data_mut();
-        let Some(context) = host.calls.remove(&number) else { return Ok(()) };
+        let Some(context) = host.calls.remove(&number).map(|call| call.context) else { return Ok(()) };
         let is_there = context == ROOT || host.work.as_ref().is_some_and(|work| work.id == context);
         let Some(answered) = self.exports.call_answered.as_ref().filter(|_| is_there) else { return Ok(()) };
         let size = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let headers = reply.as_ref().map_or(0, |reply| size(reply.headers.len().saturating_add(1)));
         let body = reply.as_ref().map_or(0, |reply| size(reply.body.len()));
         (host.answer, host.context) = (Some(Delivered(reply)), context);
-        let answered = run(&mut self.store, answered, (context, number, headers, body, 0), 1);
+        let answered = run(&mut self.store, answered, (context, number, headers, body, 0));
         self.store.data_mut().answer = None;
         answered
     }

@@ -17,7 +17,7 @@ pub(super) use imports::Imports;
 
 use super::Plugging;
 use crate::filter::{About, Filter, Running};
-use crate::metrics::{Metrics, PluginMetrics};
+use crate::metrics::{Metrics, PluginFamilies};
 use crate::refusal::Refusal;
 use crate::upstream::{Errand, Pools};
 use arc_swap::ArcSwapOption;
@@ -29,7 +29,7 @@ use shared::{Kept, Shared};
 use std::{
     collections::HashMap,
     fmt, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
     thread,
     time::{Duration, Instant},
@@ -50,7 +50,7 @@ pub struct Plugins(Arc<Inner>);
 struct Inner {
     engine: OnceCell<Engine>,
     cache: Option<PathBuf>,
-    metrics: PluginMetrics,
+    metrics: PluginFamilies,
     kept: Mutex<HashMap<Arc<str>, Arc<Kept>>>,
     /// What runs, by what it was made of: the same goes on over a reload.
     running: Mutex<HashMap<Plugging, Weak<Plugin>>>,
@@ -78,10 +78,10 @@ pub(super) enum NoPlugin {
 impl Plugins {
     /// None yet. What is compiled is kept in that folder.
     #[must_use]
-    pub fn new(metrics: &Metrics, cache: Option<PathBuf>) -> Self {
+    pub fn new(metrics: &Metrics, cache: Option<&Path>) -> Self {
         Self(Arc::new(Inner {
             engine: OnceCell::new(),
-            cache,
+            cache: cache.map(Into::into),
             metrics: metrics.plugins(),
             kept: Mutex::default(),
             running: Mutex::default(),
@@ -103,13 +103,17 @@ impl Plugins {
     /// # Errors
     /// Why it cannot be.
     pub(super) fn plug(&self, plugging: &Plugging) -> Result<(Arc<dyn Filter>, Imports), NoPlugin> {
-        let mut running = self.0.running.lock();
-        running.retain(|_, plugin| plugin.strong_count() > 0);
-        let plugin = match running.get(plugging).and_then(Weak::upgrade) {
+        let known = {
+            let mut running = self.0.running.lock();
+            running.retain(|_, plugin| plugin.strong_count() > 0);
+            running.get(plugging).and_then(Weak::upgrade)
+        };
+        let plugin = match known {
             Some(plugin) => plugin,
             None => {
+                // Those that run are woken meanwhile.
                 let plugin = self.start(plugging)?;
-                running.insert(plugging.clone(), Arc::downgrade(&plugin));
+                self.0.running.lock().insert(plugging.clone(), Arc::downgrade(&plugin));
                 plugin
             }
         };
@@ -161,6 +165,23 @@ impl Plugins {
         let start = |failure: Failure| NoPlugin::Start(failure.text);
         Plugin::new(pre, Arc::new(shared), parts).map_err(start)
     }
+}
+
+/// What a plugin can call and ask, as Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let names = |names: Vec<String>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let properties = imports::PROPERTIES.iter().map(|(name, meaning)| format!("| `{name}` | {meaning} |\n"));
+    format!(
+        "## Functions\n\nThese work:\n\n{}.\n\nThese answer `UNIMPLEMENTED` (12), and a plugin that imports one is named at \
+         its start:\n\n{}.\n\nOf WASI there is what guests need to start, without files and without an environment:\n\n{}.\n\n\
+         ## Properties\n\nA path's steps are separated by a zero byte. What a plugin sets itself it can read again, for the \
+         same request.\n\n| property | what it is |\n|---|---|\n{}",
+        names(imports::names("env")),
+        names(imports::UNIMPLEMENTED.iter().map(|name| (*name).to_owned()).collect()),
+        names(imports::names(imports::WASI)),
+        properties.collect::<String>(),
+    )
 }
 
 /// Wakes plugins that want to be woken, and lets idle instances go, as long as there are plugins.

@@ -5,10 +5,11 @@ use super::instance::{Failure, Instance};
 use super::shared::Shared;
 use super::work::Host;
 use crate::metrics::PluginHandles;
+use crate::name::WorkloadName;
 use crate::refusal::Refusal;
 use parking_lot::Mutex;
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{
         Arc, Weak,
@@ -34,8 +35,37 @@ pub(super) struct Plugin {
     free: Mutex<Vec<(Arc<Instance>, Instant)>>,
     all: Mutex<Vec<Weak<Instance>>>,
     count: AtomicUsize,
-    crashes: Mutex<VecDeque<Instant>>,
+    callers: Mutex<HashMap<Option<WorkloadName>, Caller>>,
     handles: PluginHandles,
+}
+
+/// A workload whose requests come to the plugin. There are no more of them than the config knows.
+#[derive(Debug, Default)]
+struct Caller {
+    /// Requests that it works on.
+    active: usize,
+    /// When it has stopped over one.
+    stopped: VecDeque<Instant>,
+}
+
+impl Caller {
+    /// One more request comes; whether it may.
+    fn comes(&mut self, share: usize) -> bool {
+        while self.stopped.front().is_some_and(|crash| crash.elapsed() > CRASHES_WITHIN) {
+            self.stopped.pop_front();
+        }
+        let may = self.active < share && self.stopped.len() < CRASHES_MAX;
+        self.active = self.active.saturating_add(usize::from(may));
+        may
+    }
+
+    /// The plugin has stopped over a request; whether that was once too often.
+    fn crashes(&mut self) -> bool {
+        self.stopped.push_back(Instant::now());
+        let is_last_straw = self.stopped.len() == CRASHES_MAX;
+        self.stopped.truncate(CRASHES_MAX);
+        is_last_straw
+    }
 }
 
 impl Plugin {
@@ -56,11 +86,11 @@ impl Plugin {
             free: Mutex::default(),
             all: Mutex::default(),
             count: AtomicUsize::new(0),
-            crashes: Mutex::default(),
+            callers: Mutex::default(),
             handles,
         });
         let first = plugin.more()?;
-        plugin.gives_back(first);
+        plugin.free.lock().push((first, Instant::now()));
         Ok(plugin)
     }
 
@@ -77,25 +107,56 @@ impl Plugin {
     /// # Errors
     /// [`Refusal::PluginsBusy`] if there may be no more, or too many have stopped; [`Refusal::PluginFailed`] if another
     /// cannot be made.
-    pub(super) fn takes_one(self: &Arc<Self>) -> Result<Arc<Instance>, Refusal> {
-        if self.is_left_alone() {
+    pub(super) fn takes_one(self: &Arc<Self>, who: Option<WorkloadName>) -> Result<Arc<Instance>, Refusal> {
+        if !self.callers.lock().entry(who.clone()).or_default().comes(self.share()) {
             return Err(Refusal::PluginsBusy);
         }
-        let free = self.free.lock().pop();
-        if let Some((instance, _)) = free {
-            return Ok(instance);
+        match self.free_or_new(who.as_ref()) {
+            Ok(instance) => {
+                *instance.who.lock() = who;
+                Ok(instance)
+            }
+            Err(refusal) => {
+                self.goes(&who);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// How many instances may work for one workload at once: what one uses up must not be missed by others.
+    fn share(&self) -> usize {
+        self.shared.limits.instances.div_ceil(2)
+    }
+
+    fn goes(&self, who: &Option<WorkloadName>) {
+        let mut callers = self.callers.lock();
+        if let Some(caller) = callers.get_mut(who) {
+            caller.active = caller.active.saturating_sub(1);
+        }
+    }
+
+    fn free_or_new(self: &Arc<Self>, who: Option<&WorkloadName>) -> Result<Arc<Instance>, Refusal> {
+        loop {
+            let free = self.free.lock().pop();
+            match free {
+                Some((instance, _)) if instance.has_failed() => self.loses(1),
+                Some((instance, _)) => return Ok(instance),
+                None => break,
+            }
         }
         if self.count.load(Ordering::Relaxed) >= self.shared.limits.instances {
             return Err(Refusal::PluginsBusy);
         }
         self.more().map_err(|failure| {
-            self.failed(&failure);
+            self.failed(&failure, who.cloned());
             Refusal::PluginFailed
         })
     }
 
     /// It has done its work, and is free for the next.
     pub(super) fn gives_back(&self, instance: Arc<Instance>) {
+        let who = instance.who.lock().take();
+        self.goes(&who);
         if instance.has_failed() {
             self.loses(1);
         } else {
@@ -108,26 +169,15 @@ impl Plugin {
         self.handles.instances.sub(i64::try_from(instances).unwrap_or_default());
     }
 
-    fn is_left_alone(&self) -> bool {
-        let mut crashes = self.crashes.lock();
-        while crashes.front().is_some_and(|crash| crash.elapsed() > CRASHES_WITHIN) {
-            crashes.pop_front();
-        }
-        crashes.len() >= CRASHES_MAX
-    }
-
-    /// One of its instances has stopped.
-    pub(super) fn failed(&self, failure: &Failure) {
+    /// One of its instances has stopped, which has worked for somebody.
+    pub(super) fn failed(&self, failure: &Failure, who: Option<WorkloadName>) {
         self.handles.failed(failure.cause.word());
-        let mut crashes = self.crashes.lock();
-        crashes.push_back(Instant::now());
-        let is_last_straw = crashes.len() == CRASHES_MAX;
-        crashes.truncate(CRASHES_MAX);
-        drop(crashes);
+        let whom = who.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        let is_last_straw = self.callers.lock().entry(who).or_default().crashes();
         self.shared.log(log::Level::Error, &failure.text);
         if is_last_straw {
-            let left = CRASHES_WITHIN.as_secs();
-            log::error!("plugin {} is left alone for up to {left} s: it stops too often", self.shared.name);
+            let (name, left) = (&self.shared.name, CRASHES_WITHIN.as_secs());
+            log::error!("plugin {name} works no more for {whom}, for up to {left} s: it stops too often");
         }
     }
 
@@ -140,11 +190,11 @@ impl Plugin {
         };
         for instance in all.into_iter().filter(|instance| !instance.has_failed()) {
             // Who is at work is woken the next time.
-            let ticked = instance.vm_if_free().map_or(Ok(()), |mut vm| vm.ticks());
-            if let Err(failure) = ticked {
-                instance.fails(&failure);
-            } else {
-                instance.woken.notify_one();
+            let ticked = instance.vm_if_free().map_or(Ok(false), |mut vm| vm.ticks());
+            match ticked {
+                Err(failure) => instance.fails(&failure),
+                Ok(true) => instance.woken.notify_one(),
+                Ok(false) => {}
             }
         }
     }

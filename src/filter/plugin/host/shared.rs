@@ -1,7 +1,7 @@
 //! What the instances of a plugin have in common, and what outlives a reload of it: data, metrics, and what it may log.
 
 use crate::filter::plugin::Limits;
-use crate::metrics::{PluginMetric, PluginMetrics};
+use crate::metrics::{PluginFamilies, PluginMetric};
 use crate::upstream::{Errand, Pools};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -45,7 +45,7 @@ pub(super) struct Shared {
     pub(super) pools: Arc<ArcSwapOption<Pools>>,
     /// Where such calls are made.
     pub(super) runtime: Arc<OnceCell<Handle>>,
-    pub(super) metrics: PluginMetrics,
+    pub(super) metrics: PluginFamilies,
 }
 
 /// What is kept of a plugin by its name, over reloads.

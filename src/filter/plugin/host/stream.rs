@@ -1,6 +1,6 @@
 //! One request's way through a plugin.
 
-use super::abi::Way;
+use super::abi::{Both, Way};
 use super::instance::{Cause, Failure, Instance, Vm};
 use super::pool::Plugin;
 use crate::filter::{About, Answer, Borrowed, Flow, Request, Response, Running, Waited};
@@ -20,9 +20,11 @@ pub(super) struct Stream {
     id: u32,
     holds_head: bool,
     /// How long a body is that may not change its length, and how much of it has gone on.
-    lengths: [Option<(u64, u64)>; 2],
-    takes: [bool; 2],
-    looks: [bool; 2],
+    lengths: Both<Option<(u64, u64)>>,
+    takes: Both<bool>,
+    looks: Both<bool>,
+    /// What it held of bodies when it was left out.
+    rests: Both<Bytes>,
 }
 
 /// What the plugin wants to become of a message.
@@ -38,7 +40,8 @@ impl Stream {
     /// # Errors
     /// The refusal that the client gets.
     pub(super) fn begin(plugin: &Arc<Plugin>, about: &About<'_>) -> Result<Option<Self>, Refusal> {
-        let taken = plugin.takes_one().and_then(|instance| {
+        let who = about.permit.principal().workload().map(|workload| workload.name.clone());
+        let taken = plugin.takes_one(who).and_then(|instance| {
             let id = instance.vm().takes(about);
             id.map(|id| (Arc::clone(&instance), id)).map_err(|failure| {
                 instance.fails(&failure);
@@ -52,31 +55,38 @@ impl Stream {
             Err(refusal) => return Err(refusal),
         };
         let (plugin, instance) = (Arc::clone(plugin), Some(instance));
-        Ok(Some(Self {
-            plugin,
-            instance,
-            id,
-            holds_head: false,
-            lengths: [None; 2],
-            takes: [false; 2],
-            looks: [false; 2],
-        }))
+        let (lengths, takes, looks, rests) = (Both::default(), Both::default(), Both::default(), Both::default());
+        Ok(Some(Self { plugin, instance, id, holds_head: false, lengths, takes, looks, rests }))
     }
 
-    /// The instance, as long as it works.
-    fn working(&mut self) -> Option<Arc<Instance>> {
-        let instance = self.instance.clone()?;
-        if !instance.has_failed() {
-            return Some(instance);
+    /// The instance, as long as it works; none if it has stopped and may be left out.
+    ///
+    /// # Errors
+    /// [`Refusal::PluginFailed`] if it may not.
+    fn working(&mut self) -> Result<Option<Arc<Instance>>, Refusal> {
+        if let Some(instance) = self.instance.clone().filter(|instance| !instance.has_failed()) {
+            return Ok(Some(instance));
         }
         self.gives_up();
-        None
+        if self.plugin.is_optional { Ok(None) } else { Err(Refusal::PluginFailed) }
     }
 
     fn gives_up(&mut self) {
-        (self.holds_head, self.takes, self.looks) = (false, [false; 2], [false; 2]);
-        if let Some(instance) = self.instance.take() {
-            self.plugin.gives_back(instance);
+        self.holds_head = false;
+        let Some(instance) = self.instance.take() else { return };
+        if let Some(work) = instance.vm().work() {
+            for way in [Way::Request, Way::Response] {
+                self.rests[way] = work.bodies[way].split().freeze();
+            }
+        }
+        self.plugin.gives_back(instance);
+    }
+
+    /// A piece of a body goes on without it, behind what it has held.
+    fn passes_by(&mut self, way: Way, piece: &mut Bytes) {
+        let rest = std::mem::take(&mut self.rests[way]);
+        if !rest.is_empty() {
+            *piece = [rest, std::mem::take(piece)].concat().into();
         }
     }
 
@@ -92,11 +102,11 @@ impl Stream {
     /// What the plugin has said of a message.
     fn next(vm: &mut Vm, way: Way, goes: bool) -> Result<Next, Refusal> {
         let work = vm.work().ok_or(Refusal::Internal)?;
-        let is_resumed = std::mem::take(&mut work.is_resumed[way as usize]);
+        let is_resumed = std::mem::take(&mut work.is_resumed[way]);
         if let Some(answer) = work.answered.take() {
             return Ok(Next::Answered(answer));
         }
-        if work.is_closed.contains(&true) {
+        if work.is_closed.any(|is_closed| *is_closed) {
             return Err(Refusal::FilterFailed);
         }
         Ok(if goes || is_resumed { Next::Goes } else { Next::Paused })
@@ -106,20 +116,7 @@ impl Stream {
     fn waits(&self, instance: Arc<Instance>, way: Way, of: Part) -> Flow {
         let (wait, is_optional) = (self.plugin.shared.limits.wait, self.plugin.is_optional);
         Flow::Waits(Box::pin(async move {
-            let waiting = async {
-                loop {
-                    instance.woken.notified().await;
-                    if instance.has_failed() {
-                        return Err(Refusal::PluginFailed);
-                    }
-                    match Self::next(&mut instance.vm(), way, false)? {
-                        Next::Paused => {}
-                        Next::Goes => return Ok(None),
-                        Next::Answered(answer) => return Ok(Some(answer)),
-                    }
-                }
-            };
-            let waited = match time::timeout(wait, waiting).await {
+            let waited = match time::timeout(wait, until_resumed(&instance, way)).await {
                 Ok(waited) => waited,
                 Err(_) => {
                     instance.fails(&Failure::new(Cause::Wait, "it has left a request waiting for too long"));
@@ -136,7 +133,7 @@ impl Stream {
 
     /// Whether a body that may not change its length has not.
     fn counts(&mut self, way: Way, bytes: usize, is_last: bool) -> Result<(), Failure> {
-        let Some((declared, passed)) = &mut self.lengths[way as usize] else { return Ok(()) };
+        let Some((declared, passed)) = &mut self.lengths[way] else { return Ok(()) };
         *passed = passed.saturating_add(bytes as u64);
         if *passed > *declared || (is_last && *passed != *declared) {
             let why = "it has changed the length of a body without taking `content-length` out of its head";
@@ -154,29 +151,28 @@ impl Stream {
         let Some(work) = vm.work() else { return };
         let head = if way == Way::Request { work.request.as_ref() } else { work.response.as_ref() };
         let declared = head.and_then(|head| head.all().get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok());
-        let takes = has_body && work.has_no_length[way as usize];
-        self.looks[way as usize] = has_body && looks;
-        self.takes[way as usize] = takes;
-        self.lengths[way as usize] = declared.filter(|_| !takes).map(|length| (length, 0));
+        let takes = has_body && work.has_no_length[way];
+        self.looks[way] = has_body && looks;
+        self.takes[way] = takes;
+        self.lengths[way] = declared.filter(|_| !takes).map(|length| (length, 0));
     }
 
     /// Shows the plugin a piece of a body, and leaves what goes on.
     fn body(&mut self, instance: &Arc<Instance>, way: Way, piece: &mut Bytes, is_last: bool) -> Result<Flow, Refusal> {
         let max = self.plugin.shared.limits.body;
         let mut vm = instance.vm();
-        let body = &mut vm.work().ok_or(Refusal::Internal)?.bodies[way as usize];
+        let body = &mut vm.work().ok_or(Refusal::Internal)?.bodies[way];
         body.extend_from_slice(&std::mem::take(piece));
         let length = body.len();
         if length > max {
             return Err(if way == Way::Request { Refusal::BodyTooLargeToFilter } else { Refusal::ResponseTooLarge });
         }
-        let goes = match vm.on_body(way == Way::Request, self.id, length, is_last) {
+        let goes = match vm.on_body(way, self.id, length, is_last) {
             Ok(goes) => goes,
             Err(failure) => {
-                let rest = vm.work().map(|work| work.bodies[way as usize].split().freeze());
                 drop(vm);
                 self.fails(&failure)?;
-                *piece = rest.unwrap_or_default();
+                self.passes_by(way, piece);
                 return Ok(Flow::Goes);
             }
         };
@@ -186,16 +182,24 @@ impl Stream {
             Next::Paused => Ok(self.waits(Arc::clone(instance), way, Part::Body)),
             Next::Goes => {
                 self.holds_head = self.holds_head && way == Way::Response;
-                *piece = vm.work().map(|work| work.bodies[way as usize].split().freeze()).unwrap_or_default();
-                drop(vm);
-                match self.counts(way, piece.len(), is_last) {
-                    Ok(()) => Ok(Flow::Goes),
-                    Err(failure) => {
-                        self.fails(&failure)?;
-                        Err(Refusal::PluginFailed)
-                    }
-                }
+                *piece = vm.work().map(|work| work.bodies[way].split().freeze()).unwrap_or_default();
+                Ok(Flow::Goes)
             }
+        }
+    }
+}
+
+/// Waits until the plugin lets a message go on; its own answer, if it has one.
+async fn until_resumed(instance: &Instance, way: Way) -> Result<Option<Answer>, Refusal> {
+    loop {
+        instance.woken.notified().await;
+        if instance.has_failed() {
+            return Err(Refusal::PluginFailed);
+        }
+        match Stream::next(&mut instance.vm(), way, false)? {
+            Next::Paused => {}
+            Next::Goes => return Ok(None),
+            Next::Answered(answer) => return Ok(Some(answer)),
         }
     }
 }
@@ -220,24 +224,42 @@ impl Part {
         }
         let body = match self {
             Self::Head => None,
-            Self::Body => Some(work.bodies[way as usize].split().freeze()),
+            Self::Body => Some(work.bodies[way].split().freeze()),
         };
         Waited { head, body, answer }
     }
 }
 
 impl Running for Stream {
+    fn head_goes(&mut self, is_request: bool) {
+        let way = if is_request { Way::Request } else { Way::Response };
+        let Some(instance) = &self.instance else { return };
+        let is_free = instance.vm().work().is_some_and(|work| work.has_no_length[way]);
+        if is_free && self.looks[way] {
+            self.takes[way] = true;
+            self.lengths[way] = None;
+        }
+    }
+
+    fn body_goes(&mut self, is_request: bool, bytes: usize, is_last: bool) -> Result<(), Refusal> {
+        let way = if is_request { Way::Request } else { Way::Response };
+        self.counts(way, bytes, is_last).map_err(|failure| {
+            self.fails(&failure).ok();
+            Refusal::PluginFailed
+        })
+    }
+
     fn request(&mut self, _: &About<'_>, request: &mut Request<'_>) -> Result<Flow, Refusal> {
-        let Some(instance) = self.working() else { return Ok(Flow::Goes) };
+        let Some(instance) = self.working()? else { return Ok(Flow::Goes) };
         let mut vm = instance.vm();
         let looks = vm.exports.request_headers.is_some();
         let head = request.headers.lend()?;
         let count = head.all().len().saturating_add(4);
         vm.work().ok_or(Refusal::Internal)?.request = Some(head);
-        let shown = if looks { vm.on_headers(true, (self.id, count), !request.has_body) } else { Ok(true) };
+        let shown = if looks { vm.on_headers(Way::Request, (self.id, count), !request.has_body) } else { Ok(true) };
         let next = shown.map(|goes| Self::next(&mut vm, Way::Request, goes));
         self.expects(&mut vm, Way::Request, request.has_body);
-        if matches!(next, Ok(Ok(Next::Paused))) && (vm.is_waiting() || !self.looks[Way::Request as usize]) {
+        if matches!(next, Ok(Ok(Next::Paused))) && (vm.is_waiting(self.id) || !self.looks[Way::Request]) {
             drop(vm);
             return Ok(self.waits(instance, Way::Request, Part::Head));
         }
@@ -252,7 +274,7 @@ impl Running for Stream {
             Ok(Ok(Next::Answered(answer))) => Ok(Flow::Answered(answer)),
             Ok(Ok(Next::Paused)) => {
                 // The length is set by what the plugin makes of the whole body.
-                self.lengths[Way::Request as usize] = None;
+                self.lengths[Way::Request] = None;
                 self.holds_head = true;
                 Ok(Flow::Goes)
             }
@@ -260,11 +282,11 @@ impl Running for Stream {
     }
 
     fn takes_request_body(&self) -> bool {
-        self.takes[Way::Request as usize]
+        self.takes[Way::Request]
     }
 
     fn looks_at_request_body(&self) -> bool {
-        self.looks[Way::Request as usize]
+        self.looks[Way::Request]
     }
 
     fn holds_head(&self) -> bool {
@@ -278,7 +300,10 @@ impl Running for Stream {
         piece: &mut Bytes,
         is_last: bool,
     ) -> Result<Flow, Refusal> {
-        let Some(instance) = self.working() else { return Ok(Flow::Goes) };
+        let Some(instance) = self.working()? else {
+            self.passes_by(Way::Request, piece);
+            return Ok(Flow::Goes);
+        };
         let Some(head) = head.filter(|_| self.holds_head) else {
             return self.body(&instance, Way::Request, piece, is_last);
         };
@@ -297,7 +322,7 @@ impl Running for Stream {
     }
 
     fn response(&mut self, _: &About<'_>, response: &mut Response<'_>) -> Result<Flow, Refusal> {
-        let Some(instance) = self.working() else { return Ok(Flow::Goes) };
+        let Some(instance) = self.working()? else { return Ok(Flow::Goes) };
         let mut vm = instance.vm();
         let work = vm.work().ok_or(Refusal::Internal)?;
         work.status = Some(response.status);
@@ -307,10 +332,10 @@ impl Running for Stream {
         let head = response.headers.lend()?;
         let count = head.all().len().saturating_add(1);
         work.response = Some(head);
-        let shown = vm.on_headers(false, (self.id, count), !response.has_body);
+        let shown = vm.on_headers(Way::Response, (self.id, count), !response.has_body);
         let next = shown.map(|goes| Self::next(&mut vm, Way::Response, goes));
         self.expects(&mut vm, Way::Response, response.has_body);
-        if matches!(next, Ok(Ok(Next::Paused))) && (vm.is_waiting() || !response.has_body) {
+        if matches!(next, Ok(Ok(Next::Paused))) && (vm.is_waiting(self.id) || !response.has_body) {
             drop(vm);
             return Ok(self.waits(instance, Way::Response, Part::Head));
         }
@@ -331,15 +356,18 @@ impl Running for Stream {
     }
 
     fn takes_response_body(&self) -> bool {
-        self.takes[Way::Response as usize]
+        self.takes[Way::Response]
     }
 
     fn looks_at_response_body(&self) -> bool {
-        self.looks[Way::Response as usize]
+        self.looks[Way::Response]
     }
 
     fn response_body(&mut self, _: &About<'_>, piece: &mut Bytes, is_last: bool) -> Result<(), Refusal> {
-        let Some(instance) = self.working() else { return Ok(()) };
+        let Some(instance) = self.working()? else {
+            self.passes_by(Way::Response, piece);
+            return Ok(());
+        };
         match self.body(&instance, Way::Response, piece, is_last)? {
             Flow::Goes => Ok(()),
             // The head has gone, so that there is nothing left to answer with.
@@ -347,32 +375,36 @@ impl Running for Stream {
             Flow::Waits(_) => {
                 let why = "it waits at the end of a response's body, and here that goes on at once";
                 self.fails(&Failure::new(Cause::Wait, why))?;
-                if let Some(work) = instance.vm().work() {
-                    *piece = work.bodies[Way::Response as usize].split().freeze();
-                }
+                self.passes_by(Way::Response, piece);
                 Ok(())
             }
         }
     }
 
     fn response_trailers(&mut self, _: &About<'_>, trailers: &mut HeaderMap) -> Result<Bytes, Refusal> {
-        let Some(instance) = self.working() else { return Ok(Bytes::new()) };
+        let Some(instance) = self.working()? else {
+            return Ok(std::mem::take(&mut self.rests[Way::Response]));
+        };
         let mut vm = instance.vm();
         let count = trailers.len();
         vm.work().ok_or(Refusal::Internal)?.trailers = Some(std::mem::take(trailers));
         let shown = vm.on_trailers(self.id, count);
         let work = vm.work().ok_or(Refusal::Internal)?;
         *trailers = work.trailers.take().unwrap_or_default();
-        let rest = work.bodies[Way::Response as usize].split().freeze();
+        let next = shown.map(|goes| Self::next(&mut vm, Way::Response, goes));
+        let rest = vm.work().map(|work| work.bodies[Way::Response].split().freeze()).unwrap_or_default();
         drop(vm);
-        match shown {
-            Ok(()) => Ok(rest),
+        match next {
+            Ok(Ok(Next::Goes)) => Ok(rest),
+            // There is nothing behind trailers that could let them go on.
+            Ok(Ok(Next::Paused | Next::Answered(_))) => Err(Refusal::FilterFailed),
+            Ok(Err(refusal)) => Err(refusal),
             Err(failure) => self.fails(&failure).map(|()| rest),
         }
     }
 
     fn ended(&mut self, status: Option<StatusCode>) {
-        let Some(instance) = self.working() else { return };
+        let Ok(Some(instance)) = self.working() else { return };
         self.instance = None;
         let (plugin, id) = (Arc::clone(&self.plugin), self.id);
         let mut vm = instance.vm();
@@ -380,7 +412,7 @@ impl Running for Stream {
             work.status = status.or(work.status);
         }
         let done = vm.on_done(id);
-        let is_put_off = matches!(done, Ok(false)) && vm.is_waiting();
+        let is_put_off = matches!(done, Ok(false)) && vm.is_waiting(id);
         let ended = done.and_then(|_| if is_put_off { Ok(()) } else { vm.forgets(id) });
         drop(vm);
         if let Err(failure) = ended {

@@ -1,6 +1,6 @@
 //! What an instance works on: one request, its response, and what the plugin has said about them.
 
-use super::abi::{Map, Way};
+use super::abi::{Both, Map, Way};
 use super::shared::Shared;
 use crate::filter::view::is_guarded;
 use crate::filter::{About, Answer, Head};
@@ -16,10 +16,13 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
+use tokio::task::AbortHandle;
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 
 /// The context of a plugin itself; those of requests have higher numbers.
 pub(super) const ROOT: u32 = 1;
+/// How much a plugin may write into heads and trailers of one request, in bytes.
+const WRITTEN_MAX: usize = 256 * 1024;
 
 /// The state of an instance that host functions work on.
 pub(super) struct Host {
@@ -32,8 +35,8 @@ pub(super) struct Host {
     /// The context whose request is meant.
     pub(super) context: u32,
     pub(super) work: Option<Work>,
-    /// The contexts that wait for answers, by the calls' numbers.
-    pub(super) calls: HashMap<u32, u32>,
+    /// The calls that wait for answers, by their numbers.
+    pub(super) calls: HashMap<u32, Pending>,
     pub(super) last_call: u32,
     /// The answer that is being delivered.
     pub(super) answer: Option<Delivered>,
@@ -41,6 +44,21 @@ pub(super) struct Host {
     pub(super) tick: Option<Duration>,
     /// The request whose end was put off has ended.
     pub(super) is_done: bool,
+}
+
+/// A call that waits for its answer.
+pub(super) struct Pending {
+    /// The context that has made it.
+    pub(super) context: u32,
+    pub(super) task: AbortHandle,
+}
+
+impl Pending {
+    /// Whether anybody still waits for it: its context has ended, so nobody does, and it is not made any more.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.task.abort();
+        false
+    }
 }
 
 /// An answer to a call; none if there was none.
@@ -58,17 +76,19 @@ pub(super) struct Work {
     pub(super) response: Option<Box<dyn Head>>,
     pub(super) status: Option<StatusCode>,
     pub(super) trailers: Option<HeaderMap>,
-    pub(super) bodies: [BytesMut; 2],
+    pub(super) bodies: Both<BytesMut>,
     /// The plugin's own answer.
     pub(super) answered: Option<Answer>,
-    pub(super) is_resumed: [bool; 2],
-    pub(super) is_closed: [bool; 2],
+    pub(super) is_resumed: Both<bool>,
+    pub(super) is_closed: Both<bool>,
     /// The plugin has taken the length out, so that it may change.
-    pub(super) has_no_length: [bool; 2],
+    pub(super) has_no_length: Both<bool>,
     /// What the plugin has noted.
     pub(super) notes: HashMap<Box<[u8]>, Box<[u8]>>,
     pub(super) noted: usize,
     pub(super) calls: u32,
+    /// Bytes of headers that the plugin has written.
+    pub(super) written: usize,
 }
 
 /// What is known of a request and nobody changes.
@@ -132,14 +152,15 @@ impl Work {
             response: None,
             status: None,
             trailers: None,
-            bodies: <[BytesMut; 2]>::default(),
+            bodies: Both::default(),
             answered: None,
-            is_resumed: [false; 2],
-            is_closed: [false; 2],
-            has_no_length: [false; 2],
+            is_resumed: Both::default(),
+            is_closed: Both::default(),
+            has_no_length: Both::default(),
             notes: HashMap::new(),
             noted: 0,
             calls: 0,
+            written: 0,
         }
     }
 
@@ -176,14 +197,20 @@ impl Work {
             return self.write_pseudo(map, name, change);
         }
         let Ok(name) = HeaderName::from_bytes(name) else { return Written::IsNone };
-        if crate::request::headers::is_framing(name.as_str()) {
+        if matches!(name, http::header::CONTENT_LENGTH | http::header::TRANSFER_ENCODING) {
             if let (true, Some(way)) = (name == http::header::CONTENT_LENGTH, way_of(map)) {
-                self.has_no_length[way as usize] |= change == Change::Remove;
+                self.has_no_length[way] |= change == Change::Remove;
             }
             return Written::IsFraming;
         }
         if is_guarded(name.as_str()) {
             return Written::IsGuarded;
+        }
+        if let Change::Add(value) | Change::Replace(value) = change {
+            self.written = self.written.saturating_add(value.len()).saturating_add(64);
+            if self.written > WRITTEN_MAX {
+                return Written::IsNone;
+            }
         }
         let head = match map {
             Map::RequestHeaders => self.request.as_mut(),
@@ -212,7 +239,10 @@ impl Work {
             return Written::IsGuarded;
         };
         let status = StatusCode::from_bytes(value).ok().filter(|status| !status.is_informational());
-        let (Some(status), Some(head)) = (status, self.response.as_mut()) else { return Written::IsNone };
+        let is_final = self.status.is_some_and(|status| !status.is_informational());
+        let (Some(status), Some(head), true) = (status, self.response.as_mut(), is_final) else {
+            return Written::IsNone;
+        };
         self.status = Some(status);
         head.set_status(status).map_or(Written::IsNone, |()| Written::Done)
     }
@@ -236,12 +266,11 @@ fn write_trailer(trailers: Option<&mut HeaderMap>, name: &HeaderName, change: Ch
         Change::Add(value) | Change::Replace(value) => HeaderValue::from_bytes(value),
     };
     let Ok(value) = value else { return Written::IsNone };
-    if matches!(change, Change::Replace(_)) {
-        trailers.insert(name, value);
-    } else {
-        trailers.append(name, value);
-    }
-    Written::Done
+    let written = match change {
+        Change::Replace(_) => trailers.try_insert(name, value).is_ok(),
+        Change::Add(_) | Change::Remove => trailers.try_append(name, value).is_ok(),
+    };
+    if written { Written::Done } else { Written::IsNone }
 }
 
 /// Takes the place of a stretch of a buffer: in front of it, behind it, or of all or a part of it.

@@ -5,7 +5,7 @@ use crate::clock::{Clock, System};
 use crate::filter::plugin::host::abi::{Status, read_pairs};
 use crate::filter::plugin::host::instance;
 use crate::filter::plugin::host::shared::NotSet;
-use crate::filter::plugin::host::work::{Host, ROOT};
+use crate::filter::plugin::host::work::{Host, Pending, ROOT};
 use crate::filter::view::is_guarded;
 use crate::metrics::PluginMetric;
 use crate::upstream::Call;
@@ -170,7 +170,11 @@ fn http_call(caller: &mut Caller<'_, Host>, [pool, headers, body]: [(u32, u32); 
         return Err(Status::BadArgument.into());
     };
     let pairs = read_pairs(slice(memory, headers.0, headers.1)?).ok_or(Status::BadArgument)?;
-    let body = Bytes::copy_from_slice(slice(memory, body.0, body.1)?);
+    let body = slice(memory, body.0, body.1)?;
+    if body.len() > host.shared.limits.body {
+        return Err(Status::BadArgument.into());
+    }
+    let body = Bytes::copy_from_slice(body);
     let call = call(&pairs, body, Duration::from_millis(timeout.into())).ok_or(Status::BadArgument)?;
     let context = host.context;
     let pools = match host.work.as_mut().filter(|work| work.id == context) {
@@ -187,12 +191,12 @@ fn http_call(caller: &mut Caller<'_, Host>, [pool, headers, body]: [(u32, u32); 
     };
     host.last_call = host.last_call.wrapping_add(1);
     let number = host.last_call;
-    host.calls.insert(number, context);
     let mailbox = host.mailbox.clone();
-    runtime.spawn(async move {
+    let task = runtime.spawn(async move {
         let reply = pools.send(&errand, call).await;
         instance::deliver(&mailbox, number, reply.ok());
     });
+    host.calls.insert(number, Pending { context, task: task.abort_handle() });
     put(caller, at, &number.to_le_bytes())
 }
 

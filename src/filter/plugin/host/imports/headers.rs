@@ -153,20 +153,30 @@ fn set_pairs(caller: &mut Caller<'_, Host>, map: u32, (at, length): (u32, u32)) 
     let pseudo: Vec<_> = work.pseudo(map);
     let wanted = |name: &str| pairs.iter().any(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()));
     let guarded = |name: &str| crate::filter::view::is_guarded(name);
+    let stays = |name: &[u8], value: &[u8]| {
+        let is_same = pseudo.iter().any(|(known, own)| known.as_bytes() == name && own.as_bytes() == value);
+        let is_ours = std::str::from_utf8(name).is_ok_and(|name| {
+            before.iter().any(|known| known.as_str().eq_ignore_ascii_case(name)) && guarded(&name.to_ascii_lowercase())
+        });
+        is_same || is_ours
+    };
+    // All of it can be set, or nothing is.
+    let can_be = |(name, value): &(&[u8], &[u8])| {
+        let is_header = http::HeaderName::from_bytes(name).is_ok_and(|name| !guarded(name.as_str()));
+        stays(name, value) || (is_header && http::HeaderValue::from_bytes(value).is_ok())
+    };
+    if !pairs.iter().all(can_be) {
+        return Err(Status::BadArgument.into());
+    }
     for name in before.iter().filter(|name| !guarded(name.as_str())) {
         work.write(map, name.as_str().as_bytes(), Change::Remove);
     }
     if let Some(length) = before.iter().find(|name| **name == http::header::CONTENT_LENGTH && !wanted(name.as_str())) {
         work.write(map, length.as_str().as_bytes(), Change::Remove);
     }
-    for (name, value) in pairs {
-        let is_same = pseudo.iter().any(|(known, own)| known.as_bytes() == name && own.as_bytes() == value);
-        let is_ours = std::str::from_utf8(name).is_ok_and(|name| {
-            before.iter().any(|known| known.as_str().eq_ignore_ascii_case(name)) && guarded(&name.to_ascii_lowercase())
-        });
-        if !is_same && !is_ours {
-            write(host, map, name, Change::Add(value))?;
-        }
+    let added: Vec<_> = pairs.into_iter().filter(|(name, value)| !stays(name, value)).collect();
+    for (name, value) in added {
+        write(host, map, name, Change::Add(value))?;
     }
     Ok(())
 }

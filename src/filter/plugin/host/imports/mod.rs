@@ -6,16 +6,19 @@ mod properties;
 mod streams;
 mod wasi;
 
+pub(super) use properties::NAMES as PROPERTIES;
+pub(super) use wasi::MODULE as WASI;
+
 use super::abi::Status;
 use super::work::Host;
-use std::collections::HashSet;
-use wasmtime::{Caller, ExternType, FuncType, IntoFunc, Linker, Module, Val, ValType};
+use std::collections::BTreeSet;
+use wasmtime::{Caller, Engine, ExternType, FuncType, IntoFunc, Linker, Module, Val, ValType};
 
 /// Where the functions of proxy-wasm are.
 const ENV: &str = "env";
 
 /// Functions of proxy-wasm that answer that there are none: nothing here has queues, gRPC calls or foreign functions.
-const UNIMPLEMENTED: &[&str] = &[
+pub(super) const UNIMPLEMENTED: &[&str] = &[
     "proxy_call_foreign_function",
     "proxy_dequeue_shared_queue",
     "proxy_enqueue_shared_queue",
@@ -108,10 +111,21 @@ pub(in crate::filter::plugin) struct Imports {
 /// The functions that there are, by module and name.
 pub(super) struct Book<'a> {
     linker: &'a mut Linker<Host>,
-    names: HashSet<(&'static str, &'static str)>,
+    names: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl Book<'_> {
+    /// All functions.
+    fn new(linker: &mut Linker<Host>) -> wasmtime::Result<Book<'_>> {
+        let mut book = Book { linker, names: BTreeSet::new() };
+        headers::link(&mut book)?;
+        streams::link(&mut book)?;
+        calls::link(&mut book)?;
+        properties::link(&mut book)?;
+        wasi::link(&mut book)?;
+        Ok(book)
+    }
+
     /// Adds a function.
     fn add<Params, Args>(
         &mut self,
@@ -127,17 +141,19 @@ impl Book<'_> {
     }
 }
 
+/// The names of the functions of a module, in order.
+pub(super) fn names(module: &str) -> Vec<String> {
+    let mut linker = Linker::new(&Engine::default());
+    let names = Book::new(&mut linker).map(|book| book.names).unwrap_or_default();
+    names.into_iter().filter(|(of, _)| *of == module).map(|(_, name)| name.to_owned()).collect()
+}
+
 /// All functions for a module.
 ///
 /// # Errors
 /// If one cannot be linked.
 pub(super) fn link(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Result<Imports> {
-    let mut book = Book { linker, names: HashSet::new() };
-    headers::link(&mut book)?;
-    streams::link(&mut book)?;
-    calls::link(&mut book)?;
-    properties::link(&mut book)?;
-    wasi::link(&mut book)?;
+    let book = Book::new(linker)?;
     let mut imports = Imports::default();
     for import in module.imports() {
         let (from, name) = (import.module(), import.name());
@@ -159,7 +175,11 @@ pub(super) fn link(linker: &mut Linker<Host>, module: &Module) -> wasmtime::Resu
                 stub(book.linker, (from, name), ty, wasi::NO_SUCH_CALL)?;
                 imports.unimplemented.push(shown);
             }
-            _ => imports.unknown.push(shown),
+            ExternType::Func(_)
+            | ExternType::Global(_)
+            | ExternType::Table(_)
+            | ExternType::Memory(_)
+            | ExternType::Tag(_) => imports.unknown.push(shown),
         }
     }
     Ok(imports)

@@ -10,7 +10,7 @@ use wasmtime::Caller;
 const NOTES_MAX: usize = 16 * 1024;
 
 /// The names that are known, for the documentation; `*` is the name of a header.
-pub(in crate::filter::plugin) const NAMES: &[(&str, &str)] = &[
+pub(in crate::filter::plugin::host) const NAMES: &[(&str, &str)] = &[
     ("request.path", "path and query, as they came"),
     ("request.url_path", "the path"),
     ("request.query", "the query, without its `?`"),
@@ -72,7 +72,7 @@ fn set(caller: &mut Caller<'_, Host>, (path, size): (u32, u32), (at, length): (u
     let (path, value) = (slice(memory, path, size)?, slice(memory, at, length)?);
     let context = host.context;
     let work = host.work.as_mut().filter(|work| work.id == context).ok_or(Status::BadArgument)?;
-    let noted = work.noted.saturating_add(path.len()).saturating_add(value.len());
+    let noted = work.noted.saturating_add(path.len()).saturating_add(value.len()).saturating_add(64);
     if noted > NOTES_MAX {
         return Err(Status::InternalFailure.into());
     }

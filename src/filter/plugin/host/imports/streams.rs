@@ -10,6 +10,8 @@ use wasmtime::Caller;
 
 /// The longest answer of a plugin's own, in bytes.
 const ANSWER_MAX: u32 = 1024 * 1024;
+/// The most of its headers.
+const ANSWER_HEADERS_MAX: u32 = 64 * 1024;
 
 pub(super) fn link(book: &mut Book<'_>) -> wasmtime::Result<()> {
     book.add(
@@ -91,8 +93,8 @@ fn read(host: &Host, buffer: Buffer, (start, max): (u32, u32)) -> Option<Bytes> 
     };
     let own = || host.work.as_ref().filter(|work| work.id == host.context);
     match buffer {
-        Buffer::RequestBody => own().map(|work| part(&work.bodies[Way::Request as usize])),
-        Buffer::ResponseBody => own().map(|work| part(&work.bodies[Way::Response as usize])),
+        Buffer::RequestBody => own().map(|work| part(&work.bodies[Way::Request])),
+        Buffer::ResponseBody => own().map(|work| part(&work.bodies[Way::Response])),
         Buffer::CallBody => {
             let reply = host.answer.as_ref()?;
             Some(reply.0.as_ref().map(|reply| part(&reply.body)).unwrap_or_default())
@@ -125,7 +127,7 @@ fn set(caller: &mut Caller<'_, Host>, buffer: u32, (start, size): (u32, u32), (a
     let (memory, host) = parts(caller)?;
     let bytes = slice(memory, at, length)?;
     let max = host.shared.limits.body;
-    let body: &mut BytesMut = &mut work(host)?.bodies[way as usize];
+    let body: &mut BytesMut = &mut work(host)?.bodies[way];
     if body.len().saturating_add(bytes.len()) > max.saturating_mul(2) {
         return Err(Status::InternalFailure.into());
     }
@@ -136,13 +138,13 @@ fn set(caller: &mut Caller<'_, Host>, buffer: u32, (start, size): (u32, u32), (a
 
 fn resume(caller: &mut Caller<'_, Host>, way: Option<Way>) -> Outcome {
     let way = way.ok_or(Status::BadArgument)?;
-    work(caller.data_mut())?.is_resumed[way as usize] = true;
+    work(caller.data_mut())?.is_resumed[way] = true;
     Ok(())
 }
 
 fn close(caller: &mut Caller<'_, Host>, way: Option<Way>) -> Outcome {
     let way = way.ok_or(Status::BadArgument)?;
-    work(caller.data_mut())?.is_closed[way as usize] = true;
+    work(caller.data_mut())?.is_closed[way] = true;
     Ok(())
 }
 
@@ -157,7 +159,7 @@ fn respond(
     let status = status.filter(|status| !status.is_informational()).ok_or(Status::BadArgument)?;
     let (memory, host) = parts(caller)?;
     let body = slice(memory, body, body_length)?;
-    if body_length > ANSWER_MAX {
+    if body_length > ANSWER_MAX || headers_length > ANSWER_HEADERS_MAX {
         return Err(Status::BadArgument.into());
     }
     let pairs = read_pairs(slice(memory, headers, headers_length)?).ok_or(Status::BadArgument)?;

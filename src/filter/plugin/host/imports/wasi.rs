@@ -6,7 +6,7 @@ use crate::filter::plugin::host::work::Host;
 use std::time::Instant;
 use wasmtime::Caller;
 
-pub(super) const MODULE: &str = "wasi_snapshot_preview1";
+pub(in crate::filter::plugin::host) const MODULE: &str = "wasi_snapshot_preview1";
 
 const SUCCESS: u32 = 0;
 /// There is no such file. A guest of Go's asks for those that it is given until it reads this.
