@@ -29,8 +29,7 @@ pub struct About<'a> {
     pub pools: &'a Arc<Pools>,
 }
 
-/// Headers that are read and written. Names of identity and framing are guarded by whoever lets them be written by name:
-/// see [`is_guarded`].
+/// Headers that are read and written. Names of identity and framing are guarded by whoever lets them be written by name.
 pub trait Headers: fmt::Debug + Send + Sync {
     /// All of them.
     fn all(&self) -> &HeaderMap;
