@@ -3,6 +3,7 @@
 mod bodies;
 mod calls;
 mod checking;
+mod ending;
 mod examples;
 mod guest;
 mod headers;
