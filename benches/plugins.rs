@@ -66,7 +66,9 @@ fn plugins(criterion: &mut Criterion) {
         ),
     ];
     for (name, trial) in &cases {
-        group.bench_function(*name, |bencher| bencher.iter(|| black_box(trial.run())));
+        // From the plugin's first look at the request to its end; the copy of the head that it works on does not count.
+        let runs = |count: u64| (0..count).map(|_| black_box(trial.run()).1).sum();
+        group.bench_function(*name, |bencher| bencher.iter_custom(runs));
     }
     group.finish();
 }

@@ -16,7 +16,7 @@ pub struct About<'a> {
     /// Who asks, by which route.
     pub permit: &'a Permit,
     /// What for, as it was judged.
-    pub facts: &'a Facts,
+    pub facts: &'a Arc<Facts>,
     /// The client's address.
     pub client: Option<IpAddr>,
     /// Where it came in.

@@ -121,7 +121,7 @@ async fn head(
     }
 }
 
-fn about<'a>(exchange: &'a Exchange, facts: &'a Facts) -> Option<About<'a>> {
+fn about<'a>(exchange: &'a Exchange, facts: &'a Arc<Facts>) -> Option<About<'a>> {
     Some(About {
         permit: exchange.permit()?,
         facts,

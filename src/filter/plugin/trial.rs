@@ -101,7 +101,7 @@ pub struct Trial {
     /// How long it took to compile and to start.
     pub started: Duration,
     permit: Permit,
-    facts: Facts,
+    facts: Arc<Facts>,
     listener: ListenerName,
     pools: Arc<Pools>,
     sample: Sample,
@@ -154,7 +154,7 @@ impl Trial {
         let began = Instant::now();
         let (filter, imports) = Plugins::new(&metrics, None).plug(&plugging)?;
         let started = began.elapsed();
-        let facts = facts(&sample).map_err(Untried::Sample)?;
+        let facts = Arc::new(facts(&sample).map_err(Untried::Sample)?);
         let permit = permit(&facts).ok_or(Untried::Internal)?;
         let listener = ListenerName::parse("trial").map_err(|_malformed| Untried::Internal)?;
         let pools = Arc::new(Pools::build(Vec::new(), &Arc::new(HashMap::new()), &Servers::default(), &metrics));
@@ -184,11 +184,18 @@ impl Trial {
     pub fn run_with(&self, body: Option<&Bytes>) -> (Made, Duration) {
         let mut head = LooseHead(self.sample.headers.clone());
         let began = Instant::now();
-        let made = self.pass(&mut head, body);
-        (made.unwrap_or_else(Made::Refused), began.elapsed())
+        let flow = self.pass(&mut head, body);
+        let took = began.elapsed();
+        let made = match flow {
+            Ok(Flow::Goes) => Made::Goes(texts(&head.0)),
+            Ok(Flow::Answered(answer)) => Made::Answered(answer.status, answer.body),
+            Ok(Flow::Waits(_)) => Made::Waits,
+            Err(refusal) => Made::Refused(refusal),
+        };
+        (made, took)
     }
 
-    fn pass(&self, head: &mut LooseHead, body: Option<&Bytes>) -> Result<Made, Refusal> {
+    fn pass(&self, head: &mut LooseHead, body: Option<&Bytes>) -> Result<Flow, Refusal> {
         let about = About {
             permit: &self.permit,
             facts: &self.facts,
@@ -199,9 +206,9 @@ impl Trial {
             pools: &self.pools,
         };
         let Some(mut running) = self.filter.begin(&about)? else { return Err(Refusal::PluginsBusy) };
-        let made = through(&mut *running, &about, (head, body))?;
+        let flow = through(&mut *running, &about, (head, body))?;
         running.ended(Some(StatusCode::OK));
-        Ok(made)
+        Ok(flow)
     }
 }
 
@@ -209,7 +216,7 @@ fn through(
     running: &mut dyn Running,
     about: &About<'_>,
     (head, body): (&mut LooseHead, Option<&Bytes>),
-) -> Result<Made, Refusal> {
+) -> Result<Flow, Refusal> {
     let mut sending = Sending::default();
     let mut request = Request { headers: &mut *head, has_body: body.is_some(), sending: &mut sending };
     let mut flow = running.request(about, &mut request)?;
@@ -217,11 +224,7 @@ fn through(
         let lent = running.holds_head().then_some(&mut *head as &mut dyn Borrowed);
         flow = running.request_body(about, lent, &mut body.clone(), true)?;
     }
-    Ok(match flow {
-        Flow::Goes => Made::Goes(texts(&head.0)),
-        Flow::Answered(answer) => Made::Answered(answer.status, answer.body),
-        Flow::Waits(_) => Made::Waits,
-    })
+    Ok(flow)
 }
 
 fn texts(headers: &HeaderMap) -> Vec<(String, String)> {

@@ -402,3 +402,23 @@ async fn its_machine_is_configured_too() {
     let said = refused(&guest, ", vm_config: other").await;
     assert!(said.contains("it refuses its `vm_config`"), "{said}");
 }
+
+/// A plugin may mean itself for a while, and its request again; and it can ask what would be logged.
+#[tokio::test]
+async fn contexts_and_the_level_of_the_log() {
+    let mut guest = Guest::new();
+    let own = tells(&mut guest, "x-own", "(i32.add (local.get $root) (local.get $back))");
+    let level = tells(
+        &mut guest,
+        "x-level",
+        "(i32.add (call $log_level (i32.const 32)) (i32.gt_u (i32.load (i32.const 32)) (i32.const 5)))",
+    );
+    let guest = guest.on_request(&format!(
+        "(local $root i32) (local $back i32)
+         (local.set $root (call $effective (i32.const 1)))
+         (local.set $back (call $effective (local.get $id)))
+         {own} {level} (i32.const 0)"
+    ));
+    let headers = plugged(&guest, "").await.ask(&orders()).await.echo()["headers"].clone();
+    assert_eq!((&headers["x-own"], &headers["x-level"]), (&json!("0"), &json!("0")));
+}

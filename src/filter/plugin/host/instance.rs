@@ -141,6 +141,11 @@ impl Exports {
         })
     }
 
+    /// Whether it looks at a response.
+    pub(super) const fn looks_at_response(&self) -> bool {
+        self.response_headers.is_some() || self.response_body.is_some()
+    }
+
     /// Whether it looks at a request once its head has gone on.
     pub(super) const fn looks_back(&self) -> bool {
         self.request_body.is_some() || self.response_headers.is_some() || self.log.is_some()

@@ -253,6 +253,9 @@ impl Running for Stream {
         let Some(instance) = self.working()? else { return Ok(Flow::Goes) };
         let mut vm = instance.vm();
         let looks = vm.exports.request_headers.is_some();
+        if !looks && vm.exports.request_body.is_none() {
+            return Ok(Flow::Goes);
+        }
         let head = request.headers.lend()?;
         let count = head.all().len().saturating_add(4);
         vm.work().ok_or(Refusal::Internal)?.request = Some(head);
@@ -326,6 +329,10 @@ impl Running for Stream {
         let mut vm = instance.vm();
         let work = vm.work().ok_or(Refusal::Internal)?;
         work.status = Some(response.status);
+        if !vm.exports.looks_at_response() {
+            return Ok(Flow::Goes);
+        }
+        let work = vm.work().ok_or(Refusal::Internal)?;
         if work.asked.is_none() {
             work.asked = Some(response.asked.clone());
         }

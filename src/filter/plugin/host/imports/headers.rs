@@ -42,19 +42,28 @@ pub(super) fn link(book: &mut Book<'_>) -> wasmtime::Result<()> {
     })
 }
 
+/// The headers of a list; none if it is empty.
+fn headers_of(host: &Host, map: Map) -> Result<Option<&HeaderMap>, Status> {
+    match map {
+        Map::Nothing => Ok(None),
+        Map::CallHeaders => {
+            let delivered = host.answer.as_ref().ok_or(Status::BadArgument)?;
+            Ok(delivered.0.as_ref().map(|reply| &reply.headers))
+        }
+        Map::RequestHeaders | Map::ResponseHeaders | Map::ResponseTrailers => {
+            let work = host.work.as_ref().filter(|work| work.id == host.context).ok_or(Status::BadArgument)?;
+            work.headers(map).map(Some).ok_or(Status::BadArgument)
+        }
+    }
+}
+
 /// Does something with a list that is there.
 fn with_list<T>(host: &Host, map: Map, act: impl FnOnce(&[(&[u8], &[u8])], &HeaderMap) -> T) -> Result<T, Status> {
-    let none = HeaderMap::new();
-    if map == Map::Nothing {
-        return Ok(act(&[], &none));
+    let Some(headers) = headers_of(host, map)? else { return Ok(act(&[], &HeaderMap::new())) };
+    if let (Map::CallHeaders, Some(reply)) = (map, host.answer.as_ref().and_then(|delivered| delivered.0.as_ref())) {
+        return Ok(act(&[(b":status", reply.status.as_str().as_bytes())], headers));
     }
-    if map == Map::CallHeaders {
-        let reply = host.answer.as_ref().ok_or(Status::BadArgument)?;
-        let Some(reply) = &reply.0 else { return Ok(act(&[], &none)) };
-        return Ok(act(&[(b":status", reply.status.as_str().as_bytes())], &reply.headers));
-    }
-    let work = host.work.as_ref().filter(|work| work.id == host.context).ok_or(Status::BadArgument)?;
-    let headers = work.headers(map).ok_or(Status::BadArgument)?;
+    let work = host.work.as_ref().ok_or(Status::BadArgument)?;
     let pseudo = work.pseudo(map);
     let pseudo: Vec<_> = pseudo.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     Ok(act(&pseudo, headers))
@@ -87,10 +96,13 @@ fn value(caller: &mut Caller<'_, Host>, map: u32, (key, size): (u32, u32), to: (
     let map = map_of(map)?;
     let (memory, host) = parts(caller)?;
     let name = slice(memory, key, size)?;
-    let found = with_list(host, map, |pseudo, headers| {
-        let own = pseudo.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_vec());
-        own.or_else(|| joined(headers, name))
-    })?;
+    let found = if name.first() == Some(&b':') {
+        with_list(host, map, |pseudo, _| {
+            pseudo.iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_vec())
+        })?
+    } else {
+        headers_of(host, map)?.and_then(|headers| joined(headers, name))
+    };
     give(caller, &found.ok_or(Status::NotFound)?, to)
 }
 
