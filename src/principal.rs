@@ -149,6 +149,13 @@ impl Principal {
         let of_user = self.user().map(|user| &*user.roles);
         of_workload.into_iter().chain(of_user).flatten()
     }
+
+    /// The roles as one text, with commas between them; none if he has none.
+    #[must_use]
+    pub fn role_list(&self) -> Option<String> {
+        let roles: Vec<_> = self.roles().map(RoleName::as_str).collect();
+        (!roles.is_empty()).then(|| roles.join(","))
+    }
 }
 
 #[cfg(test)]

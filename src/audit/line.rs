@@ -3,7 +3,7 @@
 use super::READ_OF_LOG;
 use super::pseudonym::Pseudonyms;
 use super::record::{
-    Act, Decision, Filtered, HungUp, Judged, KeyChange, Left, Outcome, Predecessor, Summary, Times, Upkeep,
+    Act, Decision, HungUp, Judged, KeyChange, Left, Outcome, Predecessor, Sent, Summary, Times, Upkeep,
 };
 use super::verify;
 use crate::clock::Timestamp;
@@ -98,22 +98,6 @@ impl Spans {
         let spans =
             || Self { queue: nanos(times.queue), connect: nanos(times.connect), first_byte: nanos(times.first_byte) };
         (*times != Times::default()).then(spans)
-    }
-}
-
-/// What the origin was asked for, where filters have written something else.
-#[derive(Serialize)]
-struct Sent<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-}
-
-impl<'a> Sent<'a> {
-    fn of(filtered: &'a Filtered) -> Option<Self> {
-        let (path, host) = (filtered.path.as_deref(), filtered.host.as_deref());
-        (path.is_some() || host.is_some()).then_some(Self { path, host })
     }
 }
 
@@ -293,7 +277,10 @@ pub(super) struct Belay<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    sent: Option<Sent<'a>>,
+    sent: Option<&'a Sent>,
+    /// The filters that it has gone on without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<&'a [Box<str>]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -488,7 +475,8 @@ impl<'a> Line<'a> {
                 attempts: Some(record.attempts).filter(|attempts| *attempts > 0),
                 times: asked.and_then(|asked| Spans::of(&asked.times)),
                 filter: record.filtered.as_ref().and_then(|filtered| filtered.by.as_deref()),
-                sent: record.filtered.as_ref().and_then(|filtered| Sent::of(filtered)),
+                sent: record.filtered.as_ref().map(|filtered| &filtered.sent).filter(|sent| !sent.is_empty()),
+                left_out: record.filtered.as_ref().map(|filtered| &*filtered.left_out).filter(|left| !left.is_empty()),
                 complete: Some(record.complete),
                 ..Belay::judged(record.judged)
             },

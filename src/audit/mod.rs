@@ -17,7 +17,7 @@ pub use checkpoint::{BadCheckpoint, Checkpoint, CheckpointKey, NotEd25519, Publi
 pub use pseudonym::Pseudonyms;
 pub use record::{
     Act, Actor, Asked, Cause, Decision, Filtered, HungUp, Judged, KeyChange, Left, Outcome, Predecessor, READ_OF_LOG,
-    Record, Source, Subject, Summary, Times, Upkeep,
+    Record, Sent, Source, Subject, Summary, Times, Upkeep,
 };
 pub use sealer::Sealer;
 pub use verify::{Broken, End, Last, Lost, Place, STOP, Taken, Verifier, Witness, place_of};

@@ -12,6 +12,7 @@ use crate::request::{Id, Protocol};
 use crate::secret::Label;
 use crate::verdict::{HasRead, RuleId, Shadow};
 use http::Method;
+use serde::Serialize;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// Where a request came from.
@@ -136,10 +137,29 @@ pub struct Outcome {
 pub struct Filtered {
     /// The filter that has answered, or refused: its kind, or the plugin's name.
     pub by: Option<Box<str>>,
-    /// The path that was sent instead of what was asked for, without its query.
+    /// The filters that the request has gone on without, since they had stopped.
+    pub left_out: Box<[Box<str>]>,
+    /// What the origin was asked for, if that is something else.
+    pub sent: Sent,
+}
+
+/// What was sent instead of what was asked for.
+#[derive(Debug, Default, Serialize)]
+pub struct Sent {
+    /// The path, without its query.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Box<str>>,
-    /// The host that was.
+    /// The host.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<Box<str>>,
+}
+
+impl Sent {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.path.is_none() && self.host.is_none()
+    }
 }
 
 /// A server that was asked.

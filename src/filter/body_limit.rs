@@ -1,12 +1,12 @@
 //! `body_limit`: how long bodies may be here.
 
 use super::kind::{Building, Settings, Spec};
+use super::view::length;
 use super::{About, Filter, Flow, Request, Response, Running};
 use crate::config::document::SizeText;
 use crate::config::{Fault, FilterSpec, Finding, Reader};
 use crate::refusal::Refusal;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -74,10 +74,6 @@ impl Filter for Limiting {
         sending.body_max = Some(sending.body_max.map_or(max, |before| before.min(max)));
         Ok(Flow::Goes)
     }
-}
-
-fn length(headers: &http::HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 #[derive(Debug)]

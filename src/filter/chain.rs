@@ -129,7 +129,7 @@ impl Passage {
                 Some(running) => running.request(about, request)?,
                 None => filter.request(about, request)?,
             };
-            if let Some(answer) = flow.settled(request.headers).await? {
+            if let Some(answer) = flow.settled(Some(request.headers), None).await? {
                 // It goes back through the filters before this one.
                 self.entered = number;
                 return Ok(Progress::Answered(answer));
@@ -244,7 +244,7 @@ impl Passage {
                 continue;
             };
             let flow = running.request_body(about, again(&mut head), bytes, is_last)?;
-            let answer = flow.settled_body(again(&mut head), bytes).await?;
+            let answer = flow.settled(again(&mut head), Some(bytes)).await?;
             if answer.is_some() {
                 self.entered = self.entered.min(number);
                 return Ok(answer);
@@ -273,7 +273,7 @@ impl Passage {
                 Some(running) => running.response(about, response)?,
                 None => filter.response(about, response).map(|()| Flow::Goes)?,
             };
-            let answer = flow.settled(response.headers).await?;
+            let answer = flow.settled(Some(response.headers), None).await?;
             if answer.is_some() {
                 // It goes back through the filters that have not seen the response yet.
                 self.entered = number;
@@ -284,10 +284,13 @@ impl Passage {
                 response.headers.remove(&CONTENT_LENGTH);
             }
         }
+        for running in self.running.iter_mut().take(self.entered).flatten() {
+            running.dressed(response.headers)?;
+        }
         Ok(None)
     }
 
-    /// Whether the response's body does not go on as it comes.
+    /// Whether the response's body does not go on as it comes, so that its length is another.
     #[must_use]
     pub fn takes_response_body(&self) -> bool {
         self.running.iter().take(self.entered).flatten().any(|running| running.takes_response_body())
@@ -346,6 +349,16 @@ impl Passage {
     #[must_use]
     pub fn last(&self) -> Option<Arc<dyn Filter>> {
         self.filter(self.at)
+    }
+
+    /// The filters that the request has gone on without, by name.
+    #[must_use]
+    pub fn left_out(&self) -> Box<[Box<str>]> {
+        let left_out = self
+            .filters()
+            .zip(&self.running)
+            .filter(|(_, running)| running.as_ref().is_some_and(|running| running.is_left_out()));
+        left_out.map(|(filter, _)| filter.name().into()).collect()
     }
 
     /// The request has ended, one way or another.

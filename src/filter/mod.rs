@@ -56,25 +56,12 @@ pub struct Waited {
 }
 
 impl Flow {
-    /// Waits if need be, and gives the head back; the filter's answer, if it has one.
-    async fn settled(self, headers: &mut dyn Borrowed) -> Result<Option<Answer>, Refusal> {
-        let waiting = match self {
-            Self::Goes => return Ok(None),
-            Self::Answered(answer) => return Ok(Some(answer)),
-            Self::Waits(waiting) => waiting,
-        };
-        let waited = waiting.await?;
-        if let Some(head) = waited.head {
-            headers.take_back(head);
-        }
-        Ok(waited.answer)
-    }
-
-    /// Waits if need be, and leaves what goes on of a piece of a body; the filter's answer, if it has one.
-    async fn settled_body(
+    /// Waits if need be, and gives back the head and what goes on of a piece of a body; the filter's answer, if it has
+    /// one.
+    async fn settled(
         self,
         headers: Option<&mut dyn Borrowed>,
-        piece: &mut Bytes,
+        piece: Option<&mut Bytes>,
     ) -> Result<Option<Answer>, Refusal> {
         let waiting = match self {
             Self::Goes => return Ok(None),
@@ -85,7 +72,9 @@ impl Flow {
         if let (Some(headers), Some(head)) = (headers, waited.head) {
             headers.take_back(head);
         }
-        *piece = waited.body.unwrap_or_default();
+        if let Some(piece) = piece {
+            *piece = waited.body.unwrap_or_default();
+        }
         Ok(waited.answer)
     }
 }
@@ -223,6 +212,19 @@ pub trait Running: fmt::Debug + Send + Sync {
     /// The reason for which the response breaks off.
     fn response_trailers(&mut self, _about: &About<'_>, _trailers: &mut HeaderMap) -> Result<Bytes, Refusal> {
         Ok(Bytes::new())
+    }
+
+    /// Whether the request goes on without it, since it has stopped and may be left out.
+    fn is_left_out(&self) -> bool {
+        false
+    }
+
+    /// All filters have worked on the response's head, and it is about to go.
+    ///
+    /// # Errors
+    /// The refusal that the client gets instead.
+    fn dressed(&mut self, _headers: &mut dyn Headers) -> Result<(), Refusal> {
+        Ok(())
     }
 
     /// The request has ended, one way or another.

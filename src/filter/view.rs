@@ -7,6 +7,7 @@ use crate::refusal::Refusal;
 use crate::request::Facts;
 use crate::request::headers::{is_framing, is_ours};
 use crate::upstream::Pools;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::{any::Any, fmt, net::IpAddr, sync::Arc};
 
@@ -79,6 +80,11 @@ pub trait Borrowed: Headers {
 /// Whether no filter may write a header: it carries identity or framing.
 pub(super) fn is_guarded(name: &str) -> bool {
     is_ours(name) || is_framing(name)
+}
+
+/// How long a body is, if its head says it, in bytes.
+pub(super) fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The head of a request, and what will be sent beside it.

@@ -39,6 +39,11 @@ impl Filtering {
         self.answer.take()
     }
 
+    /// The filters that the request has gone on without.
+    pub(super) fn left_out(&self) -> Box<[Box<str>]> {
+        self.passage.left_out()
+    }
+
     pub(super) fn ended(&mut self, status: Option<u16>) {
         self.passage.ended(status.and_then(|status| StatusCode::from_u16(status).ok()));
     }
@@ -72,7 +77,7 @@ pub(super) async fn request(
         Ok(passage) => (passage, None),
         Err((refusal, by)) => (Passage::default(), Some((refusal, by))),
     };
-    // Whether there is a body is asked before anybody takes the head that says it.
+    // The library reads from the head how the body is framed when it is first asked for it: before anybody takes the head.
     session.as_downstream_mut().is_body_done();
     let has_body = !session.as_downstream_mut().is_body_empty();
     let mut filtering =

@@ -26,9 +26,8 @@ pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange:
     if let Some(user) = principal.user() {
         request.insert_header(headers::USER, user.to_string())?;
     }
-    let roles: Vec<_> = principal.roles().map(crate::name::RoleName::as_str).collect();
-    if !roles.is_empty() {
-        request.insert_header(headers::ROLES, roles.join(","))?;
+    if let Some(roles) = principal.role_list() {
+        request.insert_header(headers::ROLES, roles)?;
     }
     request.insert_header(headers::ROUTE, permit.route().as_str())?;
     request.insert_header(headers::REQUEST_ID, permit.request_id().as_str())?;

@@ -370,6 +370,17 @@ async fn compression_is_as_it_is_said(settings: &str, coding: Option<&str>) {
     assert_eq!(decoded(coding, &reply.bytes), b"aaaaaaaaaa");
 }
 
+/// A cookie that another filter sets behind it is seen, too.
+#[tokio::test]
+async fn a_cookie_of_a_filters_own_is_not_compressed_with() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\netag: \"a\"\r\ncontent-length: 10\r\n\r\naaaaaaaaaa";
+    let filters = "[{ headers: { response: { set: { set-cookie: a=b } } } }, { compression: { min: 0B } }]";
+    let world = before_origin(filters, move |_| answer.into()).await;
+    let reply = world.ask(&orders().header("accept-encoding", "gzip")).await;
+    assert_eq!((reply.header("set-cookie"), reply.header("content-encoding")), (Some("a=b"), None));
+    assert_eq!((reply.body.as_str(), reply.header("etag")), ("aaaaaaaaaa", Some("\"a\"")));
+}
+
 /// A service that decides: what it says is by the path.
 async fn authorizer() -> String {
     answering("\r\n\r\n", |head| {

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::{fmt, io::Write};
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 // Levels at which a core compresses some 100 MB/s of text: what is compressed while it is sent is compressed once.
 const GZIP_LEVEL: u32 = 4;
@@ -39,79 +42,82 @@ impl Algorithm {
     }
 }
 
-/// One body that is being compressed.
-pub(super) enum Encoder {
-    Zstd(Option<zstd::stream::write::Encoder<'static, Vec<u8>>>),
-    Brotli(Option<Box<brotli::CompressorWriter<Vec<u8>>>>),
-    Gzip(Option<GzEncoder<Vec<u8>>>),
+/// One body that is being compressed; nothing once it has ended.
+pub(super) struct Encoder(Option<Box<dyn Compressor>>);
+
+/// What the libraries have in common.
+trait Compressor: Write + Send + Sync {
+    /// What there is to send.
+    fn take(&mut self) -> Vec<u8>;
+
+    /// The rest.
+    fn finish(self: Box<Self>) -> io::Result<Vec<u8>>;
+}
+
+impl Compressor for zstd::stream::write::Encoder<'static, Vec<u8>> {
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.get_mut())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<Vec<u8>> {
+        (*self).finish()
+    }
+}
+
+impl Compressor for brotli::CompressorWriter<Vec<u8>> {
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.get_mut())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<Vec<u8>> {
+        Ok(self.into_inner())
+    }
+}
+
+impl Compressor for GzEncoder<Vec<u8>> {
+    fn take(&mut self) -> Vec<u8> {
+        std::mem::take(self.get_mut())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<Vec<u8>> {
+        (*self).finish()
+    }
 }
 
 impl Encoder {
     /// None if the library has no room for it.
     pub(super) fn new(algorithm: Algorithm) -> Option<Self> {
-        Some(match algorithm {
+        let compressor: Box<dyn Compressor> = match algorithm {
             Algorithm::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL).ok()?;
                 encoder.window_log(WINDOW).ok()?;
-                Self::Zstd(Some(encoder))
+                Box::new(encoder)
             }
             Algorithm::Brotli => {
-                let writer = brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, BROTLI_LEVEL, WINDOW);
-                Self::Brotli(Some(Box::new(writer)))
+                Box::new(brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, BROTLI_LEVEL, WINDOW))
             }
-            Algorithm::Gzip => Self::Gzip(Some(GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL)))),
-        })
+            Algorithm::Gzip => Box::new(GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL))),
+        };
+        Some(Self(Some(compressor)))
     }
 
     /// Takes a piece; what there is to send, which may be nothing yet. None if it fails, or was at its end already.
     pub(super) fn encode(&mut self, piece: &[u8], is_last: bool, flushes: bool) -> Option<Bytes> {
-        let flushes = flushes && !piece.is_empty();
-        let bytes = match self {
-            Self::Zstd(place) => {
-                let encoder = place.as_mut()?;
-                encoder.write_all(piece).ok()?;
-                if is_last {
-                    return place.take()?.finish().ok().map(Bytes::from);
-                }
-                if flushes {
-                    encoder.flush().ok()?;
-                }
-                std::mem::take(encoder.get_mut())
-            }
-            Self::Brotli(place) => {
-                let encoder = place.as_mut()?;
-                encoder.write_all(piece).ok()?;
-                if is_last {
-                    return place.take().map(|encoder| Bytes::from(encoder.into_inner()));
-                }
-                if flushes {
-                    encoder.flush().ok()?;
-                }
-                std::mem::take(encoder.get_mut())
-            }
-            Self::Gzip(place) => {
-                let encoder = place.as_mut()?;
-                encoder.write_all(piece).ok()?;
-                if is_last {
-                    return place.take()?.finish().ok().map(Bytes::from);
-                }
-                if flushes {
-                    encoder.flush().ok()?;
-                }
-                std::mem::take(encoder.get_mut())
-            }
-        };
-        Some(bytes.into())
+        let compressor = self.0.as_mut()?;
+        compressor.write_all(piece).ok()?;
+        if is_last {
+            return self.0.take()?.finish().ok().map(Bytes::from);
+        }
+        if flushes && !piece.is_empty() {
+            compressor.flush().ok()?;
+        }
+        Some(compressor.take().into())
     }
 }
 
 impl fmt::Debug for Encoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Zstd(_) => "zstd",
-            Self::Brotli(_) => "br",
-            Self::Gzip(_) => "gzip",
-        })
+        f.write_str("Encoder")
     }
 }
 

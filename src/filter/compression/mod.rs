@@ -7,6 +7,7 @@ mod encoder;
 
 use super::cors::vary_by;
 use super::kind::{Building, Settings, Spec};
+use super::view::length;
 use super::{About, Filter, Flow, Headers, Request, Response, Running};
 use crate::config::document::SizeText;
 use crate::config::{Fault, FilterSpec, Finding, Reader};
@@ -14,8 +15,7 @@ use crate::refusal::Refusal;
 use bytes::Bytes;
 use encoder::{Algorithm, Encoder};
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    SET_COOKIE,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use schemars::JsonSchema;
@@ -111,7 +111,9 @@ impl Filter for Compressing {
 
     fn begin(&self, about: &About<'_>) -> Result<Option<Box<dyn Running>>, Refusal> {
         let may = self.for_users || about.permit.principal().user().is_none();
-        Ok(may.then(|| Box::new(Stream { settings: self.clone(), encoder: None, flushes: false }) as Box<dyn Running>))
+        Ok(may.then(|| {
+            Box::new(Stream { settings: self.clone(), encoder: None, etag: None, flushes: false }) as Box<dyn Running>
+        }))
     }
 }
 
@@ -169,10 +171,6 @@ fn words<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> impl Iterator<I
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|word| !word.is_empty())
 }
 
-fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
 /// What is compressed is no longer the same byte for byte.
 fn weaken_etag(headers: &mut dyn Headers) -> Result<(), Refusal> {
     let strong = headers.all().get(ETAG).filter(|tag| tag.as_bytes().starts_with(b"\""));
@@ -187,6 +185,8 @@ fn weaken_etag(headers: &mut dyn Headers) -> Result<(), Refusal> {
 struct Stream {
     settings: Compressing,
     encoder: Option<Encoder>,
+    /// What the response was called before it was compressed.
+    etag: Option<HeaderValue>,
     /// What has no length is being made while it is sent, and nobody waits longer for it than need be.
     flushes: bool,
 }
@@ -213,7 +213,19 @@ impl Running for Stream {
         self.encoder = Some(Encoder::new(algorithm).ok_or(Refusal::FilterFailed)?);
         response.headers.set(&CONTENT_ENCODING, &HeaderValue::from_static(algorithm.coding()))?;
         response.headers.remove(&ACCEPT_RANGES);
+        self.etag = response.headers.all().get(ETAG).cloned();
         weaken_etag(response.headers).map(|()| Flow::Goes)
+    }
+
+    fn dressed(&mut self, headers: &mut dyn Headers) -> Result<(), Refusal> {
+        // A filter after this one has set a cookie.
+        let gives_up = self.encoder.is_some() && !self.settings.with_cookies && headers.all().contains_key(SET_COOKIE);
+        if !gives_up {
+            return Ok(());
+        }
+        self.encoder = None;
+        headers.remove(&CONTENT_ENCODING);
+        self.etag.take().map_or(Ok(()), |etag| headers.set(&ETAG, &etag))
     }
 
     fn takes_response_body(&self) -> bool {

@@ -163,9 +163,8 @@ impl Asked {
         if let Some(user) = principal.user() {
             tell(USER, &user.to_string())?;
         }
-        let roles: Vec<_> = principal.roles().map(crate::name::RoleName::as_str).collect();
-        if !roles.is_empty() {
-            tell(ROLES, &roles.join(","))?;
+        if let Some(roles) = principal.role_list() {
+            tell(ROLES, &roles)?;
         }
         tell(ROUTE, about.permit.route().as_str())?;
         tell(X_FORWARDED_HOST, &about.facts.authority)?;

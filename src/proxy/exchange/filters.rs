@@ -1,7 +1,7 @@
 //! What filters are to a request, and have made of it.
 
 use super::{Exchange, PATH_MAX, path};
-use crate::audit::Filtered;
+use crate::audit::{Filtered, Sent};
 use crate::filter::{Answer, Chain, Page};
 use crate::name::ListenerName;
 use crate::proxy::PREFLIGHT;
@@ -74,13 +74,15 @@ impl Exchange {
     /// What the record of its outcome says of filters.
     pub(super) fn filtered(&mut self, status: Option<u16>) -> Option<Box<Filtered>> {
         let mut filtering = self.filtering.take()?;
+        let (by, left_out) = (filtering.by.take(), filtering.left_out());
         filtering.ended(status);
-        let (by, sending) = (filtering.by.take(), std::mem::take(&mut filtering.sending));
-        let is_told = by.is_some() || sending.is_rewritten();
+        let sending = std::mem::take(&mut filtering.sending);
+        let is_told = by.is_some() || !left_out.is_empty() || sending.is_rewritten();
         let path = |target: Box<str>| {
             let path = target.split('?').next().unwrap_or_default();
             path::recorded(path, PATH_MAX)
         };
-        is_told.then(|| Box::new(Filtered { by, path: sending.target.map(path), host: sending.host }))
+        let sent = Sent { path: sending.target.map(path), host: sending.host };
+        is_told.then(|| Box::new(Filtered { by, left_out, sent }))
     }
 }

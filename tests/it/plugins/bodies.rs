@@ -269,6 +269,24 @@ async fn a_signed_body_is_seen_too() {
     }
 }
 
+/// What all of them hold has its limit, of which one workload may have half.
+#[tokio::test]
+async fn what_all_hold_has_its_limit() {
+    let guest = without_length(Guest::new()).on_request_body("(i32.eqz (local.get $last))");
+    let site = Site::new(NOW).await;
+    write(&site, &guest);
+    let world = World::before_checks(site, |text| {
+        let text = text.replacen("    tls:\n", "    limits: { body: 64MiB }\n    tls:\n", 1);
+        edited(text, ", limits: { body: 64MiB }", "")
+    });
+    world.is_healthy().await;
+    for (mebibytes, status) in [(33, 413), (1, 200)] {
+        let body: &'static str = "x".repeat(mebibytes * 1024 * 1024).leak();
+        let ask = Ask { method: "POST", body, ..orders() };
+        assert_eq!(world.ask(&ask).await.status, status, "{mebibytes} MiB");
+    }
+}
+
 /// A plugin that only looks stands before a filter that changes the length, on the way back.
 #[tokio::test]
 async fn others_may_change_what_it_looks_at() {

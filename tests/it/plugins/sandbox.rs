@@ -44,6 +44,9 @@ async fn a_bad_one_hurts_nobody_else(what: &str, limits: &str, cause: &str) {
     let optional = format!("{limits}, optional: true");
     let world = plugged(&bad(what).part(deeper), &optional).await;
     assert_eq!(world.ask(&ask).await.status, 200);
+    assert_eq!(outcome(&world)["belay"]["left_out"], json!(["guest"]), "and it is written down");
+    assert_eq!(world.ask(&good).await.status, 200);
+    assert_eq!(outcome(&world)["belay"]["left_out"], Value::Null);
 }
 
 /// Pointers that lead out of its memory are told so, and touch nothing.
@@ -90,6 +93,18 @@ async fn instances_are_counted() {
     assert_eq!(statuses, [500, 503], "one waits until its patience ends, and the other is told at once");
     assert!(began.elapsed().as_secs() < 5);
     settled("nothing is left behind", || world.metrics().contains("belay_plugin_instances{plugin=\"guest\"} 0")).await;
+}
+
+/// Those that may be left out are, too, when all their instances are at work.
+#[tokio::test]
+async fn one_that_is_busy_may_be_left_out() {
+    let guest = Guest::new().on_request("(i32.const 1)");
+    let world = plugged(&guest, ", optional: true, limits: { instances: 1, wait: 300ms }").await;
+    let ask = orders();
+    let (one, two) = tokio::join!(world.ask(&ask), world.ask(&ask));
+    assert_eq!((one.status, two.status), (200, 200));
+    let outcomes = world.records_of("outcome");
+    assert!(outcomes.iter().all(|outcome| outcome["belay"]["left_out"] == json!(["guest"])), "{outcomes:?}");
 }
 
 /// A flood of lines is cut, and costs nobody his answer.

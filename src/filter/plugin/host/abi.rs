@@ -71,6 +71,14 @@ pub(super) enum Way {
 }
 
 impl Way {
+    /// How many headers stand for the request line, or the status line.
+    pub(super) const fn pseudo_headers(self) -> usize {
+        match self {
+            Self::Request => 4,
+            Self::Response => 1,
+        }
+    }
+
     pub(super) const fn of(number: u32) -> Option<Self> {
         match number {
             0 => Some(Self::Request),

@@ -6,7 +6,6 @@ use super::pool::Plugin;
 use super::shared::Shared;
 use super::work::{Delivered, Host, ROOT, Work};
 use crate::filter::About;
-use crate::name::WorkloadName;
 use crate::upstream::Reply;
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -35,8 +34,6 @@ pub(super) struct Instance {
     pub(super) woken: Notify,
     failed: AtomicBool,
     plugin: Weak<Plugin>,
-    /// For whom it works.
-    pub(super) who: Mutex<Option<WorkloadName>>,
 }
 
 /// Its memory and its functions.
@@ -93,6 +90,17 @@ impl Failure {
     }
 }
 
+/// The functions that a plugin exports to do something with requests.
+pub(super) const OF_REQUESTS: &[&str] = &[
+    "proxy_on_request_headers",
+    "proxy_on_request_body",
+    "proxy_on_response_headers",
+    "proxy_on_response_body",
+    "proxy_on_response_trailers",
+    "proxy_on_done",
+    "proxy_on_log",
+];
+
 type Numbers3 = (u32, u32, u32);
 type Numbers5 = (u32, u32, u32, u32, u32);
 
@@ -139,6 +147,11 @@ impl Exports {
             tick: find.function("proxy_on_tick")?,
             call_answered: find.function("proxy_on_http_call_response")?,
         })
+    }
+
+    /// Whether it looks at a request while it comes.
+    pub(super) const fn looks_at_request(&self) -> bool {
+        self.request_headers.is_some() || self.request_body.is_some()
     }
 
     /// Whether it looks at a response.
@@ -237,13 +250,8 @@ impl Instance {
         store.data_mut().memory = Some(memory);
         store.data_mut().allocate = allocate;
         let vm = Vm { store, exports, last_context: ROOT, ticked: Instant::now() };
-        let instance = Arc::new(Self {
-            vm: Mutex::new(vm),
-            woken: Notify::new(),
-            failed: AtomicBool::new(false),
-            plugin,
-            who: Mutex::default(),
-        });
+        let instance =
+            Arc::new(Self { vm: Mutex::new(vm), woken: Notify::new(), failed: AtomicBool::new(false), plugin });
         let mut vm = instance.vm.lock();
         vm.store.data_mut().mailbox = Arc::downgrade(&instance);
         vm.begin(&found)?;
@@ -265,12 +273,13 @@ impl Instance {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// It has stopped.
+    /// It has stopped. Nobody who calls this works with its memory.
     pub(super) fn fails(&self, failure: &Failure) {
         if !self.failed.swap(true, Ordering::AcqRel)
             && let Some(plugin) = self.plugin.upgrade()
         {
-            plugin.failed(failure, self.who.lock().clone());
+            let who = self.vm.lock().work().and_then(|work| work.known.who());
+            plugin.failed(failure, who);
         }
         self.woken.notify_one();
     }
@@ -398,7 +407,9 @@ impl Vm {
             run(&mut self.store, function, id)?;
         }
         let host = self.store.data_mut();
-        host.calls.retain(|_, call| call.context == ROOT || call.is_wanted());
+        // Nobody is left to hear the answers.
+        let gone = host.calls.extract_if(|_, call| call.context != ROOT);
+        gone.for_each(|(_, call)| call.task.abort());
         (host.work, host.context) = (None, ROOT);
         Ok(())
     }

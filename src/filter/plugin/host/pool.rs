@@ -1,7 +1,7 @@
 //! A plugin and its instances: those that are free, how many there may be, and what becomes of one that has stopped.
 
 use super::imports::Imports;
-use super::instance::{Failure, Instance};
+use super::instance::{Failure, Instance, OF_REQUESTS};
 use super::shared::Shared;
 use super::work::Host;
 use crate::metrics::PluginHandles;
@@ -30,13 +30,21 @@ pub(super) struct Plugin {
     pub(super) shared: Arc<Shared>,
     pub(super) is_optional: bool,
     pub(super) imports: Imports,
+    /// It does nothing with requests, but perhaps something by itself.
+    pub(super) is_idle: bool,
     pre: InstancePre<Host>,
-    /// Those that are free, the one that worked last at the end.
-    free: Mutex<Vec<(Arc<Instance>, Instant)>>,
+    desk: Mutex<Desk>,
     all: Mutex<Vec<Weak<Instance>>>,
     count: AtomicUsize,
-    callers: Mutex<HashMap<Option<WorkloadName>, Caller>>,
     handles: PluginHandles,
+}
+
+/// Who has nothing to do, and for whom the others work.
+#[derive(Debug, Default)]
+struct Desk {
+    /// Those that are free, the one that worked last at the end.
+    free: Vec<(Arc<Instance>, Instant)>,
+    callers: HashMap<Option<WorkloadName>, Caller>,
 }
 
 /// A workload whose requests come to the plugin. There are no more of them than the config knows.
@@ -46,6 +54,15 @@ struct Caller {
     active: usize,
     /// When it has stopped over one.
     stopped: VecDeque<Instant>,
+}
+
+impl Desk {
+    /// A request of somebody's has ended.
+    fn goes(&mut self, who: &Option<WorkloadName>) {
+        if let Some(caller) = self.callers.get_mut(who) {
+            caller.active = caller.active.saturating_sub(1);
+        }
+    }
 }
 
 impl Caller {
@@ -78,19 +95,22 @@ impl Plugin {
         shared: Arc<Shared>,
         (imports, is_optional, handles): (Imports, bool, PluginHandles),
     ) -> Result<Arc<Self>, Failure> {
+        let mut exports = pre.module().exports();
+        let is_idle = !exports.any(|export| OF_REQUESTS.contains(&export.name()));
+        drop(exports);
         let plugin = Arc::new(Self {
+            is_idle,
             shared,
             is_optional,
             imports,
             pre,
-            free: Mutex::default(),
+            desk: Mutex::default(),
             all: Mutex::default(),
             count: AtomicUsize::new(0),
-            callers: Mutex::default(),
             handles,
         });
         let first = plugin.more()?;
-        plugin.free.lock().push((first, Instant::now()));
+        plugin.desk.lock().free.push((first, Instant::now()));
         Ok(plugin)
     }
 
@@ -107,64 +127,52 @@ impl Plugin {
     /// # Errors
     /// [`Refusal::PluginsBusy`] if there may be no more, or too many have stopped; [`Refusal::PluginFailed`] if another
     /// cannot be made.
-    pub(super) fn takes_one(self: &Arc<Self>, who: Option<WorkloadName>) -> Result<Arc<Instance>, Refusal> {
-        if !self.callers.lock().entry(who.clone()).or_default().comes(self.share()) {
-            return Err(Refusal::PluginsBusy);
-        }
-        match self.free_or_new(who.as_ref()) {
-            Ok(instance) => {
-                *instance.who.lock() = who;
-                Ok(instance)
+    pub(super) fn takes_one(self: &Arc<Self>, who: &Option<WorkloadName>) -> Result<Arc<Instance>, Refusal> {
+        // What one workload uses up must not be missed by others.
+        let share = self.shared.limits.instances.div_ceil(2);
+        let (free, failed) = {
+            let mut desk = self.desk.lock();
+            if !desk.callers.entry(who.clone()).or_default().comes(share) {
+                return Err(Refusal::PluginsBusy);
             }
-            Err(refusal) => {
-                self.goes(&who);
-                Err(refusal)
-            }
-        }
+            let before = desk.free.len();
+            let free = std::iter::from_fn(|| desk.free.pop()).find(|(instance, _)| !instance.has_failed());
+            (
+                free.as_ref().map(|(instance, _)| Arc::clone(instance)),
+                before.saturating_sub(desk.free.len()).saturating_sub(usize::from(free.is_some())),
+            )
+        };
+        self.loses(failed);
+        let taken = free.map_or_else(|| self.new_one(who), Ok);
+        taken.inspect_err(|_refused| self.desk.lock().goes(who))
     }
 
-    /// How many instances may work for one workload at once: what one uses up must not be missed by others.
-    fn share(&self) -> usize {
-        self.shared.limits.instances.div_ceil(2)
-    }
-
-    fn goes(&self, who: &Option<WorkloadName>) {
-        let mut callers = self.callers.lock();
-        if let Some(caller) = callers.get_mut(who) {
-            caller.active = caller.active.saturating_sub(1);
-        }
-    }
-
-    fn free_or_new(self: &Arc<Self>, who: Option<&WorkloadName>) -> Result<Arc<Instance>, Refusal> {
-        loop {
-            let free = self.free.lock().pop();
-            match free {
-                Some((instance, _)) if instance.has_failed() => self.loses(1),
-                Some((instance, _)) => return Ok(instance),
-                None => break,
-            }
-        }
+    fn new_one(self: &Arc<Self>, who: &Option<WorkloadName>) -> Result<Arc<Instance>, Refusal> {
         if self.count.load(Ordering::Relaxed) >= self.shared.limits.instances {
             return Err(Refusal::PluginsBusy);
         }
         self.more().map_err(|failure| {
-            self.failed(&failure, who.cloned());
+            self.failed(&failure, who.clone());
             Refusal::PluginFailed
         })
     }
 
-    /// It has done its work, and is free for the next.
-    pub(super) fn gives_back(&self, instance: Arc<Instance>) {
-        let who = instance.who.lock().take();
-        self.goes(&who);
-        if instance.has_failed() {
-            self.loses(1);
-        } else {
-            self.free.lock().push((instance, Instant::now()));
+    /// It has done its work for somebody, and is free for the next.
+    pub(super) fn gives_back(&self, instance: Arc<Instance>, who: &Option<WorkloadName>) {
+        let has_failed = instance.has_failed();
+        let mut desk = self.desk.lock();
+        desk.goes(who);
+        if !has_failed {
+            desk.free.push((instance, Instant::now()));
         }
+        drop(desk);
+        self.loses(usize::from(has_failed));
     }
 
     fn loses(&self, instances: usize) {
+        if instances == 0 {
+            return;
+        }
         self.count.fetch_sub(instances, Ordering::Relaxed);
         self.handles.instances.sub(i64::try_from(instances).unwrap_or_default());
     }
@@ -173,7 +181,7 @@ impl Plugin {
     pub(super) fn failed(&self, failure: &Failure, who: Option<WorkloadName>) {
         self.handles.failed(failure.cause.word());
         let whom = who.as_ref().map_or_else(|| "nobody".to_owned(), ToString::to_string);
-        let is_last_straw = self.callers.lock().entry(who).or_default().crashes();
+        let is_last_straw = self.desk.lock().callers.entry(who).or_default().crashes();
         self.shared.log(log::Level::Error, &failure.text);
         if is_last_straw {
             let (name, left) = (&self.shared.name, CRASHES_WITHIN.as_secs());
@@ -201,15 +209,13 @@ impl Plugin {
 
     /// Lets those go who have had nothing to do for long, or have stopped while they were free.
     pub(super) fn trims(&self) {
-        let mut free = self.free.lock();
+        let free = &mut self.desk.lock().free;
         let before = free.len();
         free.retain(|(instance, _)| !instance.has_failed());
         let idle = free.iter().take_while(|(_, since)| since.elapsed() > IDLE_MAX).count();
         let goes = idle.min(free.len().saturating_sub(1));
         free.drain(..goes);
-        let gone = before.saturating_sub(free.len());
-        drop(free);
-        self.loses(gone);
+        self.loses(before.saturating_sub(free.len()));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::filter::plugin::Limits;
 use crate::metrics::{PluginFamilies, PluginMetric};
+use crate::room::Rooms;
 use crate::upstream::{Errand, Pools};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -22,6 +23,8 @@ use tokio::runtime::Handle;
 const DATA_MAX: usize = 1024 * 1024;
 /// What an entry takes beside that.
 const ENTRY: usize = 64;
+/// How much of bodies all instances may hold at once, in bytes; one workload half of it.
+const HELD_MAX: usize = 64 * 1024 * 1024;
 /// The most metrics that a plugin may define.
 const METRICS_MAX: usize = 64;
 /// The longest name of one, in bytes.
@@ -54,6 +57,8 @@ pub(super) struct Kept {
     metrics: Mutex<Vec<(Box<str>, PluginMetric)>>,
     lines: Mutex<Lines>,
     left_out: AtomicU64,
+    /// What is held of bodies.
+    pub(super) rooms: Rooms,
 }
 
 #[derive(Default)]
@@ -75,6 +80,7 @@ impl Default for Kept {
             metrics: Mutex::default(),
             lines: Mutex::new(Lines { since: Instant::now(), count: 0 }),
             left_out: AtomicU64::new(0),
+            rooms: Rooms::new(HELD_MAX),
         }
     }
 }

@@ -3,10 +3,12 @@
 use super::abi::{Both, Way};
 use super::instance::{Cause, Failure, Instance, Vm};
 use super::pool::Plugin;
+use crate::filter::view::length;
 use crate::filter::{About, Answer, Borrowed, Flow, Request, Response, Running, Waited};
+use crate::name::WorkloadName;
 use crate::refusal::Refusal;
+use crate::room::Room;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 use tokio::time;
@@ -17,8 +19,14 @@ pub(super) struct Stream {
     plugin: Arc<Plugin>,
     /// None once it is not needed any more, or has stopped.
     instance: Option<Arc<Instance>>,
+    who: Option<WorkloadName>,
     id: u32,
     holds_head: bool,
+    /// The request goes on without it.
+    is_left_out: bool,
+    /// Where what is held of bodies is counted, and how much that was at most.
+    room: Option<Room>,
+    roomed: usize,
     /// How long a body is that may not change its length, and how much of it has gone on.
     lengths: Both<Option<(u64, u64)>>,
     takes: Both<bool>,
@@ -40,23 +48,42 @@ impl Stream {
     /// # Errors
     /// The refusal that the client gets.
     pub(super) fn begin(plugin: &Arc<Plugin>, about: &About<'_>) -> Result<Option<Self>, Refusal> {
+        if plugin.is_idle {
+            return Ok(None);
+        }
         let who = about.permit.principal().workload().map(|workload| workload.name.clone());
-        let taken = plugin.takes_one(who).and_then(|instance| {
+        let taken = plugin.takes_one(&who).and_then(|instance| {
             let id = instance.vm().takes(about);
             id.map(|id| (Arc::clone(&instance), id)).map_err(|failure| {
                 instance.fails(&failure);
-                plugin.gives_back(instance);
+                plugin.gives_back(instance, &who);
                 Refusal::PluginFailed
             })
         });
         let (instance, id) = match taken {
-            Ok(taken) => taken,
-            Err(_) if plugin.is_optional => return Ok(None),
+            Ok((instance, id)) => (Some(instance), id),
+            // It is written down that nobody has looked.
+            Err(_) if plugin.is_optional => (None, 0),
             Err(refusal) => return Err(refusal),
         };
-        let (plugin, instance) = (Arc::clone(plugin), Some(instance));
+        let rooms = &plugin.shared.kept.rooms;
+        let room = who.clone().or_else(|| WorkloadName::parse("anonymous").ok()).map(|who| rooms.room(who));
+        let (plugin, is_left_out) = (Arc::clone(plugin), instance.is_none());
         let (lengths, takes, looks, rests) = (Both::default(), Both::default(), Both::default(), Both::default());
-        Ok(Some(Self { plugin, instance, id, holds_head: false, lengths, takes, looks, rests }))
+        Ok(Some(Self {
+            plugin,
+            instance,
+            who,
+            id,
+            holds_head: false,
+            is_left_out,
+            room,
+            roomed: 0,
+            lengths,
+            takes,
+            looks,
+            rests,
+        }))
     }
 
     /// The instance, as long as it works; none if it has stopped and may be left out.
@@ -73,13 +100,14 @@ impl Stream {
 
     fn gives_up(&mut self) {
         self.holds_head = false;
+        self.is_left_out = self.plugin.is_optional;
         let Some(instance) = self.instance.take() else { return };
         if let Some(work) = instance.vm().work() {
             for way in [Way::Request, Way::Response] {
                 self.rests[way] = work.bodies[way].split().freeze();
             }
         }
-        self.plugin.gives_back(instance);
+        self.plugin.gives_back(instance, &self.who);
     }
 
     /// A piece of a body goes on without it, behind what it has held.
@@ -142,6 +170,13 @@ impl Stream {
         Ok(())
     }
 
+    /// Whether so much may be held, beside what all others of the plugin hold.
+    fn has_room_for(&mut self, length: usize) -> bool {
+        let more = length.saturating_sub(self.roomed);
+        self.roomed = self.roomed.max(length);
+        more == 0 || self.room.as_mut().is_none_or(|room| room.grow(more))
+    }
+
     /// Notes how the body that follows the head is to be treated which the plugin has.
     fn expects(&mut self, vm: &mut Vm, way: Way, has_body: bool) {
         let looks = match way {
@@ -149,12 +184,53 @@ impl Stream {
             Way::Response => vm.exports.response_body.is_some(),
         };
         let Some(work) = vm.work() else { return };
-        let head = if way == Way::Request { work.request.as_ref() } else { work.response.as_ref() };
-        let declared = head.and_then(|head| head.all().get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok());
+        let declared = work.heads[way].as_ref().and_then(|head| length(head.all()));
         let takes = has_body && work.has_no_length[way];
         self.looks[way] = has_body && looks;
         self.takes[way] = takes;
         self.lengths[way] = declared.filter(|_| !takes).map(|length| (length, 0));
+    }
+
+    /// Shows the plugin a head. It is the plugin's until it lets the head go, or holds it for its body.
+    fn head(
+        &mut self,
+        instance: Arc<Instance>,
+        way: Way,
+        (headers, has_body): (&mut dyn Borrowed, bool),
+    ) -> Result<Flow, Refusal> {
+        let mut vm = instance.vm();
+        let head = headers.lend()?;
+        let work = vm.work().ok_or(Refusal::Internal)?;
+        let count = head.all().len().saturating_add(way.pseudo_headers());
+        work.heads[way] = Some(head);
+        let shown = vm.on_headers(way, (self.id, count), !has_body);
+        let next = shown.map(|goes| Self::next(&mut vm, way, goes));
+        self.expects(&mut vm, way, has_body);
+        let waits_for_body = way == Way::Response && has_body || self.looks[way];
+        if matches!(next, Ok(Ok(Next::Paused))) && (vm.is_waiting(self.id) || !waits_for_body) {
+            drop(vm);
+            return Ok(self.waits(instance, way, Part::Head));
+        }
+        if let Some(head) = Part::Head.take(&mut vm, way, None).head {
+            headers.take_back(head);
+        }
+        drop(vm);
+        match next {
+            Err(failure) => self.fails(&failure).map(|()| Flow::Goes),
+            Ok(Err(refusal)) => Err(refusal),
+            Ok(Ok(Next::Goes)) => Ok(Flow::Goes),
+            Ok(Ok(Next::Answered(answer))) => Ok(Flow::Answered(answer)),
+            Ok(Ok(Next::Paused)) if way == Way::Request => {
+                // The length is set by what the plugin makes of the whole body.
+                self.lengths[way] = None;
+                self.holds_head = true;
+                Ok(Flow::Goes)
+            }
+            Ok(Ok(Next::Paused)) => {
+                let why = "it holds a response's head for its body, and here the head goes first";
+                self.fails(&Failure::new(Cause::Wait, why)).map(|()| Flow::Goes)
+            }
+        }
     }
 
     /// Shows the plugin a piece of a body, and leaves what goes on.
@@ -164,7 +240,8 @@ impl Stream {
         let body = &mut vm.work().ok_or(Refusal::Internal)?.bodies[way];
         body.extend_from_slice(&std::mem::take(piece));
         let length = body.len();
-        if length > max {
+        let has_room = length <= max && self.has_room_for(length);
+        if !has_room {
             return Err(if way == Way::Request { Refusal::BodyTooLargeToFilter } else { Refusal::ResponseTooLarge });
         }
         let goes = match vm.on_body(way, self.id, length, is_last) {
@@ -215,10 +292,7 @@ impl Part {
     fn take(self, vm: &mut Vm, way: Way, answer: Option<Answer>) -> Waited {
         let looks_back = vm.exports.looks_back();
         let Some(work) = vm.work() else { return Waited { head: None, body: None, answer } };
-        let head = match way {
-            Way::Request => work.request.take(),
-            Way::Response => work.response.take(),
-        };
+        let head = work.heads[way].take();
         if let Some(head) = head.as_ref().filter(|_| looks_back && way == Way::Request) {
             work.asked = Some(head.all().clone());
         }
@@ -251,37 +325,10 @@ impl Running for Stream {
 
     fn request(&mut self, _: &About<'_>, request: &mut Request<'_>) -> Result<Flow, Refusal> {
         let Some(instance) = self.working()? else { return Ok(Flow::Goes) };
-        let mut vm = instance.vm();
-        let looks = vm.exports.request_headers.is_some();
-        if !looks && vm.exports.request_body.is_none() {
+        if !instance.vm().exports.looks_at_request() {
             return Ok(Flow::Goes);
         }
-        let head = request.headers.lend()?;
-        let count = head.all().len().saturating_add(4);
-        vm.work().ok_or(Refusal::Internal)?.request = Some(head);
-        let shown = if looks { vm.on_headers(Way::Request, (self.id, count), !request.has_body) } else { Ok(true) };
-        let next = shown.map(|goes| Self::next(&mut vm, Way::Request, goes));
-        self.expects(&mut vm, Way::Request, request.has_body);
-        if matches!(next, Ok(Ok(Next::Paused))) && (vm.is_waiting(self.id) || !self.looks[Way::Request]) {
-            drop(vm);
-            return Ok(self.waits(instance, Way::Request, Part::Head));
-        }
-        if let Some(head) = Part::Head.take(&mut vm, Way::Request, None).head {
-            request.headers.take_back(head);
-        }
-        drop(vm);
-        match next {
-            Err(failure) => self.fails(&failure).map(|()| Flow::Goes),
-            Ok(Err(refusal)) => Err(refusal),
-            Ok(Ok(Next::Goes)) => Ok(Flow::Goes),
-            Ok(Ok(Next::Answered(answer))) => Ok(Flow::Answered(answer)),
-            Ok(Ok(Next::Paused)) => {
-                // The length is set by what the plugin makes of the whole body.
-                self.lengths[Way::Request] = None;
-                self.holds_head = true;
-                Ok(Flow::Goes)
-            }
-        }
+        self.head(instance, Way::Request, (request.headers, request.has_body))
     }
 
     fn takes_request_body(&self) -> bool {
@@ -312,7 +359,7 @@ impl Running for Stream {
         };
         let lent = head.lend()?;
         if let Some(work) = instance.vm().work() {
-            work.request = Some(lent);
+            work.heads[Way::Request] = Some(lent);
         }
         let flow = self.body(&instance, Way::Request, piece, is_last);
         if !matches!(flow, Ok(Flow::Waits(_)))
@@ -326,40 +373,17 @@ impl Running for Stream {
 
     fn response(&mut self, _: &About<'_>, response: &mut Response<'_>) -> Result<Flow, Refusal> {
         let Some(instance) = self.working()? else { return Ok(Flow::Goes) };
-        let mut vm = instance.vm();
-        let work = vm.work().ok_or(Refusal::Internal)?;
-        work.status = Some(response.status);
-        if !vm.exports.looks_at_response() {
-            return Ok(Flow::Goes);
-        }
-        let work = vm.work().ok_or(Refusal::Internal)?;
-        if work.asked.is_none() {
-            work.asked = Some(response.asked.clone());
-        }
-        let head = response.headers.lend()?;
-        let count = head.all().len().saturating_add(1);
-        work.response = Some(head);
-        let shown = vm.on_headers(Way::Response, (self.id, count), !response.has_body);
-        let next = shown.map(|goes| Self::next(&mut vm, Way::Response, goes));
-        self.expects(&mut vm, Way::Response, response.has_body);
-        if matches!(next, Ok(Ok(Next::Paused))) && (vm.is_waiting(self.id) || !response.has_body) {
-            drop(vm);
-            return Ok(self.waits(instance, Way::Response, Part::Head));
-        }
-        if let Some(head) = Part::Head.take(&mut vm, Way::Response, None).head {
-            response.headers.take_back(head);
-        }
-        drop(vm);
-        match next {
-            Err(failure) => self.fails(&failure).map(|()| Flow::Goes),
-            Ok(Err(refusal)) => Err(refusal),
-            Ok(Ok(Next::Goes)) => Ok(Flow::Goes),
-            Ok(Ok(Next::Answered(answer))) => Ok(Flow::Answered(answer)),
-            Ok(Ok(Next::Paused)) => {
-                let why = "it holds a response's head for its body, and here the head goes first";
-                self.fails(&Failure::new(Cause::Wait, why)).map(|()| Flow::Goes)
+        {
+            let mut vm = instance.vm();
+            let looks = vm.exports.looks_at_response();
+            let work = vm.work().ok_or(Refusal::Internal)?;
+            work.status = Some(response.status);
+            if !looks {
+                return Ok(Flow::Goes);
             }
+            work.asked.get_or_insert_with(|| response.asked.clone());
         }
+        self.head(instance, Way::Response, (response.headers, response.has_body))
     }
 
     fn takes_response_body(&self) -> bool {
@@ -410,10 +434,14 @@ impl Running for Stream {
         }
     }
 
+    fn is_left_out(&self) -> bool {
+        self.is_left_out
+    }
+
     fn ended(&mut self, status: Option<StatusCode>) {
         let Ok(Some(instance)) = self.working() else { return };
         self.instance = None;
-        let (plugin, id) = (Arc::clone(&self.plugin), self.id);
+        let (plugin, who, id) = (Arc::clone(&self.plugin), self.who.take(), self.id);
         let mut vm = instance.vm();
         if let Some(work) = vm.work() {
             work.status = status.or(work.status);
@@ -427,15 +455,15 @@ impl Running for Stream {
         }
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if is_put_off && !instance.has_failed() => {
-                runtime.spawn(async move { ends_later(&plugin, instance, id).await });
+                runtime.spawn(async move { ends_later(&plugin, instance, (who, id)).await });
             }
-            _ => plugin.gives_back(instance),
+            _ => plugin.gives_back(instance, &who),
         }
     }
 }
 
 /// A plugin that is not done with its request yet has as much time for it as for a pause.
-async fn ends_later(plugin: &Plugin, instance: Arc<Instance>, id: u32) {
+async fn ends_later(plugin: &Plugin, instance: Arc<Instance>, (who, id): (Option<WorkloadName>, u32)) {
     let done = async {
         while !instance.has_failed() && !instance.vm().store.data().is_done {
             instance.woken.notified().await;
@@ -447,7 +475,7 @@ async fn ends_later(plugin: &Plugin, instance: Arc<Instance>, id: u32) {
     if let Err(failure) = forgotten {
         instance.fails(&failure);
     }
-    plugin.gives_back(instance);
+    plugin.gives_back(instance, &who);
 }
 
 impl Drop for Stream {

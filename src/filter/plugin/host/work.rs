@@ -4,7 +4,7 @@ use super::abi::{Both, Map, Way};
 use super::shared::Shared;
 use crate::filter::view::is_guarded;
 use crate::filter::{About, Answer, Head};
-use crate::name::{ListenerName, RouteName};
+use crate::name::{ListenerName, RouteName, WorkloadName};
 use crate::principal::Principal;
 use crate::request::{Facts, Id};
 use crate::upstream::{Pools, Reply};
@@ -53,14 +53,6 @@ pub(super) struct Pending {
     pub(super) task: AbortHandle,
 }
 
-impl Pending {
-    /// Whether anybody still waits for it: its context has ended, so nobody does, and it is not made any more.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.task.abort();
-        false
-    }
-}
-
 /// An answer to a call; none if there was none.
 pub(super) struct Delivered(pub(super) Option<Reply>);
 
@@ -69,11 +61,10 @@ pub(super) struct Work {
     pub(super) id: u32,
     pub(super) known: Known,
     pub(super) pools: Arc<Pools>,
-    /// The head of the request, while it has not gone on.
-    pub(super) request: Option<Box<dyn Head>>,
-    /// A copy, once it has.
+    /// The heads, while they have not gone on.
+    pub(super) heads: Both<Option<Box<dyn Head>>>,
+    /// A copy of the request's, once it has.
     pub(super) asked: Option<HeaderMap>,
-    pub(super) response: Option<Box<dyn Head>>,
     pub(super) status: Option<StatusCode>,
     pub(super) trailers: Option<HeaderMap>,
     pub(super) bodies: Both<BytesMut>,
@@ -104,6 +95,11 @@ pub(super) struct Known {
 }
 
 impl Known {
+    /// The workload that asks, if it is one.
+    pub(super) fn who(&self) -> Option<WorkloadName> {
+        self.principal.workload().map(|workload| workload.name.clone())
+    }
+
     fn of(about: &About<'_>) -> Self {
         Self {
             principal: about.permit.principal().clone(),
@@ -147,9 +143,8 @@ impl Work {
             id,
             known: Known::of(about),
             pools: Arc::clone(about.pools),
-            request: None,
+            heads: Both::default(),
             asked: None,
-            response: None,
             status: None,
             trailers: None,
             bodies: Both::default(),
@@ -167,8 +162,8 @@ impl Work {
     /// The headers of a list, if it is there.
     pub(super) fn headers(&self, map: Map) -> Option<&HeaderMap> {
         match map {
-            Map::RequestHeaders => self.request.as_ref().map(|head| head.all()).or(self.asked.as_ref()),
-            Map::ResponseHeaders => self.response.as_ref().map(|head| head.all()),
+            Map::RequestHeaders => self.heads[Way::Request].as_ref().map(|head| head.all()).or(self.asked.as_ref()),
+            Map::ResponseHeaders => self.heads[Way::Response].as_ref().map(|head| head.all()),
             Map::ResponseTrailers => self.trailers.as_ref(),
             Map::CallHeaders | Map::Nothing => None,
         }
@@ -212,13 +207,10 @@ impl Work {
                 return Written::IsNone;
             }
         }
-        let head = match map {
-            Map::RequestHeaders => self.request.as_mut(),
-            Map::ResponseHeaders => self.response.as_mut(),
-            Map::ResponseTrailers => return write_trailer(self.trailers.as_mut(), &name, change),
-            Map::CallHeaders | Map::Nothing => None,
-        };
-        let Some(head) = head else { return Written::IsGone };
+        if map == Map::ResponseTrailers {
+            return write_trailer(self.trailers.as_mut(), &name, change);
+        }
+        let Some(head) = way_of(map).and_then(|way| self.heads[way].as_mut()) else { return Written::IsGone };
         let done = match change {
             Change::Remove => {
                 head.remove(&name);
@@ -240,7 +232,7 @@ impl Work {
         };
         let status = StatusCode::from_bytes(value).ok().filter(|status| !status.is_informational());
         let is_final = self.status.is_some_and(|status| !status.is_informational());
-        let (Some(status), Some(head), true) = (status, self.response.as_mut(), is_final) else {
+        let (Some(status), Some(head), true) = (status, self.heads[Way::Response].as_mut(), is_final) else {
             return Written::IsNone;
         };
         self.status = Some(status);

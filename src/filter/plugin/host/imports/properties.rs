@@ -122,10 +122,7 @@ fn of_request(work: &Work, steps: &[&str]) -> Option<Vec<u8>> {
         ["listener_name"] | ["belay", "listener"] => text(known.listener.as_str()),
         ["belay", "workload"] => text(known.principal.workload()?.name.as_str()),
         ["belay", "user"] => text(&known.principal.user()?.to_string()),
-        ["belay", "roles"] => {
-            let roles: Vec<_> = known.principal.roles().map(crate::name::RoleName::as_str).collect();
-            text(&roles.join(","))
-        }
+        ["belay", "roles"] => text(&known.principal.role_list().unwrap_or_default()),
         _ => None,
     }
 }
