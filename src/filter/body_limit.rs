@@ -1,15 +1,14 @@
 //! `body_limit`: how long bodies may be here.
 
-use super::kind::{Building, Settings, Spec};
+use super::kind::Settings;
 use super::view::length;
 use super::{About, Filter, Flow, Request, Response, Running};
 use crate::config::document::SizeText;
-use crate::config::{Fault, FilterSpec, Finding, Reader};
+use crate::config::{Fault, FilterSpec, Reader};
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::sync::Arc;
 
 /// Limits bodies, whoever asks. What callers may send each is said by `limits` of the route.
 #[derive(Deserialize, JsonSchema)]
@@ -48,12 +47,6 @@ impl Settings for BodyLimit {
 }
 
 impl FilterSpec for Limiting {}
-
-impl Spec for Limiting {
-    fn build(&self, _: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>> {
-        Ok(Arc::new(*self))
-    }
-}
 
 impl Filter for Limiting {
     fn name(&self) -> &str {

@@ -105,13 +105,8 @@ impl Passage {
         first.0.iter().chain(second.0.iter())
     }
 
-    fn filter(&self, number: usize) -> Option<Arc<dyn Filter>> {
-        let [first, second] = &self.chains;
-        first.0.get(number).or_else(|| second.0.get(number.checked_sub(first.0.len())?)).cloned()
-    }
-
     fn running(&mut self, number: usize) -> Option<&mut Box<dyn Running>> {
-        self.running.get_mut(number)?.as_mut()
+        running_of(&mut self.running, number)
     }
 
     /// Goes on with the head of a request.
@@ -122,10 +117,10 @@ impl Passage {
         if std::mem::take(&mut self.is_held) && self.holds_head() {
             return Err(Refusal::FilterFailed);
         }
-        while let Some(filter) = self.filter(self.entered) {
+        while let Some(filter) = filter_of(&self.chains, self.entered) {
             let number = self.entered;
             (self.entered, self.at) = (number.saturating_add(1), number);
-            let flow = match self.running(number) {
+            let flow = match running_of(&mut self.running, number) {
                 Some(running) => running.request(about, request)?,
                 None => filter.request(about, request)?,
             };
@@ -267,9 +262,9 @@ impl Passage {
         response: &mut Response<'_>,
     ) -> Result<Option<Answer>, Refusal> {
         for number in (0..self.entered).rev() {
-            let Some(filter) = self.filter(number) else { continue };
+            let Some(filter) = filter_of(&self.chains, number) else { continue };
             self.at = number;
-            let flow = match self.running(number) {
+            let flow = match running_of(&mut self.running, number) {
                 Some(running) => running.response(about, response)?,
                 None => filter.response(about, response).map(|()| Flow::Goes)?,
             };
@@ -347,8 +342,8 @@ impl Passage {
 
     /// The filter that has worked last, by name.
     #[must_use]
-    pub fn last(&self) -> Option<Arc<dyn Filter>> {
-        self.filter(self.at)
+    pub fn last(&self) -> Option<&dyn Filter> {
+        filter_of(&self.chains, self.at).map(AsRef::as_ref)
     }
 
     /// The filters that the request has gone on without, by name.
@@ -367,6 +362,15 @@ impl Passage {
             running.ended(status);
         }
     }
+}
+
+fn filter_of(chains: &[Chain; 2], number: usize) -> Option<&Arc<dyn Filter>> {
+    let [first, second] = chains;
+    first.0.get(number).or_else(|| second.0.get(number.checked_sub(first.0.len())?))
+}
+
+fn running_of(running: &mut [Option<Box<dyn Running>>], number: usize) -> Option<&mut Box<dyn Running>> {
+    running.get_mut(number)?.as_mut()
 }
 
 /// The same head once more, for a while.

@@ -1,9 +1,9 @@
 //! `cors`: which pages of other origins may read answers (<https://fetch.spec.whatwg.org/#http-cors-protocol>).
 
-use super::kind::{Building, Settings, Spec};
+use super::kind::Settings;
 use super::{About, Answer, Filter, Headers, Response};
 use crate::config::document::DurationText;
-use crate::config::{Fault, FilterSpec, Finding, Reader};
+use crate::config::{Fault, FilterSpec, Reader};
 use crate::refusal::Refusal;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -148,12 +148,6 @@ impl Settings for Cors {
 }
 
 impl FilterSpec for Sharing {}
-
-impl Spec for Sharing {
-    fn build(&self, _: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>> {
-        Ok(Arc::new(self.clone()))
-    }
-}
 
 impl Sharing {
     /// The origin that may read the answer; none if the request names none that may.

@@ -1,15 +1,15 @@
 //! `headers`: sets, adds, removes and replaces headers of the request, the response, or both.
 
-use super::kind::{Building, Settings, Spec};
+use super::kind::Settings;
 use super::view::{Headers, is_guarded};
 use super::{About, Filter, Flow, Request, Response};
-use crate::config::{Fault, FilterSpec, Finding, Place, Reader};
+use crate::config::{Fault, FilterSpec, Place, Reader};
 use crate::refusal::Refusal;
 use http::{HeaderName, HeaderValue};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// Changes headers, in this order: what is removed, replaced, set, added. Headers that carry identity or framing cannot
 /// be changed.
@@ -161,12 +161,6 @@ fn replace<H: Headers + ?Sized>(
 }
 
 impl FilterSpec for Both {}
-
-impl Spec for Both {
-    fn build(&self, _: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>> {
-        Ok(Arc::new(self.clone()))
-    }
-}
 
 impl Filter for Both {
     fn name(&self) -> &str {

@@ -38,6 +38,13 @@ pub(super) trait Spec: FilterSpec {
     fn build(&self, building: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>>;
 }
 
+/// What was understood is the filter itself.
+impl<F: Filter + FilterSpec + Clone> Spec for F {
+    fn build(&self, _: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
 /// A kind by its settings.
 struct Of<S>(PhantomData<fn() -> S>);
 

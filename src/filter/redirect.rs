@@ -1,13 +1,12 @@
 //! `redirect`: the client is sent to another place.
 
-use super::kind::{Building, Settings, Spec};
+use super::kind::Settings;
 use super::{About, Answer, Filter, Flow, Request};
-use crate::config::{Fault, FilterSpec, Finding, Reader};
+use crate::config::{Fault, FilterSpec, Reader};
 use crate::refusal::Refusal;
 use http::{HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::sync::Arc;
 
 /// Sends the client to another place; nothing is forwarded.
 #[derive(Deserialize, JsonSchema)]
@@ -90,12 +89,6 @@ fn parts(text: &str) -> Result<Box<[Part]>, &str> {
 }
 
 impl FilterSpec for Redirecting {}
-
-impl Spec for Redirecting {
-    fn build(&self, _: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>> {
-        Ok(Arc::new(self.clone()))
-    }
-}
 
 impl Filter for Redirecting {
     fn name(&self) -> &str {

@@ -2,15 +2,15 @@
 //!
 //! What was judged is what came; what is sent stands in the record of the outcome.
 
-use super::kind::{Building, Settings, Spec};
+use super::kind::Settings;
 use super::{About, Filter, Flow, Request};
-use crate::config::{Fault, FilterSpec, Finding, Reader};
+use crate::config::{Fault, FilterSpec, Reader};
 use crate::refusal::Refusal;
 use crate::request::{Path, host_of};
 use regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 /// Asks the origin for another path or host. The query stays as it is. The record of the outcome says what was sent.
 #[derive(Deserialize, JsonSchema)]
@@ -113,12 +113,6 @@ impl How {
 }
 
 impl FilterSpec for Rewriting {}
-
-impl Spec for Rewriting {
-    fn build(&self, _: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>> {
-        Ok(Arc::new(self.clone()))
-    }
-}
 
 impl Filter for Rewriting {
     fn name(&self) -> &str {

@@ -262,13 +262,7 @@ pub(super) fn response_body(exchange: &mut Exchange, piece: &mut Option<Bytes>, 
     if !exchange.filtering().is_some_and(|filtering| filtering.passage.looks_at_response_body()) {
         return Ok(());
     }
-    let Some(mut filtering) = exchange.take_filtering() else { return Ok(()) };
-    let facts = Arc::clone(&filtering.facts);
-    let result = match about(exchange, &facts) {
-        Some(about) => filtering.passage.response_body(&about, piece, is_last),
-        None => Err(Refusal::Internal),
-    };
-    instead(exchange, filtering, result.map(|()| None))
+    passes(exchange, |passage, about| passage.response_body(about, piece, is_last)).map(|_| ())
 }
 
 /// Takes the response's trailers through the filters; what these still have of the body.
@@ -276,15 +270,24 @@ pub(super) fn response_body(exchange: &mut Exchange, piece: &mut Option<Bytes>, 
 /// # Errors
 /// The reason for which the response breaks off, as Pingora's error.
 pub(super) fn response_trailers(exchange: &mut Exchange, trailers: &mut HeaderMap) -> pingora::Result<Option<Bytes>> {
+    let rest = passes(exchange, |passage, about| passage.response_trailers(about, trailers))?;
+    Ok(rest.filter(|rest| !rest.is_empty()))
+}
+
+/// Something passes the filters, if there are some.
+fn passes<T>(
+    exchange: &mut Exchange,
+    pass: impl FnOnce(&mut Passage, &About<'_>) -> Result<T, Refusal>,
+) -> pingora::Result<Option<T>> {
     let Some(mut filtering) = exchange.take_filtering() else { return Ok(None) };
     let facts = Arc::clone(&filtering.facts);
-    let result = match about(exchange, &facts) {
-        Some(about) => filtering.passage.response_trailers(&about, trailers),
+    let passed = match about(exchange, &facts) {
+        Some(about) => pass(&mut filtering.passage, &about),
         None => Err(Refusal::Internal),
     };
-    let rest = result.as_ref().ok().cloned().filter(|rest| !rest.is_empty());
-    instead(exchange, filtering, result.map(|_| None))?;
-    Ok(rest)
+    let (passed, refused) = passed.map_or_else(|refusal| (None, Err(refusal)), |passed| (Some(passed), Ok(None)));
+    instead(exchange, filtering, refused)?;
+    Ok(passed)
 }
 
 /// A filter's answer, dressed by the filters before it: its head and its body.

@@ -6,11 +6,11 @@
 mod encoder;
 
 use super::cors::vary_by;
-use super::kind::{Building, Settings, Spec};
+use super::kind::Settings;
 use super::view::length;
 use super::{About, Filter, Flow, Headers, Request, Response, Running};
 use crate::config::document::SizeText;
-use crate::config::{Fault, FilterSpec, Finding, Reader};
+use crate::config::{Fault, FilterSpec, Reader};
 use crate::refusal::Refusal;
 use bytes::Bytes;
 use encoder::{Algorithm, Encoder};
@@ -97,12 +97,6 @@ impl Settings for Compression {
 }
 
 impl FilterSpec for Compressing {}
-
-impl Spec for Compressing {
-    fn build(&self, _: &mut Building<'_>) -> Result<Arc<dyn Filter>, Vec<Finding>> {
-        Ok(Arc::new(self.clone()))
-    }
-}
 
 impl Filter for Compressing {
     fn name(&self) -> &str {
