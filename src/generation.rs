@@ -81,7 +81,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(std::str::from_utf8(&hexadecimal(self.0)).unwrap_or_default())
     }
 }
 
@@ -101,10 +101,34 @@ impl Serialize for Digest {
 /// The digits of a hash, in lower case.
 #[must_use]
 pub fn hexadecimal(hash: [u8; 32]) -> [u8; 64] {
-    let digit = |half: u8| if half < 10 { b'0' + half } else { b'a' + half - 10 };
     let mut digits = [0; 64];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(hash) {
-        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
+    write_hexadecimal(&hash, &mut digits);
     digits
+}
+
+/// Writes the digits of bytes, in lower case: two for each, as far as there is room.
+pub fn write_hexadecimal(bytes: &[u8], digits: &mut [u8]) {
+    let (pairs, _rest) = digits.as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
+    }
+}
+
+const fn digit(half: u8) -> u8 {
+    if half < 10 { b'0' + half } else { b'a' + half - 10 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_those_of_the_bytes() {
+        let hash: [u8; 32] = std::array::from_fn(|index| u8::try_from(index * 8 + index % 8).unwrap());
+        let expected: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hexadecimal(hash), *expected.as_bytes());
+        let mut short = [0; 3];
+        write_hexadecimal(&hash, &mut short);
+        assert_eq!(short, *b"00\0", "what has no room for both is left out");
+    }
 }

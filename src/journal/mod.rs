@@ -3,6 +3,7 @@
 //! A record that the queue has taken survives a failing disk: its line stays until it is written. While lines cannot be
 //! written, [`Journal::decision`] refuses, so nothing is served unrecorded, unless the config says otherwise.
 
+mod bell;
 mod file;
 mod left;
 mod recent;
@@ -23,6 +24,7 @@ use crate::name::ListenerName;
 use crate::refusal::Refusal;
 use crate::request::Id;
 use arc_swap::ArcSwap;
+use bell::Bell;
 use file::{Log, LogFile};
 use parking_lot::Mutex;
 use std::{
@@ -37,7 +39,7 @@ use std::{
     time::Duration,
 };
 use strangers::Strangers;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::timeout;
 use writer::{Checkpoints, Message, Shared, Writer};
 
@@ -80,7 +82,15 @@ pub struct Journal {
 /// The record of a decision is on its way.
 #[derive(Debug)]
 #[must_use = "the request is forwarded once the record is as safe as it is to be"]
-pub struct Recorded(Option<(oneshot::Receiver<()>, OnFailure)>);
+pub struct Recorded(Option<Awaited>);
+
+/// Who waits for it.
+#[derive(Debug)]
+struct Awaited {
+    written: oneshot::Receiver<()>,
+    on_failure: OnFailure,
+    shared: Arc<Shared>,
+}
 
 impl Recorded {
     /// Waits until the record is as safe as the config demands: a second at most.
@@ -88,11 +98,18 @@ impl Recorded {
     /// # Errors
     /// [`Refusal::AuditUnavailable`] if it is not, where nothing is served without a record.
     pub async fn safely(self) -> Result<(), Refusal> {
-        let Some((written, on_failure)) = self.0 else { return Ok(()) };
-        match (timeout(RECORDED_WITHIN, written).await, on_failure) {
-            (Ok(Ok(())), _) | (_, OnFailure::Continue) => Ok(()),
-            (Ok(Err(_)) | Err(_), OnFailure::Refuse) => Err(Refusal::AuditUnavailable),
-        }
+        let Some(Awaited { mut written, on_failure, shared }) = self.0 else { return Ok(()) };
+        // What all who are ready have to record is written together: one wakes the writer for all of them.
+        tokio::task::yield_now().await;
+        let is_written = match written.try_recv() {
+            Ok(()) => true,
+            Err(TryRecvError::Closed) => false,
+            Err(TryRecvError::Empty) => {
+                shared.bell.ring();
+                matches!(timeout(RECORDED_WITHIN, written).await, Ok(Ok(())))
+            }
+        };
+        if is_written || on_failure == OnFailure::Continue { Ok(()) } else { Err(Refusal::AuditUnavailable) }
     }
 }
 
@@ -129,6 +146,7 @@ impl Journal {
             position,
             recent: Recent::default(),
             metrics,
+            bell: Bell::default(),
         });
         let (now, uptime) = (clock.now(), clock.uptime());
         let checkpoints = checkpoints.map(|(path, log)| Checkpoints {
@@ -152,6 +170,7 @@ impl Journal {
             awaited: Vec::new(),
             is_astray: false,
             was_full: false,
+            is_busy: false,
             postponed: None,
             judged: None,
             looked: (now, uptime),
@@ -186,7 +205,8 @@ impl Journal {
         let is_awaited = settings.durability != Durability::Queued && is_writing;
         let (message, written) = if is_awaited {
             let (done, written) = oneshot::channel();
-            (Message::Awaited(record, done), Some((written, on_failure)))
+            let shared = Arc::clone(&self.shared);
+            (Message::Awaited(record, done), Some(Awaited { written, on_failure, shared }))
         } else {
             (Message::Record(record), None)
         };
@@ -217,10 +237,19 @@ impl Journal {
     /// Whether there was room; what finds none is counted.
     fn send(&self, message: Message) -> bool {
         let is_sent = self.queue.as_ref().is_some_and(|queue| queue.try_send(message).is_ok());
-        if !is_sent {
+        if is_sent {
+            self.shared.bell.sent();
+        } else {
             self.shared.lose(1);
         }
         is_sent
+    }
+
+    /// Sends what is not to wait for other records to gather; whether there was room.
+    fn ask(&self, message: Message) -> bool {
+        let is_asked = self.queue.as_ref().is_some_and(|queue| queue.try_send(message).is_ok());
+        self.shared.bell.ring();
+        is_asked
     }
 
     /// Whether what a stranger did at a listener is to be recorded singly; otherwise it is counted, and a summary tells
@@ -246,7 +275,7 @@ impl Journal {
     /// Waits until what was taken before is written, 5 s at most.
     pub fn flush(&self) {
         let (done, written) = sync_channel(1);
-        let asked = self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Flush(done)).is_ok());
+        let asked = self.ask(Message::Flush(done));
         if !asked || written.recv_timeout(FLUSH_MAX).is_err() {
             log::error!("audit: not every record could be written");
         }
@@ -254,8 +283,7 @@ impl Journal {
 
     /// Looks whether the file was moved away, and begins a new one then.
     pub fn reopen(&self) {
-        let asked = self.queue.as_ref().is_some_and(|queue| queue.try_send(Message::Reopen).is_ok());
-        if !asked {
+        if !self.ask(Message::Reopen) {
             log::error!("audit: whether the file was moved is looked at later, too much waits to be written");
         }
     }
@@ -296,6 +324,7 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Relaxed);
         drop(self.queue.take());
+        self.shared.bell.ring();
         if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
             log::error!("the audit writer ended by a fault");
         }

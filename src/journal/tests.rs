@@ -263,6 +263,21 @@ async fn a_request_waits_for_its_record() {
     }
 }
 
+/// The writer may have failed before anybody waits.
+#[tokio::test]
+async fn what_was_lost_before_it_is_waited_for_is_refused() {
+    for (on_failure, expected) in [(OnFailure::Refuse, Err(Refusal::AuditUnavailable)), (OnFailure::Continue, Ok(()))] {
+        let disk = Disk::default();
+        let settings = Settings { durability: Durability::Written, on_failure, ..Settings::default() };
+        let journal = kept_as(&disk, settings);
+        disk.full.store(true, Ordering::SeqCst);
+        let recorded = journal.decision(decision()).unwrap();
+        wait_until(|| !journal.is_writing());
+        assert_eq!(recorded.safely().await, expected);
+        disk.full.store(false, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_long_for_a_slow_disk() {
     struct Slow(std::sync::mpsc::Receiver<()>);

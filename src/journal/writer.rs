@@ -1,5 +1,6 @@
 //! The one thread that owns the file: it makes lines of records, writes them, and signs how far they go.
 
+use super::bell::Bell;
 use super::file::{Failed, Log, prune};
 use super::recent::Recent;
 use super::settings::Settings;
@@ -15,7 +16,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+        mpsc::{Receiver, SyncSender, TryRecvError},
     },
     time::Duration,
 };
@@ -23,9 +24,9 @@ use tokio::sync::oneshot;
 
 /// Bytes written at once, at most about.
 const BATCH_MAX: usize = 256 * 1024;
-/// How long records gather before they are written together, where nobody waits for them. A writer that slept for each
-/// would be woken for each, which costs the event loops more than the records themselves.
-const GATHER_FOR: Duration = Duration::from_millis(1);
+/// How long records gather before they are written together, where nobody waits for them: who is woken for each costs the
+/// event loops more than the records themselves. The first one after a pause is written at once.
+const GATHER_FOR: Duration = Duration::from_millis(5);
 /// The time between two attempts to write what could not be written.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 /// How often there is a checkpoint, also while nothing happens.
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     pub(super) position: Mutex<Predecessor>,
     pub(super) recent: Recent,
     pub(super) metrics: metrics::Audit,
+    pub(super) bell: Bell,
 }
 
 impl Shared {
@@ -109,6 +111,8 @@ pub(super) struct Writer {
     pub(super) is_astray: bool,
     /// The last batch left something in the queue.
     pub(super) was_full: bool,
+    /// Something was taken last time, so that there may be more soon.
+    pub(super) is_busy: bool,
     /// What was to be taken then.
     pub(super) postponed: Option<Message>,
     /// The config that judged last.
@@ -123,6 +127,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn run(mut self, queue: &Receiver<Message>) {
+        self.shared.bell.is_heard_here();
         loop {
             let mut asked = Vec::new();
             let (mut is_last, mut is_closing) = (false, false);
@@ -131,10 +136,10 @@ impl Writer {
             } else if let Some(message) = self.postponed.take() {
                 self.gather(message, queue, &mut asked);
             } else {
-                match queue.recv_timeout(CHECKPOINT_EVERY) {
+                match self.next(queue) {
                     Ok(message) => self.gather(message, queue, &mut asked),
-                    Err(RecvTimeoutError::Timeout) => self.tend(),
-                    Err(RecvTimeoutError::Disconnected) => is_last = true,
+                    Err(TryRecvError::Empty) => self.tend(),
+                    Err(TryRecvError::Disconnected) => is_last = true,
                 }
             }
             if is_last && !self.shared.is_failing() {
@@ -161,6 +166,20 @@ impl Writer {
         self.shared.closing.load(Ordering::Relaxed)
     }
 
+    /// The next message. While records keep coming nobody has to wake the writer for them: it comes back by itself.
+    fn next(&mut self, queue: &Receiver<Message>) -> Result<Message, TryRecvError> {
+        // Where more waited than fits at once, there is no need to wait for more.
+        if std::mem::take(&mut self.is_busy) && !std::mem::take(&mut self.was_full) {
+            std::thread::park_timeout(GATHER_FOR);
+        }
+        let next = match queue.try_recv() {
+            Err(TryRecvError::Empty) => self.shared.bell.wait(CHECKPOINT_EVERY, || queue.try_recv()),
+            next => next,
+        };
+        self.is_busy = next.is_ok();
+        next
+    }
+
     fn gather(&mut self, first: Message, queue: &Receiver<Message>, asked: &mut Vec<SyncSender<()>>) {
         self.tend();
         if self.is_astray {
@@ -168,11 +187,6 @@ impl Writer {
             return;
         }
         self.take(first, asked);
-        let is_awaited = !asked.is_empty() || self.shared.settings.load().durability != Durability::Queued;
-        // Where more waited than fits at once, there is no need to wait for more.
-        if !is_awaited && !std::mem::take(&mut self.was_full) {
-            std::thread::sleep(GATHER_FOR);
-        }
         while self.lines.len() < BATCH_MAX {
             let Ok(message) = queue.try_recv() else { break };
             self.take(message, asked);

@@ -9,7 +9,7 @@ mod path;
 mod url;
 pub mod wire;
 
-pub use id::Id;
+pub use id::{Id, random_digits};
 pub use path::Path;
 pub use url::place_of;
 

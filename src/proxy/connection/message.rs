@@ -2,6 +2,7 @@
 
 use super::Source;
 use super::link::Link;
+use super::outgoing::Outgoing;
 use crate::refusal::Refusal;
 use crate::request::wire::{self, Framing, Remaining};
 use async_trait::async_trait;
@@ -32,6 +33,7 @@ pub(super) struct Message {
     /// Read from the connection and not given out yet.
     ahead: BytesMut,
     remaining: Remaining,
+    outgoing: Outgoing,
     link: Arc<Link>,
 }
 
@@ -46,7 +48,7 @@ pub(super) struct Head {
 impl Message {
     pub(super) fn new(inner: Stream) -> Self {
         let remaining = Remaining::of(Framing::Length(0));
-        Self { inner, ahead: BytesMut::new(), remaining, link: Arc::default() }
+        Self { inner, ahead: BytesMut::new(), remaining, outgoing: Outgoing::default(), link: Arc::default() }
     }
 
     /// Waits for the first byte of the next message; whether there is one.
@@ -151,6 +153,10 @@ fn broken(refusal: Refusal) -> io::Error {
 impl AsyncRead for Message {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // Who waits for the client has nothing more to send now. Pingora wants a counted body to go only at its end.
+        if let Poll::Ready(sent) = this.outgoing.poll_send(&mut this.inner, cx) {
+            sent?;
+        }
         let is_tunnel = this.link.is_tunnel();
         if this.remaining.is_nothing() && !is_tunnel {
             return this.poll_gone(cx);
@@ -174,28 +180,20 @@ impl AsyncRead for Message {
 impl AsyncWrite for Message {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.link.may_send(bytes.starts_with(b"HTTP/1.1 100"));
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let this = &mut *self;
+        this.outgoing.poll_write(&mut this.inner, cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let this = &mut *self;
+        ready!(this.outgoing.poll_send(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pieces: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.link.may_send(pieces.first().is_some_and(|piece| piece.starts_with(b"HTTP/1.1 100")));
-        Pin::new(&mut self.inner).poll_write_vectored(cx, pieces)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        let this = &mut *self;
+        ready!(this.outgoing.poll_send(&mut this.inner, cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
 

@@ -8,6 +8,7 @@ mod h1;
 mod h2;
 mod link;
 mod message;
+mod outgoing;
 mod pass_on;
 
 pub(super) use link::Link;

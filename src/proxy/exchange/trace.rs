@@ -1,7 +1,6 @@
 //! The W3C trace that a request goes on with.
 
-use crate::request::Id;
-use std::borrow::Cow;
+use crate::request::random_digits;
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, neither id all zero (W3C Trace Context § 3.2).
 pub(super) fn is_one(text: &str) -> bool {
@@ -19,9 +18,10 @@ pub(super) fn is_one(text: &str) -> bool {
 
 /// A trace of our own, not sampled.
 pub(super) fn new() -> Box<str> {
-    let (trace, parent) = (Id::random(), Id::random());
-    let parent: Cow<'_, str> = parent.as_str().get(..16).map_or_else(|| "0000000000000001".into(), Into::into);
-    format!("00-{trace}-{parent}-00").into()
+    let (trace, parent) = (random_digits(), random_digits());
+    let part = |digits| std::str::from_utf8(digits).unwrap_or_default();
+    let parent = parent.first_chunk::<16>().map_or(b"0000000000000001", |parent| parent);
+    ["00-", part(&trace), "-", part(parent), "-00"].concat().into()
 }
 
 #[cfg(test)]

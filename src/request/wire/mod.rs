@@ -27,13 +27,12 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
     let from = seen.saturating_sub(3);
     let rest = bytes.get(from..)?;
     // An empty line that ends in a bare LF ends the head too, so that it is judged and not waited for.
-    let after_crlf = rest.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at.saturating_add(4));
-    let after_lf = rest.windows(2).position(|window| window == b"\n\n").map(|at| at.saturating_add(2));
-    let end = match (after_crlf, after_lf) {
-        (Some(one), Some(other)) => one.min(other),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => return None,
-    };
+    let ends = memchr::memchr_iter(b'\n', rest).map(|at| at.saturating_add(1));
+    let mut ends = ends.filter(|end| {
+        let before = rest.get(..end.saturating_sub(1)).unwrap_or_default();
+        before.ends_with(b"\n") || before.ends_with(b"\r\n\r")
+    });
+    let end = ends.next()?;
     Some(from.saturating_add(end))
 }
 
@@ -70,7 +69,7 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.0.take()?;
-        let line = match rest.iter().position(|b| matches!(b, b'\r' | b'\n')) {
+        let line = match memchr::memchr2(b'\r', b'\n', rest) {
             None => rest,
             Some(end) => {
                 let (line, after) = rest.split_at(end);
