@@ -5,8 +5,10 @@ use crate::request::headers::{EDGE_IDENTITY, is_framing, is_ours};
 use crate::request::{Facts, Head, Protocol};
 use crate::runtime::Entrance;
 use crate::tls::Client;
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRAILER, UPGRADE};
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
@@ -117,7 +119,7 @@ fn connection(headers: &HeaderMap) -> Result<Connection, Refusal> {
 
 /// The first two tokens; two are one too many.
 pub(super) fn tokens(session: &Session) -> [Option<&[u8]>; 2] {
-    first_two(&session.req_header().headers, &HeaderName::from_static(EDGE_IDENTITY))
+    first_two(&session.req_header().headers, &EDGE_IDENTITY)
 }
 
 /// What the handshake told, if there was one.
@@ -126,48 +128,73 @@ pub(super) fn client(session: &Session) -> Option<&Client> {
 }
 
 fn first_two<'a>(headers: &'a HeaderMap, name: &HeaderName) -> [Option<&'a [u8]>; 2] {
-    let mut values = headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+    let mut values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     [values.next(), values.next()]
 }
 
-/// Takes out the headers that only we set, the user's token, and those that `Connection` names, leaves in `Connection` only what is about
-/// the connection, so that it cannot take out what filters set later, and leaves of the target what was judged.
+/// Takes out the headers that only we set, the user's token, and those that `Connection` names, leaves in `Connection`
+/// only what is about the connection, so that it cannot take out what filters set later, and leaves of the target what was
+/// judged.
 ///
 /// # Errors
 /// [`Refusal::Internal`] if a header that was there cannot be set again.
 pub(super) fn clean(session: &mut Session, clear: &Clear, users: Option<&HeaderName>) -> Result<(), Refusal> {
     let request = session.req_header_mut();
-    if let Some(name) = users {
-        request.remove_header(name);
-    }
-    let ours = request.headers.keys().filter(|name| is_ours(name.as_str())).map(|name| name.as_str().to_owned());
-    let unwanted: Vec<_> = ours.chain(clear.connection.named.iter().cloned()).collect();
-    for name in &unwanted {
-        request.remove_header(name.as_str());
-    }
-    let tunnels = is_websocket(&request.headers);
-    if !tunnels {
-        // No other protocol is changed to, so nobody is asked to.
-        request.remove_header(&UPGRADE);
-    }
-    request.remove_header("http2-settings");
-    // What it announces is dropped.
-    request.remove_header(&TRAILER);
-    one_cookie(request)?;
-    only_trailers(request)?;
-    if request.headers.contains_key(CONNECTION) {
-        request.remove_header(&CONNECTION);
-        let kept = |option: &&String| tunnels || (*option != "upgrade" && *option != "http2-settings");
-        let options: Vec<_> = clear.connection.options.iter().filter(kept).map(String::as_str).collect();
-        if !options.is_empty() {
-            request.insert_header(CONNECTION, options.join(", ")).map_err(|_unfit| Refusal::Internal)?;
-        }
-    }
+    changed(request, |parts| clean_headers(parts, clear, users))?;
     if request.raw_path() == clear.facts.target.as_bytes() {
         return Ok(());
     }
     // An absolute target was judged by its path, and goes on as that.
     request.set_raw_path(clear.facts.target.as_bytes()).map_err(|_unfit| Refusal::Internal)
+}
+
+/// Changes a request's head in its plain form. Pingora's own keeps beside each name how it was spelled, and each change
+/// costs twice. Names go on in lower case from here on, but for the usual ones, as HAProxy sends them. A target that is
+/// not in origin form has to be set again.
+pub(super) fn changed<T>(request: &mut RequestHeader, change: impl FnOnce(&mut Parts) -> T) -> T {
+    let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut parts = Parts::from(std::mem::replace(request, nothing));
+    let changed = change(&mut parts);
+    *request = RequestHeader::from(parts);
+    changed
+}
+
+fn clean_headers(parts: &mut Parts, clear: &Clear, users: Option<&HeaderName>) -> Result<(), Refusal> {
+    let headers = &mut parts.headers;
+    if let Some(name) = users {
+        headers.remove(name);
+    }
+    let unwanted: Vec<_> = headers.keys().filter(|name| is_ours(name.as_str())).cloned().collect();
+    for name in &unwanted {
+        headers.remove(name);
+    }
+    for name in &clear.connection.named {
+        headers.remove(name.as_str());
+    }
+    let tunnels = is_websocket(headers);
+    if !tunnels {
+        // No other protocol is changed to, so nobody is asked to.
+        headers.remove(UPGRADE);
+    }
+    headers.remove("http2-settings");
+    // What it announces is dropped.
+    headers.remove(TRAILER);
+    if parts.version == Version::HTTP_2 {
+        one_cookie(headers)?;
+    }
+    only_trailers(headers);
+    if headers.remove(CONNECTION).is_some() {
+        let kept = |option: &&String| tunnels || (*option != "upgrade" && *option != "http2-settings");
+        let options: Vec<_> = clear.connection.options.iter().filter(kept).map(String::as_str).collect();
+        if !options.is_empty() {
+            headers.insert(CONNECTION, value(options.join(", "))?);
+        }
+    }
+    Ok(())
+}
+
+fn value(text: impl Into<Bytes>) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_maybe_shared(text.into()).map_err(|_unfit| Refusal::Internal)
 }
 
 /// Whether it asks for a tunnel, in which nothing may come for long.
@@ -191,7 +218,7 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Whether the content has no end of its own: gRPC, and events (HTML § 9.2).
 pub(super) fn is_stream(headers: &HeaderMap) -> bool {
-    let is_event = |kind: &http::HeaderValue| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream");
+    let is_event = |kind: &HeaderValue| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream");
     is_grpc(headers) || headers.get(CONTENT_TYPE).is_some_and(is_event)
 }
 
@@ -201,23 +228,22 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 }
 
 /// RFC 9113 § 8.2.3: the pieces into which HTTP/2 may cut a cookie are one again.
-fn one_cookie(request: &mut RequestHeader) -> Result<(), Refusal> {
-    let pieces: Vec<_> = request.headers.get_all(COOKIE).iter().map(|piece| piece.as_bytes().to_vec()).collect();
-    if request.version != Version::HTTP_2 || pieces.len() < 2 {
-        return Ok(());
+fn one_cookie(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let pieces: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() > 1 {
+        let whole = value(pieces.join(&b"; "[..]))?;
+        headers.insert(COOKIE, whole);
     }
-    request.insert_header(COOKIE, pieces.join(&b"; "[..])).map_err(|_unfit| Refusal::Internal)
+    Ok(())
 }
 
 /// RFC 9110 § 10.1.4: of what a client takes, only trailers are of any use to an origin behind us.
-fn only_trailers(request: &mut RequestHeader) -> Result<(), Refusal> {
-    let mut values = request.headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
+fn only_trailers(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(TE).iter().filter_map(|value| value.to_str().ok());
     let takes_trailers = values.any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case("trailers")));
-    if request.headers.contains_key(TE) {
-        request.remove_header(&TE);
-        if takes_trailers {
-            request.insert_header(TE, "trailers").map_err(|_unfit| Refusal::Internal)?;
-        }
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(TE);
     }
-    Ok(())
 }

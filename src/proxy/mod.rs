@@ -37,6 +37,7 @@ use bytes::Bytes;
 use connection::Link;
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -415,6 +416,9 @@ impl ProxyHttp for Gate {
     fn new_ctx(&self) -> Exchange {
         Exchange::begin(&self.live, self.listener.clone(), Link::current())
     }
+
+    /// None: what changes bodies are our own filters, and Pingora's would be made anew for each request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> pingora::Result<bool> {
         let digest = session.digest();

@@ -6,34 +6,18 @@ use super::filtering;
 use super::head;
 use crate::refusal::Refusal;
 use crate::request::headers;
-use http::StatusCode;
 use http::header::HOST;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, OkOrErr};
+use pingora::{Error, ErrorType, OkOrErr, OrErr};
 use pingora_proxy::Session;
 use std::net::IpAddr;
 
-/// Sets the identity headers. Only a request with a permit has any.
+/// Sets the identity headers, last of all. Only a request with a permit has any.
 ///
 /// # Errors
 /// If one cannot be set; the request then goes nowhere.
 pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange: &Exchange) -> pingora::Result<()> {
-    let permit = exchange.permit().or_err(ErrorType::InternalError, "there is no permit")?;
-    let principal = permit.principal();
-    if let Some(workload) = principal.workload() {
-        request.insert_header(headers::WORKLOAD, workload.name.as_str())?;
-    }
-    if let Some(user) = principal.user() {
-        request.insert_header(headers::USER, user.to_string())?;
-    }
-    if let Some(roles) = principal.role_list() {
-        request.insert_header(headers::ROLES, roles)?;
-    }
-    request.insert_header(headers::ROUTE, permit.route().as_str())?;
-    request.insert_header(headers::REQUEST_ID, permit.request_id().as_str())?;
-    if let Some(traceparent) = exchange.traceparent() {
-        request.insert_header(headers::TRACEPARENT, traceparent)?;
-    }
     exchange.snapshot().pools.cookies().try_for_each(|name| cookie::take_out(request, name))?;
     if let Some(host) = exchange.original_host() {
         request.insert_header(HOST, host)?;
@@ -41,27 +25,51 @@ pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange:
     if let Some(filtering) = exchange.filtering() {
         filtering::rewrite(request, filtering)?;
     }
-    forwarded(request, session, exchange)
+    head::changed(request, |parts| tell(&mut parts.headers, session, exchange))
 }
 
-fn forwarded(request: &mut RequestHeader, session: &Session, exchange: &Exchange) -> pingora::Result<()> {
+fn tell(told: &mut HeaderMap, session: &Session, exchange: &Exchange) -> pingora::Result<()> {
+    let permit = exchange.permit().or_err(ErrorType::InternalError, "there is no permit")?;
+    let principal = permit.principal();
+    if let Some(workload) = principal.workload() {
+        told.insert(&headers::WORKLOAD, value(workload.name.as_str())?);
+    }
+    if let Some(user) = principal.user() {
+        told.insert(&headers::USER, value(&user.to_string())?);
+    }
+    if let Some(roles) = principal.role_list() {
+        told.insert(&headers::ROLES, value(&roles)?);
+    }
+    told.insert(&headers::ROUTE, value(permit.route().as_str())?);
+    told.insert(&headers::REQUEST_ID, value(permit.request_id().as_str())?);
+    if let Some(traceparent) = exchange.traceparent() {
+        told.insert(&headers::TRACEPARENT, value(traceparent)?);
+    }
     let proto = if head::client(session).is_some() { "https" } else { "http" };
     let (client, authority) = (exchange.client(), exchange.authority());
-    let node = client.map_or_else(|| "unknown".to_owned(), node);
-    request.insert_header(headers::FORWARDED, format!("for=\"{node}\";host=\"{authority}\";proto={proto}"))?;
-    if let Some(client) = client {
-        request.insert_header(headers::X_FORWARDED_FOR, client.to_string())?;
+    let address = client.map(|client| client.to_string());
+    told.insert(&headers::FORWARDED, value(&forwarded(client.zip(address.as_deref()), authority, proto))?);
+    if let Some(address) = address {
+        told.insert(&headers::X_FORWARDED_FOR, value(&address)?);
     }
-    request.insert_header(headers::X_FORWARDED_HOST, authority)?;
-    request.insert_header(headers::X_FORWARDED_PROTO, proto)
+    told.insert(&headers::X_FORWARDED_HOST, value(authority)?);
+    told.insert(&headers::X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    Ok(())
 }
 
-/// RFC 7239 § 6: an IPv6 address stands in brackets.
-fn node(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    }
+fn value(text: &str) -> pingora::Result<HeaderValue> {
+    HeaderValue::from_str(text)
+        .or_err(ErrorType::InvalidHTTPHeader, "what the origin is to be told is no header's value")
+}
+
+/// RFC 7239 § 4; by § 6 an IPv6 address stands in brackets.
+fn forwarded(client: Option<(IpAddr, &str)>, authority: &str, proto: &str) -> String {
+    let [before, node, behind] = match client {
+        Some((IpAddr::V4(_), address)) => ["", address, ""],
+        Some((IpAddr::V6(_), address)) => ["[", address, "]"],
+        None => ["", "unknown", ""],
+    };
+    ["for=\"", before, node, behind, "\";host=\"", authority, "\";proto=", proto].concat()
 }
 
 /// A refusal as Pingora's error.

@@ -71,7 +71,7 @@ pub(super) async fn tell(
     };
     without_our_challenge(&mut head)?;
     exchange.used().tell_in(&mut head)?;
-    head.insert_header(REQUEST_ID, exchange.request_id().as_str())?;
+    head.insert_header(REQUEST_ID.as_str(), exchange.request_id().as_str())?;
     let patience = session.as_downstream().get_write_timeout().map_or(ANSWER_FOR, |patience| patience.min(ANSWER_FOR));
     let sending = time::timeout(patience, send(session, exchange, (head, body), true));
     sending.await.unwrap_or_else(|_elapsed| Err(outbound::error(Refusal::ResponseNotTaken)))
@@ -143,7 +143,7 @@ impl Answer {
             ("content-type", kind),
             ("content-length", body.len().to_string()),
             ("cache-control", "no-store".to_owned()),
-            (REQUEST_ID, request_id.to_owned()),
+            (REQUEST_ID.as_str(), request_id.to_owned()),
         ];
         if refusal.is_challenge() {
             headers.push(("www-authenticate", challenge(refusal, detail)));
@@ -250,7 +250,7 @@ pub(super) async fn dress(
         response.append_header(CACHE_CONTROL, "private")?;
     }
     exchange.used().tell_in(response)?;
-    response.insert_header(REQUEST_ID, exchange.request_id().as_str())
+    response.insert_header(REQUEST_ID.as_str(), exchange.request_id().as_str())
 }
 
 /// Takes out challenges that only we may make.

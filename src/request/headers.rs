@@ -1,28 +1,30 @@
 //! Names of headers that only Belay sets towards the origin. What a client or a filter writes there is not passed on,
 //! but for the `traceparent` of a workload that has proved to be it.
 
+use http::HeaderName;
+
 /// Where tokens come.
-pub const EDGE_IDENTITY: &str = "edge-identity";
+pub static EDGE_IDENTITY: HeaderName = HeaderName::from_static("edge-identity");
 /// The workload.
-pub const WORKLOAD: &str = "belay-workload";
+pub static WORKLOAD: HeaderName = HeaderName::from_static("belay-workload");
 /// The user: issuer and subject, with `|` between them.
-pub const USER: &str = "belay-user";
+pub static USER: HeaderName = HeaderName::from_static("belay-user");
 /// The roles of both, separated by commas.
-pub const ROLES: &str = "belay-roles";
+pub static ROLES: HeaderName = HeaderName::from_static("belay-roles");
 /// The route.
-pub const ROUTE: &str = "belay-route";
+pub static ROUTE: HeaderName = HeaderName::from_static("belay-route");
 /// The request's id; the answer carries it too.
-pub const REQUEST_ID: &str = "x-request-id";
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// RFC 7239.
-pub const FORWARDED: &str = "forwarded";
+pub static FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// What `forwarded` says, for older servers.
-pub const X_FORWARDED_FOR: &str = "x-forwarded-for";
+pub static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The authority that was asked for.
-pub const X_FORWARDED_HOST: &str = "x-forwarded-host";
+pub static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// `https` or `http`.
-pub const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+pub static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// <https://www.w3.org/TR/trace-context/>
-pub const TRACEPARENT: &str = "traceparent";
+pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Whether only Belay may set it. Servers that make variables of names (CGI, WSGI) turn `-` into `_`, and some do so with
 /// every sign that is no letter, so all such spellings are ours.
@@ -42,10 +44,10 @@ pub fn is_ours(name: &str) -> bool {
         || is("belay")
         || starts("x-forwarded")
         || starts("client-cert")
-        || is(EDGE_IDENTITY)
-        || is(FORWARDED)
-        || is(REQUEST_ID)
-        || is(TRACEPARENT)
+        || is(EDGE_IDENTITY.as_str())
+        || is(FORWARDED.as_str())
+        || is(REQUEST_ID.as_str())
+        || is(TRACEPARENT.as_str())
         || is("tracestate")
 }
 

@@ -3,6 +3,7 @@
 //! What is forwarded is the raw target, byte for byte; what is judged is its one reading in [`Facts`]. A target that
 //! two parsers could read in two ways is refused here, so that the origin cannot see another path than policy did.
 
+mod class;
 pub mod headers;
 mod id;
 mod path;
@@ -14,6 +15,7 @@ pub use path::Path;
 pub use url::place_of;
 
 use crate::refusal::Refusal;
+use class::Class;
 use http::Method;
 
 /// The longest method, in bytes.
@@ -128,15 +130,13 @@ pub fn host_of(authority: &str) -> Result<&str, Refusal> {
 }
 
 fn is_label(label: &str) -> bool {
-    let inside = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-    !label.is_empty() && label.len() <= 63 && label.bytes().all(inside)
+    !label.is_empty() && label.len() <= 63 && Class::LABEL.has_all(label.as_bytes())
 }
 
 /// The target as path and query. An absolute target is taken only if it names https and our very authority.
 fn origin_form<'a>(raw: &'a [u8], authority: &str) -> Result<&'a str, Refusal> {
     let text = std::str::from_utf8(raw).map_err(|_not_text| Refusal::MalformedTarget)?;
-    let visible = |b: u8| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(&b);
-    if !text.bytes().all(visible) {
+    if !Class::TARGET.has_all(raw) {
         return Err(Refusal::MalformedTarget);
     }
     let Some(absolute) = text.strip_prefix("https://") else {

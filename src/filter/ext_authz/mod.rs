@@ -153,26 +153,26 @@ impl Asked {
             }
         }
         let principal = about.permit.principal();
-        let mut tell = |name: &'static str, value: &str| -> Option<()> {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).ok()?);
+        let mut tell = |name: &'static HeaderName, value: &str| -> Option<()> {
+            headers.insert(name, HeaderValue::from_str(value).ok()?);
             Some(())
         };
         if let Some(workload) = principal.workload() {
-            tell(WORKLOAD, workload.name.as_str())?;
+            tell(&WORKLOAD, workload.name.as_str())?;
         }
         if let Some(user) = principal.user() {
-            tell(USER, &user.to_string())?;
+            tell(&USER, &user.to_string())?;
         }
         if let Some(roles) = principal.role_list() {
-            tell(ROLES, &roles)?;
+            tell(&ROLES, &roles)?;
         }
-        tell(ROUTE, about.permit.route().as_str())?;
-        tell(X_FORWARDED_HOST, &about.facts.authority)?;
+        tell(&ROUTE, about.permit.route().as_str())?;
+        tell(&X_FORWARDED_HOST, &about.facts.authority)?;
         if let Some(client) = about.client {
-            tell(X_FORWARDED_FOR, &client.to_string())?;
+            tell(&X_FORWARDED_FOR, &client.to_string())?;
         }
         if self.cache.is_none() {
-            tell(REQUEST_ID, about.permit.request_id().as_str())?;
+            tell(&REQUEST_ID, about.permit.request_id().as_str())?;
         }
         Some(Call {
             // What a method may have a body for has none here.

@@ -74,10 +74,9 @@ impl Message {
             }
         };
         let bytes = self.ahead.split_to(end);
-        let framing = wire::read_head(&bytes, headers_max)?;
+        let wire::Announced { framing, expects } = wire::read_head(&bytes, headers_max)?;
         // What has come of the body already is read before anything is forwarded.
         Remaining::of(framing).take(&self.ahead)?;
-        let expects = wire::expects(&bytes);
         Ok(Head { bytes, framing, expects })
     }
 

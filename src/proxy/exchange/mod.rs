@@ -28,6 +28,7 @@ use crate::upstream::{Picked, Ticket};
 use crate::verdict::{HasRead, RuleId, Shadow};
 use bytes::Bytes;
 use http::HeaderName;
+use http::header::AsHeaderName;
 use once_cell::sync::OnceCell;
 use pingora::http::RequestHeader;
 use pingora::protocols::SocketDigest;
@@ -179,9 +180,8 @@ impl Exchange {
             path: facts.path.as_str().into(),
             protocol: facts.protocol,
         });
-        let noted = |name: &str| head.headers.get(name)?.to_str().ok().filter(|text| text.len() <= NOTED_MAX);
-        self.cf_ray = noted("cf-ray").map(Into::into);
-        self.traceparent = noted(TRACEPARENT).filter(|text| trace::is_one(text)).map(Into::into);
+        self.cf_ray = noted(head, "cf-ray").map(Into::into);
+        self.traceparent = noted(head, &TRACEPARENT).filter(|text| trace::is_one(text)).map(Into::into);
     }
 
     pub(in crate::proxy) fn belongs_to(&mut self, route: &Arc<Route>) {
@@ -581,6 +581,11 @@ impl Exchange {
     pub(in crate::proxy) const fn is_proven(&self) -> bool {
         self.workload.is_some()
     }
+}
+
+/// A header that goes into a record, if it fits.
+fn noted(head: &RequestHeader, name: impl AsHeaderName) -> Option<&str> {
+    head.headers.get(name)?.to_str().ok().filter(|text| text.len() <= NOTED_MAX)
 }
 
 impl Drop for Exchange {

@@ -4,6 +4,7 @@
 //! two ways. What comes through here has passed the strict reading first, byte for byte what Pingora then reads.
 
 use super::METHOD_MAX;
+use super::class::Class;
 use super::headers::is_framing;
 use crate::refusal::Refusal;
 
@@ -19,6 +20,15 @@ pub enum Framing {
     Length(u64),
     /// Chunks.
     Chunked,
+}
+
+/// What a head says of its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Announced {
+    /// What follows.
+    pub framing: Framing,
+    /// The client waits for a word before it sends the body (RFC 9110 § 10.1.1).
+    pub expects: bool,
 }
 
 /// Where a head ends, if it does: after the first empty line. `seen` bytes were looked at before.
@@ -40,7 +50,7 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Option<usize> {
 ///
 /// # Errors
 /// The first rule that it breaks.
-pub fn read_head(head: &[u8], headers_max: usize) -> Result<Framing, Refusal> {
+pub fn read_head(head: &[u8], headers_max: usize) -> Result<Announced, Refusal> {
     let text = head.strip_suffix(b"\r\n\r\n").ok_or(Refusal::MalformedHead)?;
     let mut lines = Lines(Some(text));
     let version = request_line(lines.next().ok_or(Refusal::MalformedHead)??)?;
@@ -51,14 +61,7 @@ pub fn read_head(head: &[u8], headers_max: usize) -> Result<Framing, Refusal> {
             return Err(Refusal::HeadTooLarge);
         }
     }
-    fields.framing(version)
-}
-
-/// Whether a head that was read says that its client waits for a word before it sends the body (RFC 9110 § 10.1.1).
-#[must_use]
-pub fn expects(head: &[u8]) -> bool {
-    let is_expect = |line: &[u8]| line.get(..7).is_some_and(|name| name.eq_ignore_ascii_case(b"expect:"));
-    head.split(|b| *b == b'\n').any(is_expect)
+    Ok(Announced { framing: fields.framing(version)?, expects: fields.expects })
 }
 
 /// Lines that end in CRLF, and hold neither of the two alone.
@@ -95,7 +98,7 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     else {
         return Err(Refusal::MalformedHead);
     };
-    if !is_token(method) || method.len() > METHOD_MAX {
+    if method.is_empty() || !Class::TOKEN.has_all(method) || method.len() > METHOD_MAX {
         return Err(Refusal::MalformedHead);
     }
     let version = match version {
@@ -107,9 +110,8 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     if method == b"CONNECT" {
         return Err(Refusal::ConnectRefused);
     }
-    // RFC 3986 § 2: these stand in no target. Pingora would cut a fragment off, and refuse others without a record.
-    let visible = |b: &u8| b.is_ascii_graphic() && !b"#\"<>\\^`{|}".contains(b);
-    if target.is_empty() || !target.iter().all(visible) { Err(Refusal::MalformedTarget) } else { Ok(version) }
+    // Pingora would cut a fragment off, and refuse others without a record.
+    if target.is_empty() || !Class::TARGET.has_all(target) { Err(Refusal::MalformedTarget) } else { Ok(version) }
 }
 
 /// RFC 9110 § 5.6.3: spaces and tabs around a value, and nothing else.
@@ -120,10 +122,9 @@ fn trim(value: &[u8]) -> &[u8] {
     value.get(begin..end).unwrap_or_default()
 }
 
-/// RFC 9110 § 5.6.2.
-fn is_token(text: &[u8]) -> bool {
-    let inside = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
-    !text.is_empty() && text.iter().all(inside)
+/// RFC 9110 § 5.5. All bytes are looked at, many at once, as values are long and good.
+fn is_printable(value: &[u8]) -> bool {
+    value.iter().fold(true, |all, b| all & (*b == b'\t' || (*b >= 0x20 && *b != 0x7f)))
 }
 
 /// What the fields of a head say about its framing.
@@ -134,16 +135,16 @@ struct Fields {
     length: Option<u64>,
     chunked: bool,
     upgrades: bool,
+    expects: bool,
 }
 
 impl Fields {
     /// RFC 9112 § 5: a name, a colon right after it, and a value without control bytes on one line.
     fn take(&mut self, line: &[u8]) -> Result<(), Refusal> {
-        let colon = line.iter().position(|b| *b == b':').ok_or(Refusal::MalformedHead)?;
+        let colon = memchr::memchr(b':', line).ok_or(Refusal::MalformedHead)?;
         let (name, value) = (line.get(..colon).unwrap_or_default(), line.get(colon..).unwrap_or_default());
         let value = trim(value.strip_prefix(b":").unwrap_or_default());
-        let printable = |b: &u8| *b == b'\t' || (*b >= 0x20 && *b != 0x7f);
-        if !is_token(name) || !value.iter().all(printable) {
+        if name.is_empty() || !Class::TOKEN.has_all(name) || !is_printable(value) {
             return Err(Refusal::MalformedHead);
         }
         self.count = self.count.saturating_add(1);
@@ -154,8 +155,11 @@ impl Fields {
             self.take_length(value)?;
         } else if is(b"transfer-encoding") {
             self.take_encoding(value)?;
-        } else if is(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::ExpectationRefused);
+        } else if is(b"expect") {
+            if !value.eq_ignore_ascii_case(b"100-continue") {
+                return Err(Refusal::ExpectationRefused);
+            }
+            self.expects = true;
         } else if is(b"upgrade") {
             self.upgrades = true;
         }
@@ -323,7 +327,7 @@ fn chunk_size(line: &[u8]) -> Result<u64, Refusal> {
     let (size, extensions) = line.split_at(digits);
     let is_extension = |part: &[u8]| {
         let visible = part.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
-        visible && part.first().is_some_and(|first| is_token(&[*first]))
+        visible && part.first().is_some_and(|first| Class::TOKEN.has_all(&[*first]))
     };
     let mut parts = extensions.split(|b| *b == b';');
     let well_formed = parts.next().is_some_and(<[u8]>::is_empty) && parts.all(is_extension);

@@ -7,7 +7,7 @@ use test_case::test_case;
 const HOST: &str = "Host: shop.example.com\r\n";
 
 fn read(text: &str) -> Result<Framing, Refusal> {
-    read_head(text.as_bytes(), 10)
+    read_head(text.as_bytes(), 10).map(|announced| announced.framing)
 }
 
 #[test_case("", Ok(Framing::Length(0)); "no body")]
@@ -49,6 +49,15 @@ fn read(text: &str) -> Result<Framing, Refusal> {
 #[test_case("Expect: more\r\n", Err(Refusal::ExpectationRefused); "another expectation")]
 fn fields(fields: &str, expected: Result<Framing, Refusal>) {
     assert_eq!(read(&format!("GET / HTTP/1.1\r\n{HOST}{fields}\r\n")), expected);
+}
+
+#[test_case("Expect: 100-continue\r\n", true; "it waits")]
+#[test_case("eXPECT:100-Continue\r\n", true; "in another spelling")]
+#[test_case("X-Expect: 100-continue\r\n", false; "another name")]
+#[test_case("", false; "it does not say so")]
+fn expects(fields: &str, expected: bool) {
+    let head = format!("GET / HTTP/1.1\r\n{HOST}{fields}\r\n");
+    assert_eq!(read_head(head.as_bytes(), 10).unwrap().expects, expected);
 }
 
 #[test_case("GET / HTTP/1.1", Ok(Framing::Length(0)); "as it should be")]

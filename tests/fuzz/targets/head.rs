@@ -1,7 +1,7 @@
 //! Heads and bodies of HTTP/1.1: what is read has one reading, however the wire cuts it.
 #![no_main]
 
-use belay::request::wire::{Framing, Remaining, end_of_head, read_head};
+use belay::request::wire::{Announced, Framing, Remaining, end_of_head, read_head};
 use belay::request::{Facts, Head, Protocol};
 use http::Method;
 use libfuzzer_sys::fuzz_target;
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let Some(end) = end_of_head(data, 0) else { return };
     let (head, body) = data.split_at(end);
-    let Ok(framing) = read_head(head, 100) else { return };
+    let Ok(Announced { framing, .. }) = read_head(head, 100) else { return };
     reads_alike(framing, body);
     let target = head.split(|b| *b == b' ').nth(1).unwrap();
     let host = field(head, b"host");
