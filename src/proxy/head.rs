@@ -1,5 +1,6 @@
 //! The head of a request: read into facts, and cleaned of what is not the client's to say.
 
+use super::heads;
 use crate::refusal::Refusal;
 use crate::request::headers::{EDGE_IDENTITY, is_framing, is_ours};
 use crate::request::{Facts, Head, Protocol};
@@ -9,7 +10,6 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, TE, TRAILER, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 
@@ -140,23 +140,12 @@ fn first_two<'a>(headers: &'a HeaderMap, name: &HeaderName) -> [Option<&'a [u8]>
 /// [`Refusal::Internal`] if a header that was there cannot be set again.
 pub(super) fn clean(session: &mut Session, clear: &Clear, users: Option<&HeaderName>) -> Result<(), Refusal> {
     let request = session.req_header_mut();
-    changed(request, |parts| clean_headers(parts, clear, users))?;
+    heads::change_request(request, |parts| clean_headers(parts, clear, users))?;
     if request.raw_path() == clear.facts.target.as_bytes() {
         return Ok(());
     }
     // An absolute target was judged by its path, and goes on as that.
     request.set_raw_path(clear.facts.target.as_bytes()).map_err(|_unfit| Refusal::Internal)
-}
-
-/// Changes a request's head in its plain form. Pingora's own keeps beside each name how it was spelled, and each change
-/// costs twice. Names go on in lower case from here on, but for the usual ones, as HAProxy sends them. A target that is
-/// not in origin form has to be set again.
-pub(super) fn changed<T>(request: &mut RequestHeader, change: impl FnOnce(&mut Parts) -> T) -> T {
-    let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
-    let mut parts = Parts::from(std::mem::replace(request, nothing));
-    let changed = change(&mut parts);
-    *request = RequestHeader::from(parts);
-    changed
 }
 
 fn clean_headers(parts: &mut Parts, clear: &Clear, users: Option<&HeaderName>) -> Result<(), Refusal> {

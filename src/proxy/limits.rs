@@ -2,6 +2,7 @@
 
 use super::exchange::Exchange;
 use super::hash_key::{self, Known};
+use super::heads::value;
 use crate::config::{self, HashKey, LimitKey};
 use crate::identity::Denied;
 use crate::limit::{Counted, Exceeded, Limiter, Remaining, Within};
@@ -10,8 +11,8 @@ use crate::principal::Principal;
 use crate::refusal::Refusal;
 use crate::runtime::{Entrance, Limit, Route};
 use crate::verdict::RuleId;
-use http::header::{CONTENT_LENGTH, HeaderName};
-use pingora::http::ResponseHeader;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use pingora_proxy::Session;
 use std::{sync::Arc, time::Duration};
 
@@ -180,9 +181,9 @@ impl Used {
     }
 
     /// Sets them on a response.
-    pub(super) fn tell_in(&self, response: &mut ResponseHeader) -> pingora::Result<()> {
-        for (name, value) in self.headers().into_iter().flatten() {
-            response.insert_header(HeaderName::from_static(name), value)?;
+    pub(super) fn tell_in(&self, response: &mut HeaderMap) -> pingora::Result<()> {
+        for (name, text) in self.headers().into_iter().flatten() {
+            response.insert(name, value(&text)?);
         }
         Ok(())
     }

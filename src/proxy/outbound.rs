@@ -4,14 +4,18 @@ use super::cookie;
 use super::exchange::Exchange;
 use super::filtering;
 use super::head;
+use super::heads::{self, value};
 use crate::refusal::Refusal;
 use crate::request::headers;
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, OkOrErr, OrErr};
+use pingora::{Error, ErrorType, OkOrErr};
 use pingora_proxy::Session;
 use std::net::IpAddr;
+
+/// So many headers are set at most.
+const TOLD_MAX: usize = 10;
 
 /// Sets the identity headers, last of all. Only a request with a permit has any.
 ///
@@ -25,12 +29,13 @@ pub(super) fn identify(request: &mut RequestHeader, session: &Session, exchange:
     if let Some(filtering) = exchange.filtering() {
         filtering::rewrite(request, filtering)?;
     }
-    head::changed(request, |parts| tell(&mut parts.headers, session, exchange))
+    heads::change_request(request, |parts| tell(&mut parts.headers, session, exchange))
 }
 
 fn tell(told: &mut HeaderMap, session: &Session, exchange: &Exchange) -> pingora::Result<()> {
     let permit = exchange.permit().or_err(ErrorType::InternalError, "there is no permit")?;
     let principal = permit.principal();
+    told.reserve(TOLD_MAX);
     if let Some(workload) = principal.workload() {
         told.insert(&headers::WORKLOAD, value(workload.name.as_str())?);
     }
@@ -55,11 +60,6 @@ fn tell(told: &mut HeaderMap, session: &Session, exchange: &Exchange) -> pingora
     told.insert(&headers::X_FORWARDED_HOST, value(authority)?);
     told.insert(&headers::X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     Ok(())
-}
-
-fn value(text: &str) -> pingora::Result<HeaderValue> {
-    HeaderValue::from_str(text)
-        .or_err(ErrorType::InvalidHTTPHeader, "what the origin is to be told is no header's value")
 }
 
 /// RFC 7239 § 4; by § 6 an IPv6 address stands in brackets.

@@ -3,13 +3,14 @@
 use super::exchange::Exchange;
 use super::filtering;
 use super::head;
+use super::heads::{self, value};
 use super::outbound;
 use crate::filter;
 use crate::refusal::Refusal;
 use crate::request::headers::REQUEST_ID;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, SET_COOKIE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Stream;
 use pingora_proxy::Session;
@@ -69,9 +70,7 @@ pub(super) async fn tell(
             return refuse(session, exchange, refusal).await;
         }
     };
-    without_our_challenge(&mut head)?;
-    exchange.used().tell_in(&mut head)?;
-    head.insert_header(REQUEST_ID.as_str(), exchange.request_id().as_str())?;
+    heads::change_response(&mut head, |parts| complete(&mut parts.headers, exchange))?;
     let patience = session.as_downstream().get_write_timeout().map_or(ANSWER_FOR, |patience| patience.min(ANSWER_FOR));
     let sending = time::timeout(patience, send(session, exchange, (head, body), true));
     sending.await.unwrap_or_else(|_elapsed| Err(outbound::error(Refusal::ResponseNotTaken)))
@@ -243,26 +242,34 @@ pub(super) async fn dress(
     if head::is_stream(&response.headers) {
         exchange.link().is_streaming();
     }
-    without_our_challenge(response)?;
-    if let Some(cookie) = exchange.cookie().filter(|_| !response.status.is_informational()) {
-        response.append_header(SET_COOKIE, cookie)?;
-        // A cache that kept it would send everybody to this client's server.
-        response.append_header(CACHE_CONTROL, "private")?;
-    }
-    exchange.used().tell_in(response)?;
-    response.insert_header(REQUEST_ID.as_str(), exchange.request_id().as_str())
+    heads::change_response(response, |parts| {
+        if let Some(cookie) = exchange.cookie().filter(|_| !parts.status.is_informational()) {
+            parts.headers.append(SET_COOKIE, value(&cookie)?);
+            // A cache that kept it would send everybody to this client's server.
+            parts.headers.append(CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
+        complete(&mut parts.headers, exchange)
+    })
+}
+
+/// What every answer but a refusal has of ours, and has not.
+fn complete(headers: &mut HeaderMap, exchange: &Exchange) -> pingora::Result<()> {
+    without_our_challenge(headers);
+    exchange.used().tell_in(headers)?;
+    headers.insert(&REQUEST_ID, value(exchange.request_id().as_str())?);
+    Ok(())
 }
 
 /// Takes out challenges that only we may make.
-fn without_our_challenge(response: &mut ResponseHeader) -> pingora::Result<()> {
-    let challenges: Vec<_> = response.headers.get_all(WWW_AUTHENTICATE).iter().cloned().collect();
-    if challenges.iter().any(is_like_ours) {
-        response.remove_header(&WWW_AUTHENTICATE);
-        for other in challenges.into_iter().filter(|value| !is_like_ours(value)) {
-            response.append_header(WWW_AUTHENTICATE, other)?;
-        }
+fn without_our_challenge(headers: &mut HeaderMap) {
+    if headers.get_all(WWW_AUTHENTICATE).iter().any(is_like_ours) {
+        let others = headers.get_all(WWW_AUTHENTICATE).iter().filter(|value| !is_like_ours(value));
+        let others: Vec<_> = others.cloned().collect();
+        headers.remove(WWW_AUTHENTICATE);
+        others.into_iter().for_each(|other| {
+            headers.append(WWW_AUTHENTICATE, other);
+        });
     }
-    Ok(())
 }
 
 /// Whether a value holds our scheme anywhere: several challenges may stand in one value.
