@@ -53,6 +53,12 @@ impl Job {
             pace: 3_000,
         };
         let small = Ask::Plain { large: false };
+        let connections = |name, about: &str, resumed| Self {
+            connections: 8,
+            requests: 800,
+            pace: 200,
+            ..job(name, about, Ask::NewConnection { resumed })
+        };
         let token = |name, algorithm, requests| Self {
             requests,
             pace: 600,
@@ -66,16 +72,8 @@ impl Job {
             job("plain", "HTTP/1.1, kept connections, answers of 128 B", small),
             job("plain-large", "the same with answers of 10 KiB", Ask::Plain { large: true }),
             job("mtls", "HTTP/1.1 over mutual TLS, kept connections", Ask::Mtls),
-            Self {
-                connections: 8,
-                requests: 800,
-                pace: 200,
-                ..job(
-                    "connections",
-                    "a new connection by mutual TLS for each request, none resumed",
-                    Ask::NewConnection,
-                )
-            },
+            connections("connections", "a new connection by mutual TLS for each request, none resumed", false),
+            connections("resumed", "the same, and all of them resumed by a ticket", true),
             token("es256", Algorithm::Es256, 5_000),
             token("eddsa", Algorithm::EdDsa, 5_000),
             token("rs256", Algorithm::Rs256, 3_000),

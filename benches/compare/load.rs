@@ -4,6 +4,7 @@ use super::contenders::Running;
 use super::origin::{LARGE, SMALL};
 use super::site::{Algorithm, HOST, Site};
 use bytes::Bytes;
+use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use std::{
     net::SocketAddr,
@@ -28,8 +29,10 @@ pub enum Ask {
     /// The same of one host of a thousand.
     Routed,
     Mtls,
-    /// Each by a connection of its own.
-    NewConnection,
+    /// Each by a connection of its own, whose session is resumed, or new.
+    NewConnection {
+        resumed: bool,
+    },
     Token(Algorithm),
     Http2,
 }
@@ -39,7 +42,7 @@ impl Ask {
         match self {
             Self::Plain { large: true } => "/plain/large",
             Self::Plain { large: false } | Self::Routed => "/plain/small",
-            Self::Mtls | Self::NewConnection | Self::Http2 => "/mtls/small",
+            Self::Mtls | Self::NewConnection { .. } | Self::Http2 => "/mtls/small",
             Self::Token(Algorithm::Es256) => "/token/es256",
             Self::Token(Algorithm::EdDsa) => "/token/eddsa",
             Self::Token(Algorithm::Rs256) => "/token/rs256",
@@ -62,7 +65,9 @@ impl Ask {
         let request = || {
             let token = match self {
                 Self::Token(algorithm) => token(algorithm),
-                Self::Plain { .. } | Self::Routed | Self::Mtls | Self::NewConnection | Self::Http2 => String::new(),
+                Self::Plain { .. } | Self::Routed | Self::Mtls | Self::NewConnection { .. } | Self::Http2 => {
+                    String::new()
+                }
             };
             let path = self.path();
             Bytes::from(format!(
@@ -116,6 +121,7 @@ pub struct Clients {
 struct Target {
     address: String,
     tls: Option<Arc<rustls::ClientConfig>>,
+    resumes: bool,
 }
 
 enum Connection {
@@ -131,33 +137,62 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 impl Target {
     fn of(ask: Ask, running: &Running, site: &Site) -> Self {
         if ask.is_plain() {
-            return Self { address: running.plain.clone(), tls: None };
+            return Self { address: running.plain.clone(), tls: None, resumes: false };
         }
         let protocol: &[u8] = if ask == Ask::Http2 { b"h2" } else { b"http/1.1" };
-        Self { address: running.edge.clone(), tls: Some(site.client(protocol)) }
+        let resumes = ask == Ask::NewConnection { resumed: true };
+        Self { address: running.edge.clone(), tls: Some(site.client(protocol, resumes)), resumes }
     }
 
     /// Connects, from that address of this machine if it matters.
     async fn connect(&self, from: Option<SocketAddr>) -> Result<Box<dyn Stream>, String> {
+        self.connect_anew(from).await.map(|(stream, _)| stream)
+    }
+
+    /// Makes connections that bring tickets for so many others. All are open before the first of them has any.
+    async fn fetch_tickets(&self, count: usize, request: &Bytes) -> Result<(), String> {
+        let mut streams = Vec::new();
+        for _ in 0..count {
+            streams.push(self.connect(None).await?);
+        }
+        let mut buffer = vec![0; 4096];
+        for stream in &mut streams {
+            exchange(stream, request, SMALL, &mut buffer).await?;
+        }
+        Ok(())
+    }
+
+    /// Connects by a session that is resumed, if such are wanted.
+    async fn connect_as_wanted(&self) -> Result<Box<dyn Stream>, String> {
+        let (stream, was_resumed) = self.connect_anew(None).await?;
+        if was_resumed == self.resumes { Ok(stream) } else { Err("the session was not resumed".to_owned()) }
+    }
+
+    /// Connects; whether a session was resumed.
+    async fn connect_anew(&self, from: Option<SocketAddr>) -> Result<(Box<dyn Stream>, bool), String> {
         let said = |error: std::io::Error| error.to_string();
         let socket = TcpSocket::new_v4().map_err(said)?;
         socket.set_nodelay(true).map_err(said)?;
         from.map_or(Ok(()), |from| socket.bind(from)).map_err(said)?;
         let stream: TcpStream = socket.connect(self.address.parse().unwrap()).await.map_err(said)?;
-        let Some(config) = &self.tls else { return Ok(Box::new(stream)) };
+        let Some(config) = &self.tls else { return Ok((Box::new(stream), false)) };
         let connector = TlsConnector::from(Arc::clone(config));
         let stream = connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.map_err(said)?;
-        Ok(Box::new(stream))
+        let was_resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+        Ok((Box::new(stream), was_resumed))
     }
 }
 
 impl Clients {
     pub async fn connect(ask: Ask, count: usize, running: &Running, site: &Site) -> Result<Self, String> {
         let target = Target::of(ask, running, site);
+        if target.resumes {
+            target.fetch_tickets(count, &ask.requests(1, site)[0]).await?;
+        }
         let mut connections = Vec::new();
         for _ in 0..count {
             connections.push(match ask {
-                Ask::NewConnection => Connection::None,
+                Ask::NewConnection { .. } => Connection::None,
                 Ask::Http2 => {
                     let stream = target.connect(None).await?;
                     let (sender, connection) =
@@ -256,7 +291,7 @@ impl Line {
         match &mut self.connection {
             Connection::Stream(stream) => exchange(stream, request, self.ask.size(), buffer).await,
             Connection::None => {
-                let mut stream = self.target.connect(None).await?;
+                let mut stream = self.target.connect_as_wanted().await?;
                 exchange(&mut stream, request, self.ask.size(), buffer).await
             }
             Connection::Http2(sender) => exchange_h2(sender, self.ask).await,

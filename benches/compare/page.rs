@@ -45,8 +45,10 @@ fn about(run: &Run) -> String {
     }
     text.push_str(
         "\nBelay writes two audit records for every request, at the durability `written`: a request is forwarded once the \
-         system has its record. HAProxy and nginx write no log. No token was seen before: there is no cache that a \
-         request of these jobs could hit, but for the trust in a client certificate, which is read once a connection.",
+         system has its record. HAProxy and nginx write no log.\n\nWhat is remembered from one request to the next: \
+         TLS sessions are resumed in `resumed` and nowhere else; what a client certificate is worth is found out once a \
+         connection, so by each request of `connections` and `resumed` and by none of the others; connections to the \
+         origin are kept in all jobs; and each token is new, since none counts twice.",
     );
     text
 }

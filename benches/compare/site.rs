@@ -108,15 +108,17 @@ impl Site {
         Self { folder, roots, certificate, certificate_key: client_key.serialize_der(), signers }
     }
 
-    /// A client with the workload's certificate. Sessions are never resumed, so that every connection is a new one.
-    pub fn client(&self, protocol: &[u8]) -> Arc<ClientConfig> {
+    /// A client with the workload's certificate, which resumes sessions where it can, or never.
+    pub fn client(&self, protocol: &[u8], resumes: bool) -> Arc<ClientConfig> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.certificate_key.clone()));
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_root_certificates(self.roots.clone());
         let mut config = config.with_client_auth_cert(vec![self.certificate.clone()], key).unwrap();
         config.alpn_protocols = vec![protocol.to_vec()];
-        config.resumption = Resumption::disabled();
+        if !resumes {
+            config.resumption = Resumption::disabled();
+        }
         Arc::new(config)
     }
 
