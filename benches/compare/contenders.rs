@@ -246,7 +246,7 @@ fn write_config(contender: Contender, setup: Setup, folder: &Path, [plain, edge,
         Setup::Usual | Setup::ManyRoutes => "filters: []".to_owned(),
     };
     let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/quota/quota.wasm");
-    let plugin = format!("{{ plugin: {{ wasm: {plugin:?}, config: '1000000000' }} }}");
+    let plugin = format!("{{ plugin: {{ wasm: {plugin:?}, config: {{ requests: 1000000000, seconds: 60 }} }} }}");
     let today = super::figures::today();
     let text = contender
         .template()

@@ -4,13 +4,17 @@ use super::{Algorithm, TYPE};
 use crate::generation::Digest;
 use crate::name::Kid;
 use crate::secret::Secret;
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, RsaPublicKeyComponents,
+};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::EncodingKey;
 use serde::Serialize;
 use std::{collections::HashSet, fmt};
 use x509_parser::prelude::{FromDer, SubjectPublicKeyInfo};
@@ -46,13 +50,19 @@ pub enum BadKey {
     Unsigned,
 }
 
-/// A key that verifies.
+/// A key that verifies. It is read once, and not again with each signature as the library for tokens would.
 #[derive(Clone)]
 pub struct VerifyingKey {
-    key: DecodingKey,
+    key: Verifier,
     algorithm: Algorithm,
     /// Of the public key's bytes or of the secret, to compare keys by.
     fingerprint: Digest,
+}
+
+#[derive(Clone)]
+enum Verifier {
+    Public(ParsedPublicKey),
+    Shared(hmac::Key),
 }
 
 impl fmt::Debug for VerifyingKey {
@@ -81,19 +91,16 @@ impl VerifyingKey {
             return Err(BadKey::Kind);
         }
         if spki.algorithm.algorithm.to_id_string() == ED25519 && bytes.len() == 32 {
-            return Ok(Self::new(DecodingKey::from_ed_der(bytes), Algorithm::EdDsa, bytes));
+            return Self::edwards(bytes);
         }
         match spki.parsed() {
             Ok(PublicKey::EC(point)) => {
                 let curve = spki.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
                 let is_p256 = curve.is_some_and(|oid| oid.to_id_string() == P_256);
                 let uncompressed = point.data().len() == 65 && point.data().first() == Some(&4);
-                let key = || Self::new(DecodingKey::from_ec_der(bytes), Algorithm::Es256, bytes);
-                if is_p256 && uncompressed { Ok(key()) } else { Err(BadKey::Kind) }
+                if is_p256 && uncompressed { Self::point(bytes) } else { Err(BadKey::Kind) }
             }
-            Ok(PublicKey::RSA(rsa)) if (RSA_MIN..=RSA_MAX).contains(&rsa.key_size()) => {
-                Ok(Self::new(DecodingKey::from_rsa_der(bytes), Algorithm::Rs256, bytes))
-            }
+            Ok(PublicKey::RSA(rsa)) if (RSA_MIN..=RSA_MAX).contains(&rsa.key_size()) => Self::rsa(bytes),
             Ok(PublicKey::RSA(_)) => Err(BadKey::RsaSize),
             Ok(_) | Err(_) => Err(BadKey::Kind),
         }
@@ -105,17 +112,18 @@ impl VerifyingKey {
     /// [`BadKey::Secret`].
     pub fn from_secret(text: &str) -> Result<Self, BadKey> {
         let secret = secret(text)?;
-        Ok(Self::new(DecodingKey::from_secret(&secret), Algorithm::Hs256, &secret))
+        let key = Verifier::Shared(hmac::Key::new(hmac::HMAC_SHA256, &secret));
+        Ok(Self::new(key, Algorithm::Hs256, &secret))
     }
 
     /// Makes a key of a point of P-256, its coordinates in base64url (RFC 7518 § 6.2.1).
     ///
     /// # Errors
-    /// [`BadKey::Kind`] if they are not of 32 bytes each. A point that is not on the curve verifies nothing.
+    /// [`BadKey::Kind`] if they are not of 32 bytes each, or the point is not on the curve.
     pub(super) fn from_point(x: &str, y: &str) -> Result<Self, BadKey> {
         let (x, y) = (coordinate(x)?, coordinate(y)?);
         let point = [&[4], x.as_slice(), y.as_slice()].concat();
-        Ok(Self::new(DecodingKey::from_ec_der(&point), Algorithm::Es256, &point))
+        Self::point(&point)
     }
 
     /// Makes a key of a point of Ed25519 in base64url (RFC 8037 § 2).
@@ -123,8 +131,7 @@ impl VerifyingKey {
     /// # Errors
     /// [`BadKey::Kind`] if it is not of 32 bytes.
     pub(super) fn from_edwards(x: &str) -> Result<Self, BadKey> {
-        let point = coordinate(x)?;
-        Ok(Self::new(DecodingKey::from_ed_der(&point), Algorithm::EdDsa, &point))
+        Self::edwards(&coordinate(x)?)
     }
 
     /// Makes a key of an RSA modulus and exponent in base64url (RFC 7518 § 6.3.1).
@@ -132,16 +139,36 @@ impl VerifyingKey {
     /// # Errors
     /// [`BadKey::Kind`] if they are no numbers, [`BadKey::RsaSize`].
     pub(super) fn from_modulus(n: &str, e: &str) -> Result<Self, BadKey> {
-        let modulus = URL_SAFE_NO_PAD.decode(n).map_err(|_no_base64| BadKey::Kind)?;
+        let number = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_no_base64| BadKey::Kind);
+        let (modulus, exponent) = (number(n)?, number(e)?);
         let bits = modulus.iter().skip_while(|byte| **byte == 0).count().saturating_mul(8);
         if !(RSA_MIN..=RSA_MAX).contains(&bits) {
             return Err(BadKey::RsaSize);
         }
-        let key = DecodingKey::from_rsa_components(n, e).map_err(|_no_number| BadKey::Kind)?;
-        Ok(Self::new(key, Algorithm::Rs256, format!("{n}.{e}").as_bytes()))
+        let key = RsaPublicKeyComponents { n: &modulus, e: &exponent };
+        let key = key.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).map_err(|_no_key| BadKey::Kind)?;
+        Ok(Self::new(Verifier::Public(key), Algorithm::Rs256, format!("{n}.{e}").as_bytes()))
     }
 
-    fn new(key: DecodingKey, algorithm: Algorithm, bytes: &[u8]) -> Self {
+    /// A point of P-256, not compressed (SEC 1 § 2.3.3).
+    fn point(bytes: &[u8]) -> Result<Self, BadKey> {
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).map_err(|_not_on_the_curve| BadKey::Kind)?;
+        Ok(Self::new(Verifier::Public(key), Algorithm::Es256, bytes))
+    }
+
+    /// A point of Ed25519 (RFC 8032 § 5.1.2).
+    fn edwards(bytes: &[u8]) -> Result<Self, BadKey> {
+        let key = ParsedPublicKey::new(&ED25519, bytes).map_err(|_no_point| BadKey::Kind)?;
+        Ok(Self::new(Verifier::Public(key), Algorithm::EdDsa, bytes))
+    }
+
+    /// Modulus and exponent in DER (RFC 8017 § A.1.1).
+    fn rsa(bytes: &[u8]) -> Result<Self, BadKey> {
+        let key = ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes).map_err(|_no_numbers| BadKey::Kind)?;
+        Ok(Self::new(Verifier::Public(key), Algorithm::Rs256, bytes))
+    }
+
+    fn new(key: Verifier, algorithm: Algorithm, bytes: &[u8]) -> Self {
         Self { key, algorithm, fingerprint: Digest::of(&[(algorithm.name(), bytes)]) }
     }
 
@@ -160,8 +187,11 @@ impl VerifyingKey {
     /// Whether a signature, in base64url, is this key's over a message.
     #[must_use]
     pub fn verifies(&self, message: &str, signature: &str) -> bool {
-        let verified = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, self.algorithm.library());
-        verified.unwrap_or(false)
+        let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else { return false };
+        match &self.key {
+            Verifier::Public(key) => key.verify_sig(message.as_bytes(), &signature).is_ok(),
+            Verifier::Shared(key) => hmac::verify(key, message.as_bytes(), &signature).is_ok(),
+        }
     }
 }
 
@@ -214,12 +244,12 @@ impl SigningKey {
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, BadKey> {
         if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der) {
             let point = pair.public_key().as_ref();
-            let public = VerifyingKey::new(DecodingKey::from_ec_der(point), Algorithm::Es256, point);
+            let public = VerifyingKey::point(point)?;
             return Ok(Self { key: Signer::Library(EncodingKey::from_ec_der(der)), public });
         }
         if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
             let bytes = pair.public_key().as_ref();
-            let public = VerifyingKey::new(DecodingKey::from_ed_der(bytes), Algorithm::EdDsa, bytes);
+            let public = VerifyingKey::edwards(bytes)?;
             return Ok(Self { key: Signer::Library(EncodingKey::from_ed_der(der)), public });
         }
         let pair = RsaKeyPair::from_pkcs8(der).map_err(|_rejected| BadKey::Kind)?;
@@ -228,7 +258,7 @@ impl SigningKey {
             return Err(BadKey::RsaSize);
         }
         let bytes = pair.public_key().as_ref();
-        let public = VerifyingKey::new(DecodingKey::from_rsa_der(bytes), Algorithm::Rs256, bytes);
+        let public = VerifyingKey::rsa(bytes)?;
         Ok(Self { key: Signer::Rsa(pair), public })
     }
 

@@ -180,6 +180,7 @@ mod tests {
     #[test_case(&ec(&json!({ "x": "AAAA" })), "ES256", false; "a short coordinate")]
     #[test_case(&ec(&json!({ "x": format!("{X}=") })), "ES256", false; "another alphabet")]
     #[test_case(&ec(&json!({ "y": null })), "ES256", false; "half a point")]
+    #[test_case(&ec(&json!({ "y": X })), "ES256", false; "a point that is not on the curve")]
     #[test_case(&json!({ "kty": "oct", "k": X, "kid": "a" }), "HS256", false; "a secret")]
     #[test_case(&ec(&json!({ "kid": 1 })), "ES256", false; "an id that is a number")]
     #[test_case(&ec(&json!({ "kid": "b" })), "ES256", false; "another id")]
