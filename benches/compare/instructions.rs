@@ -3,6 +3,7 @@
 use super::contenders::{Contender, Launch, Running, Setup};
 use super::jobs::Job;
 use super::site::Site;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path, process::Command, time::Duration};
 
 /// The repository.
@@ -32,11 +33,17 @@ pub fn can_count() -> bool {
 pub async fn compare(site: &Site, origin: &str, is_blessed: bool, keep: Option<&Path>) -> Result<(), String> {
     let file = Path::new(HERE).join(KNOWN);
     let known = read(&fs::read_to_string(&file).unwrap_or_default())?;
+    let here = super::processor();
+    // Cryptography and copying have other ways on other processors.
+    let is_comparable = known.processor == here;
+    if !is_comparable && !is_blessed {
+        println!("NOT COMPARED: {KNOWN} was counted on {:?}, and this is {here:?}", known.processor);
+    }
     let mut counted = BTreeMap::new();
     let mut grown = Vec::new();
     for job in Job::all().into_iter().filter(|job| JOBS.contains(&job.name)) {
         let count = count(&job, site, origin, keep).await?;
-        let before = known.get(job.name).copied();
+        let before = known.counts.get(job.name).copied().filter(|_| is_comparable);
         let ratio = before.map(|before| count as f64 / before as f64);
         println!("{:10} {count:>8} instructions a request{}", job.name, shown(before, ratio));
         if ratio.is_some_and(|ratio| ratio > MORE_MAX) {
@@ -45,7 +52,8 @@ pub async fn compare(site: &Site, origin: &str, is_blessed: bool, keep: Option<&
         counted.insert(job.name.to_owned(), count);
     }
     if is_blessed {
-        let text = serde_json::to_string_pretty(&counted).unwrap() + "\n";
+        let known = Known { processor: here, counts: counted };
+        let text = serde_json::to_string_pretty(&known).unwrap() + "\n";
         return fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()));
     }
     if !grown.is_empty() {
@@ -58,16 +66,23 @@ pub async fn compare(site: &Site, origin: &str, is_blessed: bool, keep: Option<&
     unsaid(&known)
 }
 
-type Counts = BTreeMap<String, u64>;
+/// What was counted, and where.
+#[derive(Default, Serialize, Deserialize)]
+struct Known {
+    processor: String,
+    counts: BTreeMap<String, u64>,
+}
 
-fn read(text: &str) -> Result<Counts, String> {
-    let text = if text.is_empty() { "{}" } else { text };
+fn read(text: &str) -> Result<Known, String> {
+    if text.is_empty() {
+        return Ok(Known::default());
+    }
     serde_json::from_str(text).map_err(|error| format!("{KNOWN}: {error}"))
 }
 
 /// Fails if the last commit that wrote counts down wrote larger ones, and says nothing of it. Without a history there
 /// is nothing to compare.
-fn unsaid(known: &Counts) -> Result<(), String> {
+fn unsaid(known: &Known) -> Result<(), String> {
     let git = |args: &[&str]| {
         let output = Command::new("git").arg("-C").arg(HERE).args(args).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
@@ -76,9 +91,10 @@ fn unsaid(known: &Counts) -> Result<(), String> {
     let Some((commit, message)) = last.split_once(' ') else { return Ok(()) };
     let Some(before) = git(&["show", &format!("{commit}^:{KNOWN}")]) else { return Ok(()) };
     let before = read(&before)?;
-    let has_grown =
-        |(job, count): (&String, &u64)| before.get(job).is_some_and(|before| *count as f64 > *before as f64 * MORE_MAX);
-    if known.iter().any(has_grown) && !message.contains(SAID_BY) {
+    let has_grown = |(job, count): (&String, &u64)| {
+        before.counts.get(job).is_some_and(|before| *count as f64 > *before as f64 * MORE_MAX)
+    };
+    if known.counts.iter().any(has_grown) && !message.contains(SAID_BY) {
         return Err(format!("commit {commit} wrote larger counts down and does not say so: `{SAID_BY} …`"));
     }
     Ok(())

@@ -194,11 +194,15 @@ fn participant(contender: Contender) -> Participant {
 }
 
 fn machine(cores: u32) -> Machine {
-    let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = kernel.split('-').next().unwrap_or_default().trim().to_owned();
-    Machine { processor: model.map_or_else(|| "unknown".to_owned(), |(_, model)| model.to_owned()), cores, kernel }
+    Machine { processor: processor(), cores, kernel }
+}
+
+fn processor() -> String {
+    let about = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    model.map_or_else(|| "unknown".to_owned(), |(_, model)| model.to_owned())
 }
 
 struct Bench<'a> {

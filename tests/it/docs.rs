@@ -1,5 +1,13 @@
 //! References that are made from the code are the code's. `BLESS=1 cargo test --test it docs` writes them anew.
 
+#[path = "../../benches/compare/chart.rs"]
+mod chart;
+#[path = "../../benches/compare/figures.rs"]
+#[expect(dead_code, reason = "it also measures")]
+mod figures;
+#[path = "../../benches/compare/page.rs"]
+mod performance;
+
 use belay::hangup::Hangup;
 use belay::metrics::Metrics;
 use belay::refusal::Refusal;
@@ -15,6 +23,8 @@ fn the_references_are_true() {
         ("cli.md", command_line()),
         ("plugins.md", plugins()),
         ("openapi.json", serde_json::to_string_pretty(&admin::openapi()).unwrap() + "\n"),
+        ("performance.md", performance::page(&last_run())),
+        ("performance.svg", chart::draw(&last_run())),
     ];
     let mut stale = Vec::new();
     for (name, text) in pages {
@@ -27,6 +37,19 @@ fn the_references_are_true() {
         }
     }
     assert!(stale.is_empty(), "not up to date: {stale:?}; write them with `BLESS=1 cargo test --test it docs`");
+}
+
+/// The comparison that the documentation shows.
+fn last_run() -> figures::Run {
+    serde_json::from_str(&fs::read_to_string("docs/performance.json").unwrap()).unwrap()
+}
+
+#[test]
+fn the_readme_claims_what_was_measured() {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let readme = words(&fs::read_to_string("README.md").unwrap());
+    let claim = words(&performance::claim(&last_run()));
+    assert!(readme.contains(&claim), "the README does not say: {claim}");
 }
 
 fn page(title: &str, about: &str, body: &str) -> String {
