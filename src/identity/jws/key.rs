@@ -62,7 +62,7 @@ pub struct VerifyingKey {
 #[derive(Clone)]
 enum Verifier {
     Public(ParsedPublicKey),
-    Shared(hmac::Key),
+    Shared(Box<hmac::Key>),
 }
 
 impl fmt::Debug for VerifyingKey {
@@ -112,7 +112,7 @@ impl VerifyingKey {
     /// [`BadKey::Secret`].
     pub fn from_secret(text: &str) -> Result<Self, BadKey> {
         let secret = secret(text)?;
-        let key = Verifier::Shared(hmac::Key::new(hmac::HMAC_SHA256, &secret));
+        let key = Verifier::Shared(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)));
         Ok(Self::new(key, Algorithm::Hs256, &secret))
     }
 
