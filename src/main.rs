@@ -1,6 +1,6 @@
 //! The `belay` program.
 
-/// A request takes some two hundred allocations, many of them freed by another thread. Measured against the system's:
+/// A request takes some 130 allocations, some of them freed by another thread. Measured against the system's:
 /// `docs/performance.md`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

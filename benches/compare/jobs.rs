@@ -5,7 +5,8 @@ use super::contenders::{Contender, MANY, PLUGINS, Running, Setup};
 use super::figures::{Figures, Idle, Row, Spread, micros};
 use super::load::{self, Ask, Clients, Outcome, Pace};
 use super::process;
-use super::site::{Algorithm, Site};
+use super::site::Site;
+use belay::identity::Algorithm;
 use bytes::Bytes;
 use std::{
     sync::Arc,

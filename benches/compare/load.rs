@@ -2,7 +2,8 @@
 
 use super::contenders::Running;
 use super::origin::{LARGE, SMALL};
-use super::site::{Algorithm, HOST, Site};
+use super::site::{HOST, Site};
+use belay::identity::Algorithm;
 use bytes::Bytes;
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;

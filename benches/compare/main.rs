@@ -5,9 +5,7 @@
 #![expect(clippy::print_stdout, reason = "its figures are its output")]
 //! Belay beside HAProxy and nginx: the same jobs, the same certificates, on one machine in one run.
 //!
-//! `cargo bench --bench compare [-- --rounds N] [--only WORD] [--json FILE] [--page FILE]`
-//! `cargo bench --bench compare -- --instructions [--bless] [--keep FOLDER]`
-//! `cargo bench --bench compare -- --hold JOB`, which asks Belay for that job until it is stopped, for profilers.
+//! `cargo bench --bench compare`, and `-- --help` says what else it can do.
 //!
 //! The load balancer has a core of its own; clients and the origin have the others. Rounds take turns, so that whatever
 //! the machine does meanwhile does it to all. The figure to quote is the CPU time that the kernel charges to the load
@@ -25,6 +23,7 @@ mod page;
 mod process;
 mod site;
 
+use clap::Parser;
 use contenders::{Contender, Running, Setup};
 use figures::{Idle, Machine, Participant, Row, Run};
 use jobs::{Job, Measured};
@@ -43,37 +42,59 @@ const IDLE: usize = 10_000;
 /// Open files that everybody gets: a load balancer holds two connections for one that is served.
 const FILES: u64 = 60_000;
 
-/// How to measure.
+/// Belay beside HAProxy and nginx: CPU per request, throughput, latency, and what idle connections cost.
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "cargo bench --bench compare --",
+    after_help = "BELAY, HAPROXY and NGINX name other programs than the usual ones (one that is not there is left out), and \
+                  BELAY_BUILD says in a few words how Belay was built."
+)]
 struct Options {
-    rounds: usize,
+    /// Rounds that count; one more before them warms up.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: u16,
+    /// Only jobs that have this in their names.
+    #[arg(long, value_name = "WORD", value_parser = of_a_job)]
     only: Option<String>,
+    /// Where the figures go.
+    #[arg(long, value_name = "FILE", default_value = "target/compare.json")]
     json: PathBuf,
+    /// Where the page goes, and the chart beside it.
+    #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
+    /// Ask Belay for one job until this is stopped, for profilers.
+    #[arg(long, value_name = "JOB", value_parser = of_a_job)]
     hold: Option<String>,
+    /// Count instructions per request by callgrind, and fail if they have grown.
+    #[arg(long)]
+    instructions: bool,
+    /// Write the counts down.
+    #[arg(long, requires = "instructions")]
+    bless: bool,
+    /// Where callgrind's own files go.
+    #[arg(long, value_name = "FOLDER", requires = "instructions")]
+    keep: Option<PathBuf>,
+    /// Cargo says that this is a bench.
+    #[arg(long, hide = true)]
+    bench: bool,
 }
 
-impl Options {
-    fn read() -> Self {
-        let arguments: Vec<_> = std::env::args().skip(1).collect();
-        let value = |flag: &str| {
-            let at = arguments.iter().position(|argument| argument == flag)?;
-            arguments.get(at + 1).cloned()
-        };
-        Self {
-            rounds: value("--rounds").map_or(5, |rounds| rounds.parse().unwrap()),
-            only: value("--only"),
-            json: value("--json").map_or_else(|| "target/compare.json".into(), PathBuf::from),
-            page: value("--page").map(PathBuf::from),
-            hold: value("--hold"),
-        }
+/// What stands in some job's name.
+fn of_a_job(word: &str) -> Result<String, String> {
+    let names: Vec<_> = Job::all().iter().map(|job| job.name).collect();
+    let is_known = names.iter().any(|name| name.contains(word));
+    if is_known {
+        Ok(word.to_owned())
+    } else {
+        Err(format!("no job is called like that; there are {}", names.join(", ")))
     }
 }
 
 fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--instructions") {
-        return count_instructions();
+    let options = Options::parse();
+    if options.instructions {
+        return count_instructions(&options);
     }
-    let options = Options::read();
     if let Some(job) = &options.hold {
         return hold(job);
     }
@@ -96,7 +117,7 @@ fn main() -> ExitCode {
             Vec::new()
         };
         let contenders = contenders.iter().map(|contender| participant(*contender)).collect();
-        Run { date: figures::today(), machine: machine(cores), rounds: options.rounds, contenders, rows, idle }
+        Run { date: figures::today(), machine: machine(cores), rounds: options.rounds.into(), contenders, rows, idle }
     });
     println!("\n{}", page::tables(&run));
     save(&options.json, &(serde_json::to_string_pretty(&run).unwrap() + "\n"));
@@ -109,11 +130,8 @@ fn main() -> ExitCode {
 }
 
 /// Asks for one job as fast as it goes.
-fn hold(name: &str) -> ExitCode {
-    let Some(job) = Job::all().into_iter().find(|job| job.name == name) else {
-        println!("there is no job {name}");
-        return ExitCode::FAILURE;
-    };
+fn hold(word: &str) -> ExitCode {
+    let Some(job) = Job::all().into_iter().find(|job| job.name.contains(word)) else { return ExitCode::FAILURE };
     let _cores = Cores::Everybody.enter();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let failure = runtime.block_on(async {
@@ -121,7 +139,7 @@ fn hold(name: &str) -> ExitCode {
         let (site, origin) = (Site::new(), origin::start().await);
         let running = Running::start(Contender::Belay, job.setup, &site, &origin).await?;
         job.is_done(&running, &site).await?;
-        println!("process {:?} is asked for {name}", running.workers);
+        println!("process {:?} is asked for {}", running.workers, job.name);
         loop {
             let before = process::cpu(&running.workers);
             let count = job.ask_fast(&running, &site).await?;
@@ -135,9 +153,7 @@ fn hold(name: &str) -> ExitCode {
 }
 
 /// Fails if a request takes more instructions than is written down.
-fn count_instructions() -> ExitCode {
-    let arguments: Vec<_> = std::env::args().collect();
-    let keep = arguments.iter().position(|argument| argument == "--keep").map(|at| PathBuf::from(&arguments[at + 1]));
+fn count_instructions(options: &Options) -> ExitCode {
     if !instructions::can_count() {
         println!("valgrind is not installed, so instructions cannot be counted: apt-get install valgrind");
         return ExitCode::FAILURE;
@@ -145,8 +161,7 @@ fn count_instructions() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let counted = runtime.block_on(async {
         let (site, origin) = (Site::new(), origin::start().await);
-        let is_blessed = arguments.iter().any(|argument| argument == "--bless");
-        instructions::compare(&site, &origin, is_blessed, keep.as_deref()).await
+        instructions::compare(&site, &origin, options.bless, options.keep.as_deref()).await
     });
     match counted {
         Ok(()) => ExitCode::SUCCESS,
@@ -234,7 +249,7 @@ impl Bench<'_> {
     }
 
     /// One job of all who can do it, in turns.
-    async fn measure(&self, job: &Job, round: usize, balancers: &mut Balancers, rounds: &mut Rounds) {
+    async fn measure(&self, job: &Job, round: u16, balancers: &mut Balancers, rounds: &mut Rounds) {
         let able: Vec<_> = self.contenders.iter().copied().filter(|contender| job.can_be_done_by(*contender)).collect();
         for contender in &able {
             if let Err(failure) = self.start(job, *contender, balancers).await {
@@ -244,7 +259,7 @@ impl Bench<'_> {
         // Each has a store of used tokens of its own, so all are sent the same.
         let requests = job.requests(self.site, round == 0);
         for place in 0..able.len() {
-            let contender = able[(place + round) % able.len()];
+            let contender = able[(place + usize::from(round)) % able.len()];
             if rounds.get(&(job.name, contender)).is_some_and(Result::is_err) {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! What all of them read: certificates, keys and tokens.
 
 use belay::clock::{Clock, System};
-use belay::identity::{BodyDigest, Claims, Confirmation, Kid, SigningKey, Thumbprint};
+use belay::identity::{Algorithm, BodyDigest, Claims, Confirmation, Kid, SigningKey, Thumbprint};
 use belay::request::Id;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -10,7 +10,7 @@ use rcgen::{
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
-use std::{fmt, fs, sync::Arc};
+use std::{fs, sync::Arc};
 use tempfile::TempDir;
 
 pub const HOST: &str = "shop.example.com";
@@ -20,38 +20,9 @@ const SECRET: &str = "bG9uZyBlbm91Z2ggYW5kIHJhbmRvbSBlbm91Z2ggdG8gYmUgdGFrZW4gYX
 /// The same as bytes, as HAProxy reads it.
 pub const SECRET_BYTES: &str = "long enough and random enough to be taken as a secret";
 
-/// How a token is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    Es256,
-    EdDsa,
-    Rs256,
-    Hs256,
-}
-
-impl Algorithm {
-    pub const ALL: [Self; 4] = [Self::Es256, Self::EdDsa, Self::Rs256, Self::Hs256];
-
-    /// Its key's id, and the last part of the path where it is asked for.
-    pub const fn kid(self) -> &'static str {
-        match self {
-            Self::Es256 => "es256",
-            Self::EdDsa => "eddsa",
-            Self::Rs256 => "rs256",
-            Self::Hs256 => "hs256",
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Es256 => "ES256",
-            Self::EdDsa => "EdDSA",
-            Self::Rs256 => "RS256",
-            Self::Hs256 => "HS256",
-        })
-    }
+/// The id of an algorithm's key, and the last part of the path where it is asked for.
+fn kid(algorithm: Algorithm) -> String {
+    algorithm.name().to_ascii_lowercase()
 }
 
 pub struct Site {
@@ -98,10 +69,13 @@ impl Site {
                 Algorithm::Hs256 => return SigningKey::from_secret(SECRET).unwrap(),
             };
             let pair = pair.unwrap();
-            write(&format!("{}.pub", algorithm.kid()), &pair.public_key_pem());
+            write(&format!("{}.pub", kid(algorithm)), &pair.public_key_pem());
             SigningKey::from_pkcs8(&pair.serialize_der()).unwrap()
         };
-        let signers = Algorithm::ALL.into_iter().map(|algorithm| (algorithm, signer(algorithm))).collect();
+        let signers = [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Hs256]
+            .into_iter()
+            .map(|algorithm| (algorithm, signer(algorithm)))
+            .collect();
         let mut roots = RootCertStore::empty();
         roots.add(ca.der().clone()).unwrap();
         let certificate = client.der().clone();
@@ -147,6 +121,6 @@ impl Site {
             ath: None,
         };
         let (_, signer) = self.signers.iter().find(|(known, _)| *known == algorithm).unwrap();
-        signer.sign(&Kid::parse(algorithm.kid()).unwrap(), &claims).unwrap()
+        signer.sign(&Kid::parse(&kid(algorithm)).unwrap(), &claims).unwrap()
     }
 }
